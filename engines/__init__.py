@@ -1,0 +1,1 @@
+"""The engines: what is asked and answered, which model runs where, and how it is run. Imports nothing above it."""

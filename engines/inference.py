@@ -1,0 +1,41 @@
+"""`Inference`: the one protocol that every front calls."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from engines.types import ChatRequest, Event, Health, Metric, ModelStatus
+
+
+class Inference(Protocol):
+    """All capabilities, over all models. `scripted.Scripted` is one without weights."""
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
+        """`Started`, any number of `Delta`, `Done`; or, at any point, a `ServiceError` is raised instead of the rest.
+
+        Closing the generator (or cancelling the task that awaits it) cancels the work within one step of the engine.
+        """
+        ...
+
+    def models(self) -> Sequence[ModelStatus]:
+        """Everything configured or installed, in a stable order."""
+        ...
+
+    def model(self, name: str) -> ModelStatus:
+        """The model known by this name. Raises `UnknownModel` with the known names."""
+        ...
+
+    async def load(self, model: str) -> None:
+        """Returns when the model is ready. Raises as `chat` does."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Returns when the model is gone from memory; requests that run on it end first."""
+        ...
+
+    def health(self) -> Health:
+        """What is known now; never loads or generates."""
+        ...
+
+    def metrics(self) -> Sequence[Metric]:
+        """A snapshot for monitoring."""
+        ...

@@ -1,0 +1,155 @@
+"""The whole conversation between server and runner, and its framing.
+
+A frame is four bytes of length (big-endian) and one msgpack value of the union for its direction. `id` is the runtime's
+number for a request, unique in a server's life.
+"""
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from engines.errors import Failure
+from engines.types import ChatRequest, FinishReason, Usage
+
+MAX_FRAME = 64 * 1024 * 1024
+_HEADER = 4
+
+
+class Open(msgspec.Struct, frozen=True, tag=True):
+    """Read the checkpoint's tokenizer and template, so that requests can be prepared; no weights yet."""
+
+    folder: str
+    context_limit: int
+
+
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """Render and encode a request; answered by `Prepared` or `Failed`. The prompt stays in the runner."""
+
+    id: int
+    request: ChatRequest
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Load the weights, within a lease of memory."""
+
+    lease_bytes: int
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """Run a prepared request, until its `credit` of deltas is used up."""
+
+    id: int
+    credit: int
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """Forget a request, in whatever phase; not answered. Unknown ids are ignored."""
+
+    id: int
+
+
+class Credit(msgspec.Struct, frozen=True, tag=True):
+    """The client took deltas: so many more may be sent."""
+
+    id: int
+    deltas: int
+
+
+Command = Open | Prepare | Load | Submit | Cancel | Credit
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """The imports are done. `device_bytes` is what the device recommends to use; 0 if it doesn't say."""
+
+    pid: int
+    device: str
+    device_bytes: int
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    context_length: int
+
+
+class OpenFailed(msgspec.Struct, frozen=True, tag=True):
+    failure: Failure
+
+
+class Prepared(msgspec.Struct, frozen=True, tag=True):
+    id: int
+    prompt_tokens: int
+    max_tokens: int
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    seconds: float
+    active_bytes: int
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+    failure: Failure
+
+
+class Text(msgspec.Struct, frozen=True, tag=True):
+    id: int
+    text: str
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True):
+    id: int
+    finish_reason: FinishReason
+    usage: Usage
+    prefill: float
+    decode: float
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    id: int
+    failure: Failure
+
+
+class Beat(msgspec.Struct, frozen=True, tag=True):
+    """Sent when a step ends, at most a few a second: the watchdog's only evidence of life."""
+
+    steps: int
+    slowest_step: float
+    active_bytes: int
+    peak_bytes: int
+
+
+Report = Hello | Opened | OpenFailed | Prepared | Loaded | LoadFailed | Text | Finished | Failed | Beat
+
+T = TypeVar("T")
+
+
+class FrameTooLarge(ValueError):
+    """A peer announced a frame beyond `MAX_FRAME`: the stream is not ours, or is damaged."""
+
+
+def encode(message: Command | Report) -> bytes:
+    """One whole frame."""
+    body = msgspec.msgpack.encode(message)
+    return len(body).to_bytes(_HEADER, "big") + body
+
+
+class Decoder(Generic[T]):
+    """Bytes in any pieces → messages. Raises `FrameTooLarge`, or msgspec's errors for what isn't a message."""
+
+    def __init__(self, kind: object) -> None:
+        self._decode: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[T]:
+        self._buffer += data
+        messages: list[T] = []
+        start = 0
+        while len(self._buffer) - start >= _HEADER:
+            size = int.from_bytes(self._buffer[start : start + _HEADER], "big")
+            if size > MAX_FRAME:
+                raise FrameTooLarge(f"a frame of {size} bytes; {MAX_FRAME} is the limit")
+            end = start + _HEADER + size
+            if len(self._buffer) < end:
+                break
+            messages.append(self._decode.decode(self._buffer[start + _HEADER : end]))
+            start = end
+        del self._buffer[:start]
+        return messages
