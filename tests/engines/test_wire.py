@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from engines import errors, wire
 from engines.types import ChatRequest, Message, Usage
 
-REPORTS = [
+REPORTS: list[wire.Report] = [
     wire.Hello(7, "cpu", 0),
     wire.Text(1, "好"),
     wire.Finished(1, "length", Usage(3, 4), 0.1, 0.2),

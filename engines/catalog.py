@@ -1,0 +1,234 @@
+"""Which checkpoint a name means, and what is installed."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from engines import checkpoint
+from engines.checkpoint import CHAT_ARCHITECTURES, Checkpoint
+from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
+
+DEFAULTS: tuple[tuple[str, str], ...] = (
+    ("qwen3-14b", "mlx-community/Qwen3-14B-4bit"),
+    ("gemma-3-12b", "mlx-community/gemma-3-12b-it-qat-4bit"),
+)
+
+
+class Roots(msgspec.Struct, frozen=True):
+    """Where to look: caches of the hub, folders of NAME or ORG/NAME, and configured folders of NAME."""
+
+    hubs: tuple[Path, ...] = ()
+    plain: tuple[Path, ...] = ()
+    configured: tuple[Path, ...] = ()
+
+
+def hub_cache(environ: Mapping[str, str], home: Path) -> Path:
+    """The cache that huggingface_hub downloads to under this environment."""
+    if cache := environ.get("HF_HUB_CACHE"):
+        return _expanded(cache, home)
+    if base := environ.get("HF_HOME"):
+        return _expanded(base, home) / "hub"
+    if cache := environ.get("XDG_CACHE_HOME"):
+        return _expanded(cache, home) / "huggingface" / "hub"
+    return home / ".cache" / "huggingface" / "hub"
+
+
+def default_roots(environ: Mapping[str, str], home: Path, configured: tuple[Path, ...] = ()) -> Roots:
+    """The usual places below `home`; those that don't exist are looked at again each time."""
+    plain = (home / "models", home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models")
+    return Roots((hub_cache(environ, home),), plain, configured)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A model on disk. `key` is the real path of its folder; the first of `names` is its main one."""
+
+    key: str
+    names: tuple[str, ...]
+    checkpoint: Checkpoint
+
+
+class NotInstalled(msgspec.Struct, frozen=True):
+    """A name that is known, for a repository or folder that isn't on disk."""
+
+    name: str
+    repository: str
+
+
+class _Found(msgspec.Struct, frozen=True):
+    folder: Path
+    name: str
+
+    def answers_to(self, name: str) -> bool:
+        return name.casefold() in (self.name.casefold(), self.name.rpartition("/")[2].casefold())
+
+
+class Catalog:
+    """Looks at the disk on every call, so that a model is known as soon as it is there."""
+
+    def __init__(self, roots: Roots, aliases: Mapping[str, str]) -> None:
+        self._roots = roots
+        defaults = dict(DEFAULTS)
+        known = {alias: defaults.get(target.casefold(), target) for alias, target in aliases.items()}
+        folded = {alias.casefold() for alias in aliases}
+        self._known = [*known.items(), *(pair for pair in DEFAULTS if pair[0] not in folded)]
+
+    def repository(self, name: str) -> str | None:
+        """What an alias or a default name stands for, or the name itself if it is ORG/NAME; else None."""
+        for known, target in self._known:
+            if known.casefold() == name.casefold():
+                return target
+        return name if _is_repository(name) else None
+
+    def resolve(self, name: str) -> Entry:
+        """The usable chat model of this name, whatever its case.
+
+        Raises `UnknownModel`, `ModelNotInstalled`, `CheckpointUnusable` or `WrongCapability`.
+        """
+        if _is_path(name):
+            raise self._unknown(name)
+        found = list(_scan(self._roots))
+        target = self.repository(name)
+        folder = _choose(found, target or name)
+        if folder is None and target is None:
+            raise self._unknown(name, found)
+        if folder is None:
+            raise ModelNotInstalled(_not_installed(name, target or name), param="model")
+        seen = checkpoint.inspect(folder)
+        _require_chat(name, seen)
+        return Entry(str(folder.resolve()), self._names(folder, found), seen)
+
+    def entries(self) -> list[Entry | NotInstalled]:
+        """Everything on disk and every known name, the known names first, then by name. Broken ones are included."""
+        found = list(_scan(self._roots))
+        listed: dict[Path, Entry] = {}
+        absent: list[NotInstalled] = []
+        for name, target in self._known:
+            if folder := _choose(found, target):
+                listed.setdefault(folder, self._listed(folder, found))
+            else:
+                absent.append(NotInstalled(name, target))
+        for item in sorted(found, key=lambda item: item.name.casefold()):
+            if item.folder not in listed:
+                listed[item.folder] = self._listed(item.folder, found)
+        return [*listed.values(), *absent]
+
+    def _listed(self, folder: Path, found: list[_Found]) -> Entry:
+        return Entry(str(folder), self._names(folder, found), _inspect_broken(folder))
+
+    def _names(self, folder: Path, found: list[_Found]) -> tuple[str, ...]:
+        """All names by which `resolve` gives this folder; its full name even where another copy comes first."""
+        names = [name for name, target in self._known if _choose(found, target) == folder]
+        taken = {name.casefold() for name, _ in self._known}
+        own = [item.name for item in found if item.folder == folder]
+        for name in [*own, *(name.rpartition("/")[2] for name in own)]:
+            if name.casefold() not in taken and _choose(found, name) == folder:
+                taken.add(name.casefold())
+                names.append(name)
+        return tuple(names) or (own[0],)
+
+    def _unknown(self, name: str, found: list[_Found] | None = None) -> UnknownModel:
+        found = list(_scan(self._roots)) if found is None else found
+        known = dict.fromkeys([*(name for name, _ in self._known), *sorted(item.name for item in found)])
+        return UnknownModel(
+            f"There is no model {name!r}. Known: {', '.join(known)}. "
+            "Add one with `mlx-local models pull ORG/NAME`, or give it a name in the configuration's aliases.",
+            param="model",
+        )
+
+
+def _not_installed(name: str, target: str) -> str:
+    if _is_repository(target):
+        return f"{name} isn't installed. Fetch it: mlx-local models pull {target}"
+    return f"{name} stands for {target!r}, which is in none of the model folders. Correct it in the configuration."
+
+
+def _require_chat(name: str, seen: Checkpoint) -> None:
+    if seen.architecture and seen.architecture not in CHAT_ARCHITECTURES:
+        raise WrongCapability(f"{name} is a {seen.architecture} model, which can't chat.", param="model")
+    if seen.missing:
+        what = ", ".join(seen.missing)
+        raise CheckpointUnusable(f"{name} is incomplete; missing in {seen.folder}: {what}.", param="model")
+    if seen.capability != "chat":
+        raise WrongCapability(f"{name} isn't a model of a kind that can chat.", param="model")
+
+
+def _inspect_broken(folder: Path) -> Checkpoint:
+    """As `inspect`, for listing: a file that can't be read counts as missing."""
+    try:
+        return checkpoint.inspect(folder)
+    except CheckpointUnusable as error:
+        return Checkpoint(str(folder), "", None, 0, 0, 0, 0, (error.message,))
+
+
+def _choose(found: list[_Found], name: str) -> Path | None:
+    """The folder a name means: full names before last parts, complete copies before incomplete ones."""
+    exact = [item.folder for item in found if item.name.casefold() == name.casefold()]
+    last = name.rpartition("/")[2]
+    # A folder NAME without an organisation may be anyone's copy of ORG/NAME; OTHER/NAME is not.
+    loose = [item.folder for item in found if item.answers_to(last) and ("/" not in name or "/" not in item.name)]
+    folders = list(dict.fromkeys([*exact, *loose]))
+    if len(folders) < 2:
+        return folders[0] if folders else None
+    return next((folder for folder in folders if not _inspect_broken(folder).missing), folders[0])
+
+
+def _is_path(name: str) -> bool:
+    parts = name.split("/")
+    return not name or name.startswith("~") or "\\" in name or "\0" in name or any(p in ("", ".", "..") for p in parts)
+
+
+def _is_repository(name: str) -> bool:
+    return name.count("/") == 1 and not _is_path(name)
+
+
+def _expanded(path: str, home: Path) -> Path:
+    if path == "~" or path.startswith("~/"):
+        return home / path[2:]
+    return Path(path)
+
+
+def _scan(roots: Roots) -> Iterator[_Found]:
+    for root in roots.configured:
+        yield from (_Found(folder.resolve(), folder.name) for folder in _folders(root) if _looks_like_one(folder))
+    for hub in roots.hubs:
+        yield from _scan_hub(hub)
+    for root in roots.plain:
+        for folder in _folders(root):
+            if _looks_like_one(folder):
+                yield _Found(folder.resolve(), folder.name)
+            else:
+                inner = (below for below in _folders(folder) if _looks_like_one(below))
+                yield from (_Found(below.resolve(), f"{folder.name}/{below.name}") for below in inner)
+
+
+def _scan_hub(hub: Path) -> Iterator[_Found]:
+    for folder in _folders(hub):
+        kind, _, rest = folder.name.partition("--")
+        organisation, separator, name = rest.partition("--")
+        snapshot = _snapshot(folder) if kind == "models" and separator else None
+        if snapshot is not None:
+            yield _Found(snapshot.resolve(), f"{organisation}/{name}")
+
+
+def _snapshot(repository: Path) -> Path | None:
+    """The revision that refs/main names; without that file, the newest there is."""
+    snapshots = {folder.name: folder for folder in _folders(repository / "snapshots")}
+    try:
+        return snapshots.get((repository / "refs" / "main").read_text("utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        return max(snapshots.values(), key=lambda folder: folder.stat().st_mtime, default=None)
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(path for path in root.iterdir() if not path.name.startswith(".") and path.is_dir())
+    except OSError:
+        return []
+
+
+def _looks_like_one(folder: Path) -> bool:
+    try:
+        return any(path.name == "config.json" or path.suffix == ".safetensors" for path in folder.iterdir())
+    except OSError:
+        return False

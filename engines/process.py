@@ -1,0 +1,71 @@
+"""A runner as the server sees it: a child process and the socket to it."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+from engines import wire
+
+READ_BYTES = 1 << 18
+
+
+class RunnerProcess:
+    """Started by `start`, ended by `kill`; in between, commands go in and reports come out.
+
+    The runner also ends by itself when this end of the socket closes, so no runner outlives the server.
+    """
+
+    def __init__(
+        self, child: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._child = child
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, command: tuple[str, ...] = ("-P", "-m", "engines.runner")) -> "RunnerProcess":
+        """An absolute interpreter and `-P`: a user's folder may hold modules of the names that ours have."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *command,
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),
+                start_new_session=True,  # a Ctrl-C on the terminal is for the server; it ends its runners itself
+                env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        return cls(child, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def send(self, command: wire.Command) -> None:
+        """Never blocks; commands to a runner that is gone are dropped: its end is reported by `reports`."""
+        if not self._writer.is_closing():
+            self._writer.write(wire.encode(command))
+
+    async def reports(self) -> AsyncIterator[wire.Report]:
+        """Everything the runner says, until it ends."""
+        decoder: wire.Decoder[wire.Report] = wire.Decoder(wire.Report)
+        with contextlib.suppress(ConnectionError):
+            while data := await self._reader.read(READ_BYTES):
+                for report in decoder.feed(data):
+                    yield report
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._child.kill()
+
+    async def ended(self) -> int:
+        """Waits for the process to end and closes the socket; the exit status, negative for a signal."""
+        status = await self._child.wait()
+        self._writer.close()
+        return status

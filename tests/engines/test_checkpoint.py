@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from engines.checkpoint import inspect
+from engines.errors import CheckpointUnusable
+
+QWEN = {
+    "model_type": "qwen3",
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "hidden_size": 512,
+    "torch_dtype": "bfloat16",
+    "max_position_embeddings": 4096,
+}
+
+
+def write(folder: Path, config: object = QWEN, template: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"} if template else {}))
+    (folder / "model.safetensors").write_bytes(b"12345")
+    return folder
+
+
+def test_a_complete_chat_model_is_measured(tmp_path: Path) -> None:
+    seen = inspect(write(tmp_path))
+    assert (seen.architecture, seen.capability, seen.missing) == ("qwen3", "chat", ())
+    assert (seen.weights_bytes, seen.context_length) == (5, 4096)
+    assert (seen.kv_bytes_per_token, seen.kv_bytes_fixed) == (2 * 4 * 2 * 64 * 2, 0)
+
+
+def test_float32_takes_four_bytes_and_the_head_size_is_derived(tmp_path: Path) -> None:
+    config = {key: value for key, value in QWEN.items() if key not in ("head_dim", "torch_dtype")} | {
+        "dtype": "float32"
+    }
+    assert inspect(write(tmp_path, config)).kv_bytes_per_token == 2 * 4 * 2 * 64 * 4
+
+
+def test_the_windows_of_gemma_3_are_a_fixed_cost(tmp_path: Path) -> None:
+    text = {"num_hidden_layers": 48, "num_attention_heads": 16, "num_key_value_heads": 8, "sliding_window": 1024}
+    seen = inspect(write(tmp_path, {"model_type": "gemma3", "text_config": text}))
+    layer = 2 * 8 * 256 * 2
+    assert (seen.kv_bytes_per_token, seen.kv_bytes_fixed) == (8 * layer, 40 * layer * 1024)
+    assert seen.context_length == 131072
+
+
+def test_a_template_in_its_own_file_counts(tmp_path: Path) -> None:
+    write(tmp_path, template=False)
+    assert inspect(tmp_path).missing == ("a chat template",)
+    assert inspect(tmp_path).capability is None
+    (tmp_path / "chat_template.jinja").write_text("x")
+    assert inspect(tmp_path).capability == "chat"
+
+
+@pytest.mark.parametrize("kind", ["whisper", "qwen3_asr", "paddleocr_vl", "qwen3_tts", "bert"])
+def test_other_kinds_of_models_have_no_capability(tmp_path: Path, kind: str) -> None:
+    assert inspect(write(tmp_path, {"model_type": kind})).capability is None
+
+
+def test_an_empty_folder_misses_everything(tmp_path: Path) -> None:
+    missing = inspect(tmp_path).missing
+    assert missing == ("config.json", "tokenizer.json", "tokenizer_config.json", "weights (model*.safetensors)")
+
+
+def test_every_shard_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    names = [f"model-{number:05}-of-00004.safetensors" for number in range(1, 5)]
+    index = {"weight_map": {str(number): name for number, name in enumerate(names)}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / names[0]).write_bytes(b"1234")
+    (tmp_path / names[1]).write_bytes(b"")
+    (tmp_path / names[2]).symlink_to(tmp_path / "nowhere")
+    (tmp_path / "blob.incomplete").write_bytes(b"12")
+    (tmp_path / names[3]).symlink_to(tmp_path / "blob.incomplete")
+    seen = inspect(tmp_path)
+    assert seen.missing == tuple(names[1:])
+    assert seen.weights_bytes == 4
+
+
+def test_linked_weights_are_measured_where_they_lie(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model")
+    (tmp_path / "blob").write_bytes(b"1234567")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    assert inspect(folder).weights_bytes == 7
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("text", ["{", "[]", "\udcff"])
+def test_damaged_json_is_named(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path)
+    (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointUnusable, match=name):
+        inspect(tmp_path)
+
+
+def test_a_number_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnusable, match="num_hidden_layers"):
+        inspect(write(tmp_path, QWEN | {"num_hidden_layers": "4"}))
