@@ -1,0 +1,222 @@
+"""The runner: a process that owns one checkpoint, and MLX on its main thread.
+
+Three more threads serve the main one: a reader (fills the inbox; ends the process at end of file, because macOS has no
+parent-death signal and a load lasts seconds), a helper (tokenizer and template: `Open`, `Prepare`) and a writer. What
+the writer holds is bounded by the credit of each request. Started as `python -P -m engines.runner FD`.
+"""
+
+import ctypes
+import ctypes.util
+import importlib
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines import wire
+from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError
+
+if TYPE_CHECKING:
+    from engines.chat.engine import ChatEngine
+    from engines.chat.prompt import Prompt, PromptWriter
+
+BEAT_SECONDS = 0.25
+RECEIVE_BYTES = 1 << 16
+
+log = logging.getLogger("runner")
+
+
+def prefer_openblas() -> None:
+    """On Linux, put OpenBLAS before the BLAS that MLX brings: 20 to 50 times faster in float32; absent means slow."""
+    if sys.platform != "linux":
+        return
+    name = ctypes.util.find_library("openblas")
+    if name:
+        ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+
+
+class Helper:
+    """Tokenizer work, on a thread of its own: prompts wait here, prepared, until the main thread takes them."""
+
+    def __init__(self, outbox: "queue.SimpleQueue[wire.Report]") -> None:
+        self._inbox: queue.SimpleQueue[wire.Open | wire.Prepare | wire.Cancel] = queue.SimpleQueue()
+        self._outbox = outbox
+        self._writer: PromptWriter | None = None
+        self._prompts: dict[int, Prompt] = {}
+
+    def put(self, command: wire.Open | wire.Prepare | wire.Cancel) -> None:
+        self._inbox.put(command)
+
+    def take(self, id: int) -> "Prompt | None":
+        """The prepared prompt; None when it was cancelled meanwhile."""
+        return self._prompts.pop(id, None)
+
+    def run(self) -> None:
+        while True:
+            command = self._inbox.get()
+            match command:
+                case wire.Open():
+                    self._open(command)
+                case wire.Prepare():
+                    self._prepare(command)
+                case wire.Cancel():
+                    self._prompts.pop(command.id, None)
+
+    def _open(self, command: wire.Open) -> None:
+        from engines.chat.prompt import PromptWriter  # its imports take a while; the spare has done them
+
+        try:
+            self._writer = PromptWriter.read(Path(command.folder), command.context_limit)
+        except ServiceError as error:
+            self._outbox.put(wire.OpenFailed(Failure.of(error)))
+        except Exception:
+            log.exception("the tokenizer of %s can't be read", command.folder)
+            unusable = CheckpointUnusable("The model's tokenizer or chat template can't be read; the log says why.")
+            self._outbox.put(wire.OpenFailed(Failure.of(unusable)))
+        else:
+            self._outbox.put(wire.Opened(self._writer.context_length))
+
+    def _prepare(self, command: wire.Prepare) -> None:
+        try:
+            if self._writer is None:
+                raise InternalError("The model's tokenizer isn't open.")
+            prompt = self._writer.write(command.request)
+        except ServiceError as error:
+            self._outbox.put(wire.Failed(command.id, Failure.of(error)))
+        except Exception:
+            log.exception("request %s can't be prepared", command.request.trace)
+            unexpected = InternalError("The prompt could not be prepared; the server's log says why.")
+            self._outbox.put(wire.Failed(command.id, Failure.of(unexpected)))
+        else:
+            self._prompts[command.id] = prompt
+            self._outbox.put(wire.Prepared(command.id, len(prompt.ids), prompt.max_tokens))
+
+
+class Loop:
+    """The main thread: take what arrived, step once, send what came out."""
+
+    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[wire.Report]") -> None:
+        self.inbox: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
+        self._helper = helper
+        self._outbox = outbox
+        self._engine: ChatEngine | None = None
+        self._folder = Path()
+        self._steps = 0
+        self._slowest = 0.0
+        self._beaten = 0.0
+
+    def run(self) -> None:
+        while True:
+            if self._engine is None or self._engine.idle:
+                self._take(self.inbox.get())
+            while not self.inbox.empty():
+                self._take(self.inbox.get_nowait())
+            if self._engine is not None and not self._engine.idle:
+                self._step(self._engine)
+
+    def _take(self, command: wire.Command) -> None:
+        match command:
+            case wire.Open():
+                self._folder = Path(command.folder)
+            case wire.Load():
+                self._load(command.lease_bytes)
+            case wire.Submit():
+                self._submit(command)
+            case wire.Cancel() if self._engine is not None:
+                self._engine.cancel(command.id)
+            case wire.Credit() if self._engine is not None:
+                self._engine.grant(command.id, command.deltas)
+
+    def _load(self, lease_bytes: int) -> None:
+        from engines.chat.engine import ChatEngine
+        from engines.decoding import model as models
+        from engines.decoding.detokenize import TokenTable
+
+        began = time.monotonic()
+        try:
+            model = models.load(self._folder)
+            active = models.active_bytes()
+            self._engine = ChatEngine(model, TokenTable.read(self._folder), max(0, lease_bytes - active))
+        except ServiceError as error:
+            self._outbox.put(wire.LoadFailed(Failure.of(error)))
+        except Exception as cause:
+            log.exception("%s can't be loaded", self._folder)
+            failed = LoadFailed(f"The checkpoint can't be loaded ({type(cause).__name__}); the server's log says why.")
+            self._outbox.put(wire.LoadFailed(Failure.of(failed)))
+        else:
+            self._outbox.put(wire.Loaded(time.monotonic() - began, active))
+
+    def _submit(self, command: wire.Submit) -> None:
+        prompt = self._helper.take(command.id)
+        if prompt is not None and self._engine is not None:
+            self._engine.submit(command.id, prompt, command.credit)
+
+    def _step(self, engine: "ChatEngine") -> None:
+        from engines.decoding import model as models
+
+        began = time.monotonic()
+        for report in engine.step():
+            self._outbox.put(report)
+        now = time.monotonic()
+        self._steps += 1
+        self._slowest = max(self._slowest, now - began)
+        if now - self._beaten >= BEAT_SECONDS or engine.idle:
+            self._beaten = now
+            self._outbox.put(wire.Beat(self._steps, self._slowest, models.active_bytes(), models.peak_bytes()))
+
+
+def read(link: socket.socket, helper: Helper, loop: Loop) -> None:
+    """The reader's thread. The end of the server, or of its patience with us, is the end of this process."""
+    decoder: wire.Decoder[wire.Command] = wire.Decoder(wire.Command)
+    try:
+        while data := link.recv(RECEIVE_BYTES):
+            for command in decoder.feed(data):
+                if isinstance(command, wire.Open | wire.Prepare | wire.Cancel):
+                    helper.put(command)
+                if not isinstance(command, wire.Prepare):
+                    loop.inbox.put(command)
+    finally:
+        os._exit(0)
+
+
+def write(link: socket.socket, outbox: "queue.SimpleQueue[wire.Report]") -> None:
+    """The writer's thread."""
+    while True:
+        link.sendall(wire.encode(outbox.get()))
+
+
+def main() -> None:
+    """Never returns: the process ends with its link."""
+    os.dup2(2, 1)  # what libraries print belongs to the log
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s runner[%(process)d] %(levelname)s %(message)s")
+    link = socket.socket(fileno=int(sys.argv[1]))
+    link.set_inheritable(False)
+    prefer_openblas()
+    outbox: queue.SimpleQueue[wire.Report] = queue.SimpleQueue()
+    helper = Helper(outbox)
+    loop = Loop(helper, outbox)
+    # Before the slow imports: an end of file during them must end the process as well.
+    threading.Thread(target=read, args=(link, helper, loop), daemon=True).start()
+    threading.Thread(target=write, args=(link, outbox), daemon=True).start()
+
+    for heavy in ("engines.chat.engine", "engines.chat.prompt"):
+        importlib.import_module(heavy)
+    from engines.decoding import model as models
+
+    outbox.put(wire.Hello(os.getpid(), models.device_name(), models.device_bytes()))
+    threading.Thread(target=helper.run, daemon=True).start()
+    try:
+        loop.run()
+    except Exception:
+        log.exception("the runner's loop failed")
+    finally:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""One model's runner with what the server knows of it: whether its tokenizer is open, and when it last stepped."""
+
+import asyncio
+
+from engines import wire
+from engines.process import RunnerProcess
+from engines.watchdog import Facts
+
+
+class Worker:
+    """Owned by the runtime. `opened` is set to None once prompts can be prepared, or to the error that prevents it."""
+
+    def __init__(self, key: str, process: RunnerProcess, now: float) -> None:
+        self.key = key
+        self.process = process
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.stopping = False
+        self.last_used = now
+        self._moved = now
+        self._steps = 0
+        self._slowest = 0.0
+        self.active_bytes = 0
+
+    def send(self, command: wire.Command) -> None:
+        self.process.send(command)
+
+    def kill(self) -> None:
+        """From now on its end is expected."""
+        self.stopping = True
+        self.process.kill()
+
+    def work_begins(self, now: float) -> None:
+        """The watchdog counts from here when the runner was idle, or begins to load."""
+        self._moved = now
+
+    def beat(self, report: wire.Beat, now: float) -> None:
+        self._moved = now
+        self._steps = report.steps
+        self._slowest = report.slowest_step
+        self.active_bytes = report.active_bytes
+
+    def facts(self, busy: bool, loading: bool) -> Facts:
+        return Facts(
+            phase="loading" if loading else "ready",
+            busy=busy,
+            since=self._moved,
+            first_step_done=self._steps > 0,
+            slowest_step=self._slowest,
+        )

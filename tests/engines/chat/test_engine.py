@@ -1,0 +1,159 @@
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from mlx_lm.generate import generate_step
+from mlx_lm.utils import load_model
+
+from demo.checkpoints import make_gemma3, make_qwen3
+from engines import wire
+from engines.chat.engine import ChatEngine
+from engines.chat.prompt import Prompt
+from engines.decoding import model as models
+from engines.decoding.detokenize import TokenTable
+from engines.types import Sampling
+
+GREEDY = Sampling(temperature=0.0)
+ROOM = 1 << 30
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "qwen3": make_qwen3,
+    "gemma3": make_gemma3,
+    "qwen3 padded": partial(make_qwen3, padded=True),
+}
+
+
+@pytest.fixture(scope="module", params=list(MAKERS.values()), ids=list(MAKERS))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("checkpoint")
+    request.param(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def make_engine(folder: Path) -> Callable[[int], ChatEngine]:
+    model, table = models.load(folder), TokenTable.read(folder)
+    model.eos = frozenset()
+    return lambda room: ChatEngine(model, table, room)
+
+
+def prompt(length: int, max_tokens: int = 24, sampling: Sampling = GREEDY) -> Prompt:
+    return Prompt(tuple(300 + (7 * length + 13 * place) % 600 for place in range(length)), max_tokens, sampling)
+
+
+def run(engine: ChatEngine, texts: dict[int, str] | None = None) -> dict[int, str]:
+    """Step to the end; each request's text."""
+    texts = {} if texts is None else texts
+    while not engine.idle:
+        for report in engine.step():
+            assert not isinstance(report, wire.Failed)
+            if isinstance(report, wire.Text):
+                texts[report.id] = texts.get(report.id, "") + report.text
+    return texts
+
+
+def alone(engine: ChatEngine, one: Prompt) -> str:
+    engine.submit(1, one, 10_000)
+    return run(engine).get(1, "")
+
+
+def test_batched_greedy_equals_the_librarys_single_generation(
+    folder: Path, make_engine: Callable[[int], ChatEngine]
+) -> None:
+    engine = make_engine(ROOM)
+    module = load_model(folder, strict=True)[0]
+    table = TokenTable.read(folder)
+    lengths = [3, 17, 40, 100]
+    texts: dict[int, str] = {}
+    for length in lengths:
+        engine.submit(length, prompt(length), 10_000)
+        for report in engine.step():
+            if isinstance(report, wire.Text):
+                texts[report.id] = texts.get(report.id, "") + report.text
+    run(engine, texts)
+    valid = mx.array([0.0 if one else -float("inf") for one in table.valid] + [-float("inf")] * 4096)
+    for length in lengths:
+        steps = generate_step(
+            mx.array(prompt(length).ids),
+            module,
+            max_tokens=24,
+            sampler=lambda logits: mx.argmax(logits + valid[: logits.shape[-1]], axis=-1),
+        )
+        ids = [int(token) for token, _ in steps]
+        assert texts[length] == b"".join(map(table.bytes_of, ids)).decode("utf-8", "replace")
+
+
+def test_a_row_without_credit_pauses_and_goes_on_with_the_same_text(make_engine: Callable[[int], ChatEngine]) -> None:
+    expected = alone(make_engine(ROOM), prompt(30))
+    engine = make_engine(ROOM)
+    engine.submit(1, prompt(30), 3)
+    engine.submit(2, prompt(9), 10_000)
+    texts = run(engine)
+    assert expected.startswith(texts[1]) and texts[1] != expected
+    engine.grant(1, 10_000)
+    assert not engine.idle
+    assert run(engine, texts)[1] == expected
+
+
+def test_a_cancelled_request_sends_nothing_more_and_the_others_go_on(make_engine: Callable[[int], ChatEngine]) -> None:
+    expected = alone(make_engine(ROOM), prompt(20))
+    engine = make_engine(ROOM)
+    engine.submit(1, prompt(20), 10_000)
+    engine.submit(2, prompt(33), 10_000)
+    texts: dict[int, str] = {}
+    for _ in range(4):
+        for report in engine.step():
+            if isinstance(report, wire.Text):
+                texts[report.id] = texts.get(report.id, "") + report.text
+    engine.cancel(2)
+    cut = texts.get(2, "")
+    run(engine, texts)
+    assert (texts[1], texts.get(2, "")) == (expected, cut)
+
+
+def test_the_same_seed_gives_the_same_text_whatever_else_runs(make_engine: Callable[[int], ChatEngine]) -> None:
+    seeded = prompt(25, sampling=Sampling(temperature=1.0, top_p=0.9, seed=5))
+    expected = alone(make_engine(ROOM), seeded)
+    engine = make_engine(ROOM)
+    engine.submit(8, prompt(50, sampling=Sampling()), 10_000)
+    engine.step()
+    engine.submit(1, seeded, 10_000)
+    assert run(engine)[1] == expected
+
+
+def test_rows_that_gave_up_their_cache_say_the_same(make_engine: Callable[[int], ChatEngine]) -> None:
+    expected = {length: alone(make_engine(ROOM), prompt(length)) for length in (12, 40)}
+    engine = make_engine(1)
+    for length in expected:
+        engine.submit(length, prompt(length), 10_000)
+    assert run(engine) == expected
+
+
+def test_a_stop_string_ends_a_row_and_is_not_shown(make_engine: Callable[[int], ChatEngine]) -> None:
+    whole = alone(make_engine(ROOM), prompt(30))
+    stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
+    engine = make_engine(ROOM)
+    engine.submit(1, prompt(30, sampling=Sampling(temperature=0.0, stop=(stop,))), 10_000)
+    assert run(engine).get(1, "") == whole[: whole.index(stop)]
+
+
+def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Callable[[int], ChatEngine]) -> None:
+    class Broken(TokenTable):
+        def bytes_of(self, id: int) -> bytes:
+            raise RuntimeError("a secret of the server")
+
+    expected = alone(make_engine(ROOM), prompt(20))
+    engine = make_engine(ROOM)
+    engine.submit(1, prompt(20), 10_000)
+    engine.submit(2, prompt(31), 10_000)
+    engine._prefilling[1].detokenizer._table = Broken([])
+    texts, failed = "", []
+    while not engine.idle:
+        for report in engine.step():
+            if isinstance(report, wire.Failed):
+                failed.append(report)
+            elif isinstance(report, wire.Text):
+                texts += report.text
+    assert [report.id for report in failed] == [2] and "secret" not in failed[0].failure.message
+    assert texts == expected
