@@ -1,0 +1,79 @@
+"""`mlx-local chat`: a conversation with a running server, streamed to the terminal."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+import httpx2
+
+Turn = dict[str, str]
+
+
+class ChatFailed(Exception):
+    """What the server, or the way to it, said; for people."""
+
+
+def run(url: str, model: str, words: Sequence[str], max_tokens: int | None, keys: Sequence[str]) -> int:
+    """One question if there are words, else a conversation until the end of input. The exit status."""
+    headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+    history: list[Turn] = []
+    with httpx2.Client(base_url=url, headers=headers, timeout=httpx2.Timeout(None, connect=5.0)) as client:
+        for question in _questions(words):
+            history.append({"role": "user", "content": question})
+            try:
+                answer = _answer(client, {"model": model, "messages": history, "max_tokens": max_tokens})
+            except ChatFailed as error:
+                sys.stderr.write(f"mlx-local: {error}\n")
+                return 1
+            history.append({"role": "assistant", "content": answer})
+    return 0
+
+
+def _questions(words: Sequence[str]) -> Iterator[str]:
+    if words:
+        yield " ".join(words)
+        return
+    while True:
+        if sys.stdin.isatty():
+            sys.stderr.write("> ")
+            sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _answer(client: httpx2.Client, body: dict[str, object]) -> str:
+    """Print an answer as it comes, say so if it was cut, and give it back whole."""
+    parts: list[str] = []
+    cut = False
+    try:
+        with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
+            if response.status_code != 200:
+                response.read()
+                raise ChatFailed(_message(response.json()))
+            for line in response.iter_lines():
+                if not line.startswith("data: ") or line == "data: [DONE]":
+                    continue
+                chunk = json.loads(line.removeprefix("data: "))
+                if "error" in chunk:
+                    raise ChatFailed(_message(chunk))
+                for choice in chunk["choices"]:
+                    parts.append(choice["delta"].get("content") or "")
+                    sys.stdout.write(parts[-1])
+                    sys.stdout.flush()
+                    cut = cut or choice["finish_reason"] == "length"
+    except httpx2.HTTPError as error:
+        hint = "Start it with: mlx-local serve"
+        raise ChatFailed(f"no answer from {client.base_url} ({type(error).__name__}). {hint}") from error
+    sys.stdout.write("\n")
+    if cut:
+        sys.stderr.write("[the answer was cut at its token limit]\n")
+    return "".join(parts)
+
+
+def _message(body: object) -> str:
+    if isinstance(body, dict) and isinstance(error := body.get("error"), dict):
+        return str(error.get("message"))
+    return f"the server answered {body!r}"

@@ -1,0 +1,93 @@
+"""The verbs of the command line."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from engines.catalog import Catalog, default_roots
+from mlx_local_inference import chat_command, config_command, demo_command, models_command, serving, settings
+from mlx_local_inference.settings import Resolved, SettingsError
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and flags; those of the settings derive from `Settings`."""
+    root = argparse.ArgumentParser(prog="mlx-local", description="An AI service of your own, offline, on Apple's MLX.")
+    verbs = root.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    serve = verbs.add_parser("serve", help="start the service and stay in the foreground")
+    serve.add_argument("--demo", action="store_true", help="serve the small bundled models under the default names")
+    serve.add_argument("--audio-listen", metavar="unix:PATH", help="listen on a unix socket instead of the audio port")
+    serve.add_argument("--models-dir", action="append", default=[], metavar="DIR", help="one more of --model-dirs")
+    serve.add_argument("--json", action="store_true", help="print one line of JSON when ready")
+    _add_settings(serve)
+
+    config = verbs.add_parser("config", help="show every setting in effect and where it comes from")
+    config.add_argument("--json", action="store_true", help="as JSON")
+    _add_settings(config)
+
+    models = verbs.add_parser("models", help="list or fetch models")
+    kinds = models.add_subparsers(dest="kind", required=True, metavar="list|pull")
+    listing = kinds.add_parser("list", help="what is known and what is installed")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    _add_settings(listing)
+    pull = kinds.add_parser("pull", help="fetch a model from the hub; continues where it was broken off")
+    pull.add_argument("name")
+    _add_settings(pull)
+
+    chat = verbs.add_parser("chat", help="talk to a model on the terminal")
+    chat.add_argument("prompt", nargs="*", help="one question; without it, a conversation")
+    chat.add_argument("--model", default="qwen3-14b", help="default: qwen3-14b")
+    chat.add_argument("--url", help="the server; default: MLX_LOCAL_URL, else the configured port")
+    chat.add_argument("--max-tokens", type=int, help="length of an answer")
+    _add_settings(chat)
+
+    verbs.add_parser("demo", help="try everything on the small bundled models")
+    return root
+
+
+def run(arguments: list[str]) -> int:
+    """Carry a command out; the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.verb == "demo":
+            return demo_command.run(sys.stdout)
+        return _carry_out(options, _settings(options))
+    except SettingsError as error:
+        sys.stderr.write(f"mlx-local: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _carry_out(options: argparse.Namespace, resolved: Resolved) -> int:
+    if options.verb == "config":
+        config_command.run(resolved, sys.stdout, options.json)
+        return 0
+    if options.verb == "models":
+        catalog = catalog_of(resolved)
+        if options.kind == "pull":
+            return models_command.pull(options.name, catalog, os.environ, sys.stdout)
+        models_command.list_models(catalog, sys.stdout, options.json)
+        return 0
+    if options.verb == "chat":
+        url = options.url or os.environ.get("MLX_LOCAL_URL") or f"http://127.0.0.1:{resolved.settings.port}"
+        return chat_command.run(url, options.model, options.prompt, options.max_tokens, resolved.settings.api_keys)
+    command = serving.Command(options.demo, options.audio_listen, tuple(options.models_dir), options.json)
+    return asyncio.run(serving.run(resolved.settings, command))
+
+
+def catalog_of(resolved: Resolved) -> Catalog:
+    """What is installed, by the configuration and this user's home."""
+    folders = tuple(Path(folder).expanduser() for folder in resolved.settings.model_dirs)
+    return Catalog(default_roots(os.environ, Path.home(), folders), resolved.settings.aliases)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
+    settings.add_flags(command)
+
+
+def _settings(options: argparse.Namespace) -> Resolved:
+    return settings.load(options.config, os.environ, settings.flags_of(options))

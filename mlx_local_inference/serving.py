@@ -1,0 +1,201 @@
+"""`mlx-local serve`: binds the ports, wires the floors together, runs until a signal."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import uvicorn
+
+from engines import pool
+from engines.catalog import Catalog, Roots, default_roots
+from engines.runtime import Options, Runtime
+from mlx_local_inference.settings import Settings
+from openai_compat import app as http
+
+GIB = 1 << 30
+BUDGET_SHARE = 0.75
+DEMO_NAMES = {"qwen3-14b": "demo-qwen3", "gemma-3-12b": "demo-gemma3"}
+
+log = logging.getLogger("serve")
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What `serve` was asked for beside the settings."""
+
+    demo: bool = False
+    audio_listen: str | None = None
+    models_dirs: tuple[str, ...] = ()
+    as_json: bool = False
+
+
+class PortTaken(Exception):
+    """Names the port and, where it can be seen, the program that has it."""
+
+
+async def run(settings: Settings, command: Command) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    ready_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # stdout carries the ready line alone; what libraries print belongs to the log
+    if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.api_keys:
+        log.warning("listening on %s without api_keys: anybody who reaches this machine may use it", settings.host)
+    with tempfile.TemporaryDirectory(prefix="mlx-local-") as scratch:
+        try:
+            main, audio = _bind(settings, command)
+        except PortTaken as error:
+            sys.stderr.write(f"mlx-local: {error}\n")
+            return 1
+        catalog = await _catalog(settings, command, Path(scratch))
+        async with Runtime(catalog, _runtime_options(settings)) as runtime:
+            async with _listening(runtime, settings, main, audio):
+                ready_line.write(_ready(main, audio, command))
+                ready_line.flush()
+                await _signalled()
+                log.info("stopping")
+                await runtime.close(settings.stop_grace)
+    return 0
+
+
+def _bind(settings: Settings, command: Command) -> tuple[socket.socket, socket.socket]:
+    main = _bound(settings.host, settings.port)
+    if command.audio_listen is None:
+        return main, _bound(settings.audio_host, settings.audio_port)
+    audio = socket.socket(socket.AF_UNIX)
+    audio.bind(command.audio_listen.removeprefix("unix:"))
+    return main, audio
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise PortTaken(f"can't listen on {host}:{port}: {error.strerror}.{_owner(port)}") from error
+    return listener
+
+
+def _owner(port: int) -> str:
+    for process in psutil.process_iter(["pid", "name"]):
+        with contextlib.suppress(psutil.Error):
+            for link in process.net_connections("tcp"):
+                if link.status == psutil.CONN_LISTEN and link.laddr.port == port:
+                    return f" It is taken by process {process.pid} ({process.name()})."
+    return ""
+
+
+async def _catalog(settings: Settings, command: Command, scratch: Path) -> Catalog:
+    folders = _folders((*settings.model_dirs, *command.models_dirs))
+    if not command.demo:
+        return Catalog(default_roots(os.environ, Path.home(), folders), settings.aliases)
+    await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-P", "-m", "demo.checkpoints", str(scratch)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return Catalog(Roots(configured=(scratch, *folders)), {**DEMO_NAMES, **settings.aliases})
+
+
+def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(Path(name).expanduser() for name in names)
+
+
+def _runtime_options(settings: Settings) -> Options:
+    share = int(psutil.virtual_memory().total * BUDGET_SHARE)
+    asked = settings.memory_budget_gb
+    limits = pool.Limits(
+        budget=share if asked is None else min(share, int(asked * GIB)),
+        max_running=settings.max_running,
+        queue_limit=settings.queue_limit,
+        idle_unload=settings.idle_unload,
+        patience=settings.patience,
+    )
+    return Options(limits, settings.context_limit, settings.pinned, settings.preload)
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    runtime: Runtime, settings: Settings, main: socket.socket, audio: socket.socket
+) -> AsyncIterator[None]:
+    servers = [
+        (_server(http.build(runtime, _front(settings, main, chat=True))), main),
+        (_server(http.build(runtime, _front(settings, audio, chat=False))), audio),
+    ]
+    async with asyncio.TaskGroup() as group:
+        for server, listener in servers:
+            group.create_task(server.serve(sockets=[listener]))
+        while not all(server.started for server, _ in servers):  # noqa: ASYNC110 (uvicorn has no event for it)
+            await asyncio.sleep(0.005)
+        try:
+            yield
+        finally:
+            for server, _ in servers:
+                server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """Two servers in one loop: signals are handled once, by `_signalled`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+def _server(app: object) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    return _Server(config)
+
+
+def _front(settings: Settings, listener: socket.socket, chat: bool) -> http.Options:
+    names = {"localhost", "127.0.0.1", "[::1]", f"[{settings.host}]" if ":" in settings.host else settings.host}
+    port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else None
+    own = tuple(sorted(f"{name}:{port}" if port is not None else name for name in names))
+    return http.Options(
+        api_keys=settings.api_keys,
+        hosts=own + settings.allowed_hosts,
+        origins=settings.allowed_origins,
+        max_body_bytes=int(settings.max_body_mb * (1 << 20)),
+        chat=chat,
+    )
+
+
+def _ready(main: socket.socket, audio: socket.socket, command: Command) -> str:
+    main_url = _url(main)
+    audio_url = _url(audio) if audio.family != socket.AF_UNIX else command.audio_listen
+    if command.as_json:
+        return json.dumps({"event": "ready", "main_url": main_url, "audio_url": audio_url}) + "\n"
+    return f"Ready: {main_url}/v1 (audio: {audio_url})\n"
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _signalled() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

@@ -1,0 +1,161 @@
+"""The OpenAI-compatible application, as a value: `build(inference, options)`."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import aclosing
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from engines.errors import InvalidRequest
+from engines.inference import Inference
+from engines.types import Delta, Done, ModelStatus
+from openai_compat.answers import completion
+from openai_compat.boundary import Boundary, Gate, error_handlers
+from openai_compat.fields import Parsed, decode_object, parse
+from openai_compat.stream import ChatStream
+
+T = TypeVar("T")
+
+
+class Options(msgspec.Struct, frozen=True):
+    """`hosts` are the exact values of the Host header that are ours; `chat` False leaves only health and models."""
+
+    hosts: tuple[str, ...]
+    api_keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    max_body_bytes: int = 32 << 20
+    keepalive_seconds: float = 15.0
+    admission_seconds: float = 1.0
+    chat: bool = True
+
+
+def build(inference: Inference, options: Options) -> ASGIApp:
+    """One app for one port."""
+    front = _Front(inference, options)
+    routes = [
+        Route("/health", front.health),
+        Route("/v1/models", front.models),
+        Route("/v1/models/{id:path}", front.model),
+    ]
+    if options.chat:
+        routes += [
+            Route("/v1/chat/completions", front.chat, methods=["POST"]),
+            Route("/metrics", front.metrics),
+            Route("/v1/load", front.load, methods=["POST"]),
+            Route("/v1/unload", front.unload, methods=["POST"]),
+        ]
+    app = Starlette(routes=routes, exception_handlers=error_handlers())
+    gate = Gate(app, options.hosts, options.origins, options.api_keys, options.max_body_bytes)
+    return Boundary(gate)
+
+
+class _Front:
+    def __init__(self, inference: Inference, options: Options) -> None:
+        self._inference = inference
+        self._options = options
+
+    async def chat(self, request: Request) -> Response:
+        parsed = parse(await request.body(), request.scope["state"]["trace"])
+        headers = (
+            {"X-Ignored-Fields": ", ".join(quote(name, safe="") for name in parsed.ignored)} if parsed.ignored else {}
+        )
+        if parsed.stream:
+            waits = (self._options.admission_seconds, self._options.keepalive_seconds)
+            return ChatStream(self._inference, parsed, headers, *waits)
+        return JSONResponse(await until_gone(request, self._whole(parsed)), headers=headers)
+
+    async def _whole(self, parsed: Parsed) -> dict[str, Any]:
+        texts: list[str] = []
+        async with aclosing(self._inference.chat(parsed.request)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    texts.append(event.text)
+                elif isinstance(event, Done):
+                    return completion(parsed, "".join(texts), event)
+        raise AssertionError("a request that neither ended nor failed")
+
+    async def health(self, request: Request) -> Response:
+        health = self._inference.health()
+        body = {"status": "ok" if health.ok else "unhealthy", "problems": health.problems}
+        return JSONResponse(body, 200 if health.ok else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        registry = CollectorRegistry()
+        registry.register(_Samples(self._inference))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self, request: Request) -> Response:
+        statuses = await asyncio.to_thread(self._inference.models)
+        return JSONResponse({"object": "list", "data": [_described(one, one.names[0]) for one in statuses]})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        return JSONResponse(_described(await asyncio.to_thread(self._inference.model, name), name))
+
+    async def load(self, request: Request) -> Response:
+        name = _model_of(await request.body())
+        await until_gone(request, self._inference.load(name))
+        return JSONResponse({"model": name, "state": "ready"})
+
+    async def unload(self, request: Request) -> Response:
+        name = _model_of(await request.body())
+        await until_gone(request, self._inference.unload(name))
+        return JSONResponse({"model": name, "state": "unloaded"})
+
+
+class _Samples(Collector):
+    """What the engines count, in Prometheus' families."""
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+
+    def collect(self) -> list[Metric]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for one in self._inference.metrics():
+            kind = CounterMetricFamily if one.kind == "counter" else GaugeMetricFamily
+            if one.name not in families:
+                families[one.name] = kind(one.name, one.help, labels=[name for name, _ in one.labels])
+            families[one.name].add_metric([value for _, value in one.labels], one.value)
+        return list(families.values())
+
+
+async def until_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`; cancelled when the client leaves. The request's body must have been read."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise asyncio.CancelledError("the client left")
+        return task.result()
+    finally:
+        for one in (task, gone):
+            one.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+def _described(status: ModelStatus, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": status.created,
+        "owned_by": "local",
+        **msgspec.to_builtins(status),
+    }
+
+
+def _model_of(body: bytes) -> str:
+    name = decode_object(body).get("model")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest('The body must be {"model": NAME}.', param="model")
+    return name

@@ -1,0 +1,145 @@
+"""Before and around every route: the request's id, who may ask, how long a body may be, and how errors are told."""
+
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engines.errors import (
+    BodyTooLarge,
+    HostRefused,
+    InternalError,
+    InvalidApiKey,
+    MethodRefused,
+    ServiceError,
+    UnknownRoute,
+)
+
+_TRACE = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+log = logging.getLogger("http")
+
+
+def body_of(error: ServiceError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def answer(error: ServiceError) -> JSONResponse:
+    """An error as a whole answer, with its true status."""
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    elif error.status >= 500:
+        headers["X-Should-Retry"] = "false"
+    return JSONResponse(body_of(error), error.status, headers)
+
+
+def error_handlers() -> Mapping[Any, Any]:
+    """What routes raise and what the router refuses, in our shape."""
+    return {404: _routing_error, 405: _routing_error, ServiceError: _service_error, Exception: _unexpected}
+
+
+async def _service_error(request: Request, error: ServiceError) -> Response:
+    return answer(error)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    """Starlette raises it again behind this answer, so that `Boundary` logs it."""
+    trace = request.scope["state"]["trace"]
+    return answer(InternalError(f"The request failed; the server's log says why (request {trace})."))
+
+
+async def _routing_error(request: Request, error: HTTPException) -> Response:
+    at = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        return answer(UnknownRoute(f"There is no {at} here. Try /v1/models or /v1/chat/completions."))
+    response = answer(MethodRefused(f"{at}: this path takes {(error.headers or {}).get('Allow', 'another method')}."))
+    response.headers.update(error.headers or {})
+    return response
+
+
+class Boundary:
+    """The outermost layer: gives every answer its `X-Request-Id`, and every failure its shape."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = Headers(scope=scope).get("x-request-id", "")
+        trace = asked if _TRACE.fullmatch(asked) else secrets.token_hex(12)
+        scope.setdefault("state", {})["trace"] = trace
+
+        async def traced(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = trace
+            await send(message)
+
+        try:
+            await self._app(scope, receive, traced)
+        except ServiceError as error:
+            await answer(error)(scope, receive, traced)
+        except Exception:
+            log.exception("request %s failed", trace)
+
+
+class Gate:
+    """Refuses before any work: other hosts and origins (DNS rebinding), unknown keys, bodies that are too large."""
+
+    def __init__(
+        self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], keys: Sequence[str], max_body_bytes: int
+    ) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origins)
+        self._keys = [key.encode() for key in keys]
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        self._check_host(headers)
+        if scope["path"] != "/health":
+            self._check_key(headers)
+        await self._app(scope, self._counted(receive), send)
+
+    def _check_host(self, headers: Headers) -> None:
+        hosts = [host.lower() for host in headers.getlist("host")]
+        if len(hosts) != 1 or not {hosts[0], hosts[0].rsplit(":", 1)[0]} & self._hosts:
+            raise HostRefused("This server isn't called by that Host name; add it to allowed_hosts if it should be.")
+        origins = headers.getlist("origin")
+        if any(origin not in (f"http://{hosts[0]}", *self._origins) for origin in origins):
+            raise HostRefused("Pages of that origin may not call this server; add it to allowed_origins if they may.")
+
+    def _check_key(self, headers: Headers) -> None:
+        if not self._keys:
+            return
+        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+        if not any([hmac.compare_digest(given.encode(), key) for key in self._keys]):
+            raise InvalidApiKey("The API key is missing or wrong: send one of api_keys as a Bearer token.")
+
+    def _counted(self, receive: Receive) -> Receive:
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._max_body_bytes:
+                raise BodyTooLarge(f"The body is larger than {self._max_body_bytes} bytes (max_body_mb).")
+            return message
+
+        return counted
