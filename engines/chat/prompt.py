@@ -39,7 +39,9 @@ class PromptWriter:
         self._tokenizer = tokenizer
         self._template = template
         self._context_length = context_length
-        tokens = [token.content for token in tokenizer.get_added_tokens_decoder().values() if len(token.content) > 1]
+        added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        # Added tokens of white space alone (Gemma has some) control nothing: they are how such text is written.
+        tokens = [token for token in added if len(token.strip(" \t\r\n▁")) > 1]
         self._control = _any_of(tokens)
         self._control_but_marks = _any_of([token for token in tokens if token not in ASSISTANT_MARKS])
 
@@ -81,7 +83,11 @@ class PromptWriter:
         turns = [{"role": message.role, "content": self._broken(message, sentinel)} for message in messages]
         try:
             text = self._template.render(messages=turns, add_generation_prompt=True)
-        except jinja2.TemplateError as error:
+        except (
+            jinja2.TemplateError,
+            TypeError,
+            ValueError,
+        ) as error:  # a template is a program, and raises what it likes
             message = f"The model's chat template refuses this conversation: {error}"
             raise InvalidRequest(message, param="messages") from error
         parts = text.split(sentinel)

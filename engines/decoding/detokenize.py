@@ -32,12 +32,18 @@ class TokenTable:
     @classmethod
     def read(cls, folder: Path) -> "TokenTable":
         """From tokenizer.json. Raises `CheckpointUnusable` for a kind of tokenizer that we can't turn back to text."""
-        return cls.from_tokenizer_json(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+        file = folder / "tokenizer.json"
+        if not file.exists():
+            raise CheckpointUnusable(
+                "This checkpoint has no tokenizer.json, so its tokens can't be turned back to text."
+            )
+        return cls.from_tokenizer_json(json.loads(file.read_text(encoding="utf-8")))
 
     @classmethod
     def from_tokenizer_json(cls, data: Mapping[str, object]) -> "TokenTable":
-        model, decoder = data["model"], data.get("decoder")
-        assert isinstance(model, Mapping)
+        model, decoder = data.get("model"), data.get("decoder")
+        if not isinstance(model, Mapping) or not isinstance(model.get("vocab"), Mapping):
+            raise CheckpointUnusable("The tokenizer's vocabulary is of a kind that we can't run.")
         to_bytes = _piece_reader(decoder if isinstance(decoder, Mapping) else {})
         pieces: dict[int, bytes] = {id: to_bytes(piece) for piece, id in model["vocab"].items()}
         added = data.get("added_tokens")
@@ -74,6 +80,8 @@ class _ByteLevel:
         self._byte_of |= {chr(256 + place): byte for place, byte in enumerate(moved)}
 
     def __call__(self, piece: str) -> bytes:
+        if not all(character in self._byte_of for character in piece):
+            return piece.encode()  # a control token that stands in the vocabulary as it is written
         return bytes(self._byte_of[character] for character in piece)
 
 

@@ -1,8 +1,9 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.chat.prompt import PromptWriter
@@ -70,3 +71,19 @@ def test_without_a_limit_the_answer_may_fill_the_context(qwen3: Path) -> None:
     prompt = PromptWriter.read(qwen3, 100).write(ChatRequest("m", (Message("user", "hi"),)))
     assert len(prompt.ids) + prompt.max_tokens == 100
     assert json.loads((qwen3 / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"] > 100
+
+
+def test_added_tokens_of_white_space_alone_are_ordinary_text(qwen3: Path, tmp_path: Path) -> None:
+    shutil.copytree(qwen3, tmp_path / "copy")
+    tokenizer = Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
+    tokenizer.save(str(tmp_path / "copy" / "tokenizer.json"))
+    got = ids(tmp_path / "copy", Message("user", "one\n\ntwo"))
+    assert got.count(tokenizer.token_to_id("\n\n")) == 1
+
+
+def test_whatever_a_template_raises_is_the_requests_fault(qwen3: Path, tmp_path: Path) -> None:
+    shutil.copytree(qwen3, tmp_path / "copy")
+    (tmp_path / "copy" / "chat_template.jinja").write_text("{{ messages[0].content + 1 }}", encoding="utf-8")
+    with pytest.raises(InvalidRequest):
+        ids(tmp_path / "copy", Message("user", "hello"))

@@ -58,3 +58,15 @@ def test_a_stop_string_is_never_shown_whatever_the_split(text: str, stops: list[
     else:
         assert stopped and text.startswith(shown)
         assert not any(stop in shown for stop in stops)
+
+
+def test_a_vocabulary_that_is_a_list_and_a_folder_without_tokenizer_are_unusable(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnusable, match="vocabulary"):
+        TokenTable.from_tokenizer_json({"model": {"vocab": [["a", 0.0]]}, "decoder": {"type": "ByteLevel"}})
+    with pytest.raises(CheckpointUnusable, match=r"tokenizer\.json"):
+        TokenTable.read(tmp_path)
+
+
+def test_a_control_token_outside_the_byte_alphabet_is_its_own_text() -> None:
+    table = TokenTable.from_tokenizer_json({"model": {"vocab": {"<｜x｜>": 0}}, "decoder": {"type": "ByteLevel"}})
+    assert table.bytes_of(0).decode() == "<｜x｜>"
