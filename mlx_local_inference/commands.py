@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     _add_settings(chat)
 
     verbs.add_parser("demo", help="try everything on the small bundled models")
+    verbs.add_parser("mcp", help="an MCP server on stdin and stdout, for agents: relays to the service, or starts it")
     return root
 
 

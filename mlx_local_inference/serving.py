@@ -20,6 +20,9 @@ import uvicorn
 from engines import pool
 from engines.catalog import Catalog, Roots, default_roots
 from engines.runtime import Options, Runtime
+from mcp_server.relay import socket_path
+from mcp_server.sockets import SocketTaken, listen
+from mlx_local_inference.mcp_service import PATHS, McpService
 from mlx_local_inference.settings import Settings
 from openai_compat import app as http
 
@@ -52,28 +55,47 @@ async def run(settings: Settings, command: Command) -> int:
         log.warning("listening on %s without api_keys: anybody who reaches this machine may use it", settings.host)
     with tempfile.TemporaryDirectory(prefix="mlx-local-") as scratch:
         try:
-            main, audio = _bind(settings, command)
-        except PortTaken as error:
+            places = await asyncio.to_thread(_bind, settings, command, Path(scratch))
+        except (PortTaken, SocketTaken) as error:
             sys.stderr.write(f"mlx-local: {error}\n")
             return 1
-        catalog = await _catalog(settings, command, Path(scratch))
-        async with Runtime(catalog, _runtime_options(settings)) as runtime:
-            async with _listening(runtime, settings, main, audio):
-                ready_line.write(_ready(main, audio, command))
-                ready_line.flush()
-                await _signalled()
-                log.info("stopping")
-                await runtime.close(settings.stop_grace)
+        try:
+            catalog = await _catalog(settings, command, Path(scratch))
+            async with Runtime(catalog, _runtime_options(settings)) as runtime:
+                async with _listening(runtime, settings, places):
+                    ready_line.write(_ready(places, command))
+                    ready_line.flush()
+                    await _signalled()
+                    log.info("stopping")
+                    await runtime.close(settings.stop_grace)
+        finally:
+            await asyncio.to_thread(_unlink, places)
     return 0
 
 
-def _bind(settings: Settings, command: Command) -> tuple[socket.socket, socket.socket]:
+class Places(msgspec.Struct, frozen=True):
+    """Where clients find the server: listening sockets, bound, and the folder for files that it makes."""
+
+    main: socket.socket
+    audio: socket.socket
+    audio_url: str
+    relays: socket.socket
+    relay_path: Path
+    files: Path
+
+
+def _bind(settings: Settings, command: Command, scratch: Path) -> Places:
     main = _bound(settings.host, settings.port)
     if command.audio_listen is None:
-        return main, _bound(settings.audio_host, settings.audio_port)
-    audio = socket.socket(socket.AF_UNIX)
-    audio.bind(command.audio_listen.removeprefix("unix:"))
-    return main, audio
+        audio = _bound(settings.audio_host, settings.audio_port)
+        audio_url = _url(audio)
+    else:
+        audio = listen(Path(command.audio_listen.removeprefix("unix:")))
+        audio_url = command.audio_listen
+    relay_path = Path(socket_path(main.getsockname()[1], dict(os.environ)))
+    files = scratch / "files" if command.demo else Path.home() / ".mlx-server" / "files"
+    files.mkdir(parents=True, exist_ok=True)
+    return Places(main, audio, audio_url, listen(relay_path), relay_path, files)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -129,21 +151,23 @@ def _runtime_options(settings: Settings) -> Options:
 
 
 @contextlib.asynccontextmanager
-async def _listening(
-    runtime: Runtime, settings: Settings, main: socket.socket, audio: socket.socket
-) -> AsyncIterator[None]:
+async def _listening(runtime: Runtime, settings: Settings, places: Places) -> AsyncIterator[None]:
+    mcp = McpService()
+    main_app = http.build(runtime, _front(settings, places.main, chat=True), dict.fromkeys(PATHS, mcp))
     servers = [
-        (_server(http.build(runtime, _front(settings, main, chat=True))), main),
-        (_server(http.build(runtime, _front(settings, audio, chat=False))), audio),
+        (_server(main_app), places.main),
+        (_server(http.build(runtime, _front(settings, places.audio, chat=False))), places.audio),
     ]
     async with asyncio.TaskGroup() as group:
         for server, listener in servers:
             group.create_task(server.serve(sockets=[listener]))
         while not all(server.started for server, _ in servers):  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.005)
+        agents = group.create_task(mcp.run(runtime, places.relays))
         try:
             yield
         finally:
+            agents.cancel()
             for server, _ in servers:
                 server.should_exit = True
 
@@ -180,12 +204,19 @@ def _front(settings: Settings, listener: socket.socket, chat: bool) -> http.Opti
     )
 
 
-def _ready(main: socket.socket, audio: socket.socket, command: Command) -> str:
-    main_url = _url(main)
-    audio_url = _url(audio) if audio.family != socket.AF_UNIX else command.audio_listen
+def _unlink(places: Places) -> None:
+    """Take the unix sockets' names out of the file system."""
+    places.relay_path.unlink(missing_ok=True)
+    if places.audio_url.startswith("unix:"):
+        Path(places.audio_url.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def _ready(places: Places, command: Command) -> str:
+    main_url = _url(places.main)
     if command.as_json:
-        return json.dumps({"event": "ready", "main_url": main_url, "audio_url": audio_url}) + "\n"
-    return f"Ready: {main_url}/v1 (audio: {audio_url})\n"
+        where = {"main_url": main_url, "audio_url": places.audio_url, "socket": str(places.relay_path)}
+        return json.dumps({"event": "ready", **where, "files_dir": str(places.files)}) + "\n"
+    return f"Ready: {main_url}/v1 (MCP: {main_url}/mcp, audio: {places.audio_url})\n"
 
 
 def _url(listener: socket.socket) -> str:

@@ -1,7 +1,7 @@
 """The OpenAI-compatible application, as a value: `build(inference, options)`."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -39,8 +39,8 @@ class Options(msgspec.Struct, frozen=True):
     chat: bool = True
 
 
-def build(inference: Inference, options: Options) -> ASGIApp:
-    """One app for one port."""
+def build(inference: Inference, options: Options, beside: Mapping[str, ASGIApp] | None = None) -> ASGIApp:
+    """One app for one port. `beside` are further apps by path, behind the same checks."""
     front = _Front(inference, options)
     routes = [
         Route("/health", front.health),
@@ -54,6 +54,7 @@ def build(inference: Inference, options: Options) -> ASGIApp:
             Route("/v1/load", front.load, methods=["POST"]),
             Route("/v1/unload", front.unload, methods=["POST"]),
         ]
+    routes += [Route(path, app) for path, app in (beside or {}).items()]
     app = Starlette(routes=routes, exception_handlers=error_handlers())
     gate = Gate(app, options.hosts, options.origins, options.api_keys, options.max_body_bytes)
     return Boundary(gate)

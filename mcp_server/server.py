@@ -1,0 +1,44 @@
+"""The MCP server as a value: `build(inference)`. One object serves all transports and both eras of the protocol."""
+
+import logging
+from importlib.metadata import version
+from typing import Any
+
+import mcp_types as mcp
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+
+from engines.errors import ServiceError
+from engines.inference import Inference
+from mcp_server import tools
+
+INSTRUCTIONS = "Language models that run on this computer, offline. `models` says which; `chat` asks one of them."
+
+log = logging.getLogger("mcp")
+
+
+def build(inference: Inference) -> Server[Any]:
+    """Tools only: clients add useless tools of their own for prompts and resources that a server claims to have."""
+
+    async def list_tools(
+        context: ServerRequestContext[Any], params: mcp.PaginatedRequestParams | None
+    ) -> mcp.ListToolsResult:
+        return mcp.ListToolsResult(tools=tools.listed())
+
+    async def call_tool(context: ServerRequestContext[Any], params: mcp.CallToolRequestParams) -> mcp.CallToolResult:
+        try:
+            return await tools.call(inference, params.name, params.arguments, context.session.report_progress)
+        except ServiceError as error:
+            return tools.failed(error.message)
+        except Exception:
+            log.exception("the tool %s failed", params.name)
+            return tools.failed(f"The tool {params.name} failed; the server's log says why.")
+
+    return Server(
+        "mlx-local-inference",
+        version=version("mlx-local-inference"),
+        title="Local models on MLX",
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )

@@ -1,0 +1,95 @@
+"""MCP over a unix socket, one JSON message a line: what the relay connects to."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import mcp_types as mcp
+from mcp.server.lowlevel import Server
+from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream, create_context_streams
+from mcp.shared.message import SessionMessage
+from pydantic import ValidationError
+
+MAX_LINE = 4 << 20
+PATIENCE_SECONDS = 60.0
+
+
+@asynccontextmanager
+async def serve_unix(server: Server[Any], listener: socket.socket) -> AsyncIterator[None]:
+    """Serve sessions on a listening socket for as long as the context lasts; it is closed then."""
+    sessions: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(_session(server, reader, writer))
+        sessions.add(task)
+        task.add_done_callback(sessions.discard)
+
+    listening = await asyncio.start_unix_server(accept, sock=listener, limit=MAX_LINE)
+    try:
+        yield
+    finally:
+        listening.close()
+        for task in sessions:
+            task.cancel()
+        await asyncio.gather(*sessions, return_exceptions=True)
+
+
+async def _session(server: Server[Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    incoming, read = create_context_streams[SessionMessage | Exception](0)
+    write, outgoing = create_context_streams[SessionMessage](0)
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_read, reader, writer, incoming)
+            group.start_soon(_write, writer, outgoing)
+            await server.run(read, write, server.create_initialization_options())
+            group.cancel_scope.cancel()
+    finally:
+        for end in (incoming, read, write, outgoing):
+            end.close()
+        writer.close()
+
+
+async def _read(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: ContextSendStream[SessionMessage | Exception]
+) -> None:
+    """Lines → messages. What is no message is answered, so that its sender doesn't wait for ever."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError:
+                writer.write(_refusal(mcp.INVALID_REQUEST, f"A message may have {MAX_LINE} bytes at most."))
+                break
+            if not line:
+                break
+            try:
+                message = mcp.jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValidationError:
+                code = mcp.PARSE_ERROR if not line.lstrip().startswith((b"{", b"[")) else mcp.INVALID_REQUEST
+                writer.write(_refusal(code, "This line is no JSON-RPC message (batches are not taken)."))
+                continue
+            await incoming.send(SessionMessage(message))
+    incoming.close()
+
+
+async def _write(writer: asyncio.StreamWriter, outgoing: ContextReceiveStream[SessionMessage]) -> None:
+    """Messages → lines. A peer that takes nothing for a minute is dropped: what waits for it stays in memory."""
+    try:
+        while True:
+            item = await outgoing.receive()
+            writer.write(item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await writer.drain()
+    except (anyio.EndOfStream, anyio.ClosedResourceError):
+        pass
+    except (ConnectionError, TimeoutError):
+        writer.transport.abort()
+
+
+def _refusal(code: int, message: str) -> bytes:
+    error = mcp.JSONRPCError(jsonrpc="2.0", id=None, error=mcp.ErrorData(code=code, message=message))
+    return error.model_dump_json(by_alias=True).encode() + b"\n"

@@ -1,0 +1,42 @@
+"""MCP in the server's process: imported in a thread once the ports are bound, because that takes a second."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engines.inference import Inference
+
+PATHS = ("/mcp", "/sse", "/messages/{rest:path}")
+
+Parts = tuple[ASGIApp, Callable[[], AbstractAsyncContextManager[None]], AbstractAsyncContextManager[None]]
+
+
+class McpService:
+    """An app for `PATHS` that may be called from the start; `run` makes it ready and keeps it so."""
+
+    def __init__(self) -> None:
+        self._app: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = await asyncio.shield(self._app)
+        await app(scope, receive, send)
+
+    async def run(self, inference: Inference, listener: socket.socket) -> None:
+        """Serve until cancelled: HTTP and SSE through `__call__`, relays through the listener."""
+        app, lifespan, sessions = await asyncio.to_thread(_build, inference, listener)
+        async with lifespan(), sessions:
+            self._app.set_result(app)
+            await asyncio.Event().wait()
+
+
+def _build(inference: Inference, listener: socket.socket) -> Parts:
+    from mcp_server import http, server, stream
+
+    built: Any = server.build(inference)
+    routes, lifespan = http.routes(built)
+    return Router(routes), lifespan, stream.serve_unix(built, listener)

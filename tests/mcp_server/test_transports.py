@@ -1,0 +1,183 @@
+"""One body over every transport: in memory, streamable HTTP, SSE, and the relay as a process."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import mcp_types as types
+import pytest
+import uvicorn
+from mcp import Client, StdioServerParameters
+from mcp.client.sse import sse_client
+from starlette.applications import Starlette
+
+from engines.scripted import Scripted
+from mcp_server import http, server, sockets, stream
+from mcp_server.relay import socket_path
+
+RELAY = "import sys; from mcp_server.relay import main; sys.exit(main(sys.argv[1:]))"
+
+
+class Stage:
+    """A server on every transport, over an `Inference` that obeys."""
+
+    def __init__(self, inference: Scripted, url: str, socket: Path, memory: Any) -> None:
+        self.inference = inference
+        self._url = url
+        self._socket = socket
+        self._memory = memory
+
+    def client(self, transport: str, mode: str) -> Client:
+        arguments = ["-P", "-c", RELAY, "--socket", str(self._socket), "--no-start"]
+        targets: dict[str, Any] = {
+            "memory": self._memory,
+            "http": f"{self._url}/mcp",
+            "sse": sse_client(f"{self._url}/sse"),
+            "relay": StdioServerParameters(command=sys.executable, args=arguments),
+        }
+        target = targets[transport]
+        return Client(target, mode=mode)
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    inference = Scripted()
+    built = server.build(inference)
+    routes, lifespan = http.routes(built)
+    app = Starlette(routes=routes)
+    web = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    listener = sockets.listen(folder / "s")
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(stream.serve_unix(built, listener))
+        await stack.enter_async_context(lifespan())
+        serving = asyncio.create_task(web._serve())
+        await until(lambda: web.started)
+        url = f"http://127.0.0.1:{web.servers[0].sockets[0].getsockname()[1]}"
+        yield Stage(inference, url, folder / "s", built)
+        web.should_exit = True
+        await serving
+
+
+def run(folder: Path, body: Callable[[Stage], Coroutine[None, None, None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(40), stage(folder) as made:
+            await body(made)
+
+    asyncio.run(main())
+
+
+WAYS = [
+    ("memory", "legacy"),
+    ("memory", "auto"),
+    ("http", "legacy"),
+    ("http", "auto"),
+    ("sse", "legacy"),
+    ("relay", "legacy"),
+    ("relay", "auto"),
+]
+
+
+def texts(result: Any) -> list[str]:
+    return [block.text for block in result.content if isinstance(block, types.TextContent)]
+
+
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+def test_tools_answer_alike_on_every_transport(transport: str, mode: str, tmp_path: Path) -> None:
+    async def body(it: Stage) -> None:
+        async with it.client(transport, mode) as client:
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["chat", "models"]
+            answer = await client.call_tool("chat", {"prompt": "say: 你好 world", "max_tokens": "9"})
+            assert (texts(answer), answer.is_error) == (["你好 world"], False)
+            cut = await client.call_tool("chat", {"prompt": "length: so far"})
+            assert texts(cut)[0] == "so far" and "incomplete" in texts(cut)[1]
+            listed = await client.call_tool("models", {})
+            assert listed.structured_content == json.loads(texts(listed)[0])
+            for name, given, said in [
+                ("chat", {"prompt": "fail: queue_full"}, ""),
+                ("chat", {"prompt": "x", "model": "nobody"}, "qwen3-14b"),
+                ("chat", {"promt": "x"}, "prompt"),
+                ("sing", {}, "chat, models"),
+            ]:
+                failed = await client.call_tool(name, given)
+                assert failed.is_error and said in texts(failed)[0] and "Traceback" not in texts(failed)[0]
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize(("transport", "mode"), WAYS)
+def test_a_client_that_gives_up_or_leaves_frees_its_place(transport: str, mode: str, tmp_path: Path) -> None:
+    async def body(it: Stage) -> None:
+        async with it.client(transport, mode) as client:
+            call = asyncio.create_task(client.call_tool("chat", {"prompt": "hang"}))
+            await until(lambda: it.inference.active == 1)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            await until(lambda: it.inference.active == 0)
+        assert it.inference.ended["cancelled"] == 1
+
+    run(tmp_path, body)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 (what is waited for is another process's, or a library's)
+            await asyncio.sleep(0.01)
+
+
+def test_a_line_that_is_no_message_is_answered(tmp_path: Path) -> None:
+    async def body(it: Stage) -> None:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        for line, code in [(b"garbage\n", -32700), (b"[]\n", -32600)]:
+            writer.write(line)
+            answer = json.loads(await reader.readline())
+            assert (answer["id"], answer["error"]["code"]) == (None, code)
+        writer.write(b"x" * (stream.MAX_LINE + 100) + b"\n")
+        assert json.loads(await reader.readline())["error"]["code"] == -32600
+        assert await reader.read() == b""
+        writer.close()
+
+    run(tmp_path, body)
+
+
+def relay(*arguments: str, given: bytes, environ: dict[str, str]) -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "-P", "-c", RELAY, *arguments]
+    return subprocess.run(command, input=given, capture_output=True, timeout=20, env={**os.environ, **environ})
+
+
+def test_without_a_service_the_relay_says_how_to_start_it(tmp_path: Path) -> None:
+    ended = relay(
+        "--no-start", given=b'{"jsonrpc":"2.0","id":7,"method":"initialize"}\n', environ={"HOME": str(tmp_path)}
+    )
+    answer = json.loads(ended.stdout)
+    assert (ended.returncode, answer["id"]) == (1, 7)
+    assert "mlx-local serve" in answer["error"]["message"] and "server.log" in answer["error"]["message"]
+
+
+def test_wrong_arguments_end_the_relay_with_its_usage() -> None:
+    ended = relay("--prt", given=b"", environ={})
+    assert (ended.returncode, ended.stdout) == (2, b"") and b"usage" in ended.stderr
+
+
+def test_the_relay_imports_next_to_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import mcp_server.relay; print(*(set(sys.modules) - before))"
+    added = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert set(added.split()) <= {"mcp_server", "mcp_server.relay", "select", "_socket"}
+
+
+def test_the_socket_follows_from_the_port_and_stays_short() -> None:
+    assert socket_path(8787, {"HOME": "/Users/me"}) == "/Users/me/.mlx-server/run/8787.sock"
+    assert socket_path(1, {"HOME": "/" + "x" * 120}) == f"/tmp/mlx-local-{os.getuid()}/1.sock"
+
+
+def test_a_dead_servers_socket_is_replaced_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    sockets.listen(tmp_path / "s").close()
+    living = sockets.listen(tmp_path / "s")
+    with pytest.raises(sockets.SocketTaken):
+        sockets.listen(tmp_path / "s")
+    living.close()
