@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import mlx.core as mx
 
@@ -13,8 +14,8 @@ from engines.chat.prompt import Prompt
 from engines.decoding import model as models
 from engines.decoding.detokenize import Detokenizer, TokenTable
 from engines.decoding.model import Cache, Model
-from engines.decoding.sampling import Draw, sample
-from engines.decoding.schedule import TokenBudget, Waiting, plan
+from engines.decoding.sampling import Choices, Draw
+from engines.decoding.schedule import KvShape, TokenBudget, Waiting, plan, room
 from engines.decoding.stops import StopMatcher
 from engines.errors import Failure, InternalError
 from engines.types import FinishReason, Usage
@@ -24,11 +25,12 @@ Report = wire.Text | wire.Finished | wire.Failed
 log = logging.getLogger("chat")
 
 
-@dataclass
+@dataclass(eq=False)
 class Row:
     """One request in work. `cache` is its own while it isn't in the batch; None before its first token is fed."""
 
     id: int
+    arrival: int
     prompt: Prompt
     credit: int
     seed: int
@@ -46,6 +48,11 @@ class Row:
         return (*self.prompt.ids, *self.made[:-1])[self.fed :]
 
     @property
+    def positions(self) -> int:
+        """How many its cache holds when everything is fed."""
+        return len(self.prompt.ids) + max(0, len(self.made) - 1)
+
+    @property
     def draw(self) -> Draw:
         sampling = self.prompt.sampling
         return Draw(sampling.temperature, sampling.top_p, self.seed, len(self.made))
@@ -60,6 +67,8 @@ class ChatEngine:
         self._kv_budget = kv_budget_bytes
         self._budget = TokenBudget()
         self._turn = 0
+        self._arrivals = 0
+        self._shape: KvShape | None = None
         self._prefilling: list[Row] = []
         self._running: list[Row] = []
         self._paused: list[Row] = []
@@ -69,12 +78,13 @@ class ChatEngine:
 
     @property
     def idle(self) -> bool:
-        return not self._prefilling and not self._running
+        return not (self._prefilling or self._running or any(sequence.credit > 0 for sequence in self._paused))
 
     def submit(self, id: int, prepared: Prompt, credit: int) -> None:
         seed = prepared.sampling.seed
         sequence = Row(
             id=id,
+            arrival=self._arrivals,
             prompt=prepared,
             credit=credit,
             seed=secrets.randbits(64) if seed is None else seed % (1 << 64),
@@ -82,6 +92,7 @@ class ChatEngine:
             stops=StopMatcher(prepared.sampling.stop),
             began=time.monotonic(),
         )
+        self._arrivals += 1
         self._prefilling.append(sequence)
 
     def cancel(self, id: int) -> None:
@@ -93,19 +104,17 @@ class ChatEngine:
         for sequence in (*self._prefilling, *self._running, *self._paused):
             if sequence.id == id:
                 sequence.credit += deltas
-        returning = [sequence for sequence in self._paused if sequence.credit > 0]
-        self._paused = [sequence for sequence in self._paused if sequence.credit <= 0]
-        self._join(returning)
 
     def step(self) -> Sequence[Report]:
         """Feed some prompt tokens, then decode one token of every running row."""
         self._turn += 1
-        reports = self._guarded(self._prefill, [*self._prefilling])
-        self._make_room()
+        admitted, reports = self._make_room()
+        reports += self._prefill(admitted)
+        reports += self._guarded(self._return, [*self._running, *self._paused])
         return [*reports, *self._guarded(self._decode, [*self._running])]
 
     def _guarded(self, work: Callable[[], list[Report]], concerned: list[Row]) -> list[Report]:
-        """The forward pass is shared: if it raises, all whose caches it touched fail, and the batch starts anew."""
+        """If work on caches raises, all whose caches it touched fail; a batch that it touched starts anew."""
         try:
             return work()
         except Exception:
@@ -116,48 +125,56 @@ class ChatEngine:
 
     # -- prefill ------------------------------------------------------------------------------------------------
 
-    def _prefill(self) -> list[Report]:
+    def _prefill(self, admitted: Sequence[Row]) -> list[Report]:
         reports: list[Report] = []
-        by_id = {sequence.id: sequence for sequence in self._prefilling}
-        waiting = [Waiting(sequence.id, len(sequence.to_feed)) for sequence in self._prefilling]
+        by_id = {sequence.id: sequence for sequence in admitted}
+        waiting = [Waiting(sequence.id, len(sequence.to_feed)) for sequence in admitted]
         for chunk in plan(waiting, self._budget.tokens(decoding=bool(self._running)), self._turn):
             sequence = by_id[chunk.id]
-            if sequence.cache is None:
-                sequence.cache = self._model.new_cache()
-            began = time.monotonic()
-            tokens = sequence.to_feed[: chunk.tokens]
-            logits = self._model.prefill(tokens, sequence.cache)
-            self._budget.measured(chunk.tokens, time.monotonic() - began)
-            sequence.fed += chunk.tokens
-            if not sequence.to_feed:
-                self._prefilling.remove(sequence)
-                reports += self._first_token(sequence, logits)
+            reports += self._guarded(partial(self._feed, sequence, chunk.tokens), [sequence])
         return reports
 
-    def _first_token(self, sequence: Row, logits: mx.array) -> list[Report]:
-        """The prompt's last logits give the first token; after a preemption it is there already."""
+    def _feed(self, sequence: Row, count: int) -> list[Report]:
+        """One chunk of a prompt. Its last logits give the first token; after a preemption it is there already."""
+        if sequence.cache is None:
+            sequence.cache = self._model.new_cache()
+        began = time.monotonic()
+        logits = self._model.prefill(sequence.to_feed[:count], sequence.cache)
+        self._budget.measured(count, time.monotonic() - began)
+        self._shape = self._shape or models.kv_shape(sequence.cache)
+        sequence.fed += count
+        if sequence.to_feed:
+            return []
+        self._prefilling.remove(sequence)
         reports: list[Report] = []
+        ended = False
         if not sequence.made:
             sequence.first = time.monotonic()
-            token = sample(logits, [sequence.draw], self._mask(logits))[0]
-            reports, ended = self._deliver(sequence, token)
-            if ended:
-                return reports
-        self._join([sequence])
+            reports, ended = self._deliver(sequence, Choices(logits, self._mask(logits)), 0)
+        if not ended:
+            self._paused.append(sequence)
         return reports
 
     # -- decode -------------------------------------------------------------------------------------------------
+
+    def _return(self) -> list[Report]:
+        """Rows with a cache of their own join the batch, as far as they may send something."""
+        returning = [sequence for sequence in self._paused if sequence.credit > 0]
+        self._paused = [sequence for sequence in self._paused if sequence.credit <= 0]
+        self._prefilling += [sequence for sequence in returning if sequence.cache is None]
+        self._join([sequence for sequence in returning if sequence.cache is not None])
+        return []
 
     def _decode(self) -> list[Report]:
         if self._batch is None:
             return []
         logits = self._model.decode([sequence.made[-1] for sequence in self._running], self._batch)
-        tokens = sample(logits, [sequence.draw for sequence in self._running], self._mask(logits))
+        choices = Choices(logits, self._mask(logits))
         reports: list[Report] = []
         staying: list[Row] = []
-        for row, (sequence, token) in enumerate(zip(self._running, tokens, strict=True)):
+        for row, sequence in enumerate(self._running):
             sequence.fed += 1
-            said, ended = self._deliver(sequence, token)
+            said, ended = self._deliver(sequence, choices, row)
             reports += said
             if ended:
                 continue
@@ -169,10 +186,10 @@ class ChatEngine:
         self._retain(staying)
         return reports
 
-    def _deliver(self, sequence: Row, token: int) -> tuple[list[Report], bool]:
-        """What a new token lets the client see, and whether it was the last. Its failure is its row's alone."""
+    def _deliver(self, sequence: Row, choices: Choices, row: int) -> tuple[list[Report], bool]:
+        """What the next token lets the client see, and whether it was the last. Its failure is its row's alone."""
         try:
-            return self._account(sequence, token)
+            return self._account(sequence, choices.token(row, sequence.draw))
         except Exception:
             log.exception("a row failed")
             return [_failed(sequence)], True
@@ -218,13 +235,31 @@ class ChatEngine:
             self._batch = None
         self._running = sequences
 
-    def _make_room(self) -> None:
-        """Keep the caches in their budget: the youngest rows give theirs up, and prefill again when there is room."""
-        while len(self._running) > 1 and self._batch is not None and models.kv_bytes(self._batch) > self._kv_budget:
-            youngest = self._running[-1]
-            self._retain(self._running[:-1])
-            youngest.fed = 0
-            self._prefilling.append(youngest)
+    def _make_room(self) -> tuple[list[Row], list[Report]]:
+        """Keep the caches in their budget, and say who may prefill.
+
+        The youngest give their caches up, those that can't send anything before others, and prefill again when there
+        is room. A row that is too long even alone ends.
+        """
+        if self._shape is None:
+            return [*self._prefilling], []
+        holding = sorted([*self._prefilling, *self._running], key=lambda sequence: sequence.arrival)
+        holding += sorted(self._paused, key=lambda sequence: (sequence.credit <= 0, sequence.arrival))
+        fits = room([sequence.positions for sequence in holding], self._shape, self._kv_budget)
+        preempted = holding[fits.keep :]
+        for sequence in preempted:
+            sequence.cache, sequence.fed = None, 0
+        self._prefilling += [sequence for sequence in preempted if sequence in self._running]
+        self._retain([sequence for sequence in self._running if sequence not in preempted])
+        ended = self._end_too_long(self._shape) if fits.keep == 1 else []
+        begun = [one for one in holding[: fits.keep] if one in self._prefilling and one.cache is not None]
+        self._prefilling.sort(key=lambda sequence: sequence.arrival)
+        return [one for one in self._prefilling if one in holding[: fits.begin] or one in begun], ended
+
+    def _end_too_long(self, shape: KvShape) -> list[Report]:
+        ending = [one for one in self._running if shape.bytes(1, one.positions + 1) > self._kv_budget]
+        self._retain([one for one in self._running if one not in ending])
+        return [report for one in ending for report in self._end(one, one.detokenizer.flush(), "length")]
 
     def _mask(self, logits: mx.array) -> mx.array | None:
         """0 for every id that is a token, -inf for the padding of the vocabulary; None where there is none."""

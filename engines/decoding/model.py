@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 from mlx_lm.utils import load_model
+
+from engines.decoding.schedule import KvShape
 
 Cache = list[Any]
 
@@ -69,11 +71,22 @@ def keep(batch: Cache, rows: Sequence[int]) -> None:
 
 def extract(batch: Cache, row: int) -> Cache:
     """A row's own cache, taken out of the batch."""
-    return [layer.extract(row) for layer in batch]
+    own = [layer.extract(row) for layer in batch]
+    # Unevaluated, it would hold the whole batch's buffers for as long as the row is away.
+    mx.eval([layer.state for layer in own])
+    return own
 
 
-def kv_bytes(cache: Cache) -> int:
-    return sum(layer.nbytes for layer in cache)
+def kv_shape(cache: Cache) -> KvShape:
+    """How a single row's cache, which holds something, grows. A layer without positions counts as one."""
+    return KvShape(tuple(_layer_shape(layer) for layer in cache))
+
+
+def _layer_shape(layer: Any) -> tuple[int, int]:
+    if isinstance(layer, KVCache | RotatingKVCache):
+        keys: Any = layer.keys
+        return layer.nbytes // keys.shape[2], getattr(layer, "max_size", 0)
+    return layer.nbytes, 1
 
 
 def active_bytes() -> int:

@@ -4,8 +4,6 @@ A row's randomness is a function of its seed and of the position in its output a
 the same text whatever else runs in the batch.
 """
 
-from collections.abc import Sequence
-
 import mlx.core as mx
 import msgspec
 import numpy as np
@@ -24,20 +22,27 @@ class Draw(msgspec.Struct, frozen=True):
     position: int
 
 
-def sample(logits: mx.array, draws: Sequence[Draw], valid: mx.array | None) -> list[int]:
-    """Token ids for logits [rows, vocabulary]; `valid` [vocabulary] is 0 or -inf for ids that no token has."""
-    if valid is not None:
-        logits = logits + valid
-    greedy: list[int] = mx.argmax(logits, axis=-1).tolist()  # type: ignore[assignment]
-    return [
-        token if draw.temperature == 0 else choose(np.array(logits[row].astype(mx.float32)), draw)
-        for row, (token, draw) in enumerate(zip(greedy, draws, strict=True))
-    ]
+class Choices:
+    """Logits [rows, vocabulary] to choose from; `valid` [vocabulary] is 0, or -inf for ids that no token has."""
+
+    def __init__(self, logits: mx.array, valid: mx.array | None) -> None:
+        self._logits = logits if valid is None else logits + valid
+        self._greedy: list[int] = mx.argmax(self._logits, axis=-1).tolist()  # type: ignore[assignment]
+
+    def token(self, row: int, draw: Draw) -> int:
+        """A row's next token id. Raises ValueError if a draw meets logits that are no numbers."""
+        if draw.temperature == 0:
+            return self._greedy[row]
+        return choose(np.array(self._logits[row].astype(mx.float32)), draw)
 
 
 def choose(logits: npt.NDArray[np.float32], draw: Draw) -> int:
     """One draw from logits [vocabulary]: the temperature first, then the nucleus of `top_p`."""
-    weights = np.exp((logits - logits.max()) / draw.temperature, dtype=np.float64)
+    below = logits.astype(np.float64) - logits.max()
+    with np.errstate(over="ignore"):
+        weights = np.exp(below / draw.temperature)
+    if not np.isfinite(weights.sum()):
+        raise ValueError("the logits are no numbers")
     uniform = np.random.Generator(np.random.Philox(key=draw.seed, counter=draw.position)).random()
     if draw.top_p >= 1:
         return _inverse(np.cumsum(weights), uniform)

@@ -1,4 +1,4 @@
-"""How many prompt tokens of which sequence are fed in the next step. Pure; knows ids and counts alone."""
+"""What is fed in the next step, and whose caches fit. Pure; knows ids, counts and bytes alone."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import msgspec
 
 STEP_SECONDS = 0.05
 SMALLEST, LARGEST = 32, 512
+CACHE_STEP = 256
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -34,6 +35,47 @@ def plan(waiting: Sequence[Waiting], budget: int, turn: int) -> list[Chunk]:
         chunks.append(Chunk(sequence.id, min(sequence.remaining, budget)))
         budget -= chunks[-1].tokens
     return chunks
+
+
+class KvShape(msgspec.Struct, frozen=True):
+    """How a cache grows: for each layer, the bytes of one position, and the positions it keeps at most (0: all)."""
+
+    layers: tuple[tuple[int, int], ...]
+
+    def bytes(self, rows: int, positions: int) -> int:
+        """A batch's bytes: every row is padded to the longest."""
+        return rows * sum(size * min(positions, most or positions) for size, most in self.layers)
+
+
+class Room(msgspec.Struct, frozen=True):
+    """Of sequences in their order: how many may keep a cache, and how many may begin one."""
+
+    keep: int
+    begin: int
+
+
+def room(positions: Sequence[int], shape: KvShape, budget: int) -> Room:
+    """Who has room in `budget` bytes, by the positions that each sequence's cache holds now. The first always has.
+
+    To begin takes room for 256 tokens more than to keep: who begins gets that far before it can be preempted, unless
+    an older sequence comes back. The allocator's step is 256 positions.
+    """
+    keep = _fitting([_allocated(held + 1) for held in positions], shape, budget)
+    begin = _fitting([_allocated(held + 1) + CACHE_STEP for held in positions], shape, budget)
+    return Room(max(1, keep), max(1, begin))
+
+
+def _allocated(positions: int) -> int:
+    return -(-positions // CACHE_STEP) * CACHE_STEP
+
+
+def _fitting(positions: Sequence[int], shape: KvShape, budget: int) -> int:
+    longest = 0
+    for count, length in enumerate(positions):
+        longest = max(longest, length)
+        if shape.bytes(count + 1, longest) > budget:
+            return count
+    return len(positions)
 
 
 class TokenBudget:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from engines.chat.engine import ChatEngine
 from engines.chat.prompt import Prompt
 from engines.decoding import model as models
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.model import Cache
 from engines.types import Sampling
 
 GREEDY = Sampling(temperature=0.0)
@@ -51,6 +52,24 @@ def run(engine: ChatEngine, texts: dict[int, str] | None = None) -> dict[int, st
             if isinstance(report, wire.Text):
                 texts[report.id] = texts.get(report.id, "") + report.text
     return texts
+
+
+def iterate(engine: ChatEngine) -> Iterator[wire.Text | wire.Finished | wire.Failed]:
+    while not engine.idle:
+        yield from engine.step()
+
+
+def outcome(engine: ChatEngine) -> tuple[dict[int, str], list[int]]:
+    """Each request's text, and the requests that failed."""
+    texts: dict[int, str] = {}
+    failed = []
+    for report in iterate(engine):
+        if isinstance(report, wire.Failed):
+            assert "secret" not in report.failure.message
+            failed.append(report.id)
+        elif isinstance(report, wire.Text):
+            texts[report.id] = texts.get(report.id, "") + report.text
+    return {id: text for id, text in texts.items() if id not in failed}, failed
 
 
 def alone(engine: ChatEngine, one: Prompt) -> str:
@@ -122,12 +141,129 @@ def test_the_same_seed_gives_the_same_text_whatever_else_runs(make_engine: Calla
     assert run(engine)[1] == expected
 
 
-def test_rows_that_gave_up_their_cache_say_the_same(make_engine: Callable[[int], ChatEngine]) -> None:
-    expected = {length: alone(make_engine(ROOM), prompt(length)) for length in (12, 40)}
-    engine = make_engine(1)
+def test_a_row_never_sends_more_than_its_credit(make_engine: Callable[[int], ChatEngine]) -> None:
+    expected = alone(make_engine(ROOM), prompt(30))
+    engine = make_engine(ROOM)
+    engine.submit(1, prompt(30), 1)
+    texts: dict[int, str] = {}
+    for _ in range(200):
+        before = texts.get(1, "")
+        sent = 0
+        while not engine.idle:
+            for report in engine.step():
+                if isinstance(report, wire.Text):
+                    sent += 1
+                    texts[1] = texts.get(1, "") + report.text
+        assert sent <= 1
+        if texts[1] == before:
+            break
+        engine.grant(1, 1)
+    assert texts[1] == expected
+
+
+class Counting(models.Model):
+    """Counts the prompt tokens that it is fed."""
+
+    def __init__(self, folder: Path) -> None:
+        loaded = models.load(folder)
+        super().__init__(loaded._module, frozenset())
+        self.prompt_tokens = 0
+
+    def prefill(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+        self.prompt_tokens += len(tokens)
+        return super().prefill(tokens, cache)
+
+
+def test_a_preempted_row_says_the_same_and_is_prefilled_once_more_at_most(folder: Path) -> None:
+    model, table = Counting(folder), TokenTable.read(folder)
+    expected = {length: alone(ChatEngine(model, table, ROOM), prompt(length)) for length in (12, 40)}
+    cache = model.new_cache()
+    model.prefill([300], cache)
+    model.prompt_tokens = 0
+    engine = ChatEngine(model, table, models.kv_shape(cache).bytes(2, 256) - 1)
     for length in expected:
         engine.submit(length, prompt(length), 10_000)
     assert run(engine) == expected
+    assert 12 + 40 < model.prompt_tokens <= 12 + 2 * 40 + 24
+
+
+def test_a_lone_row_that_outgrows_the_budget_ends_by_length(folder: Path) -> None:
+    model, table = Counting(folder), TokenTable.read(folder)
+    expected = alone(ChatEngine(model, table, ROOM), prompt(40))
+    cache = model.new_cache()
+    model.prefill([300], cache)
+    engine = ChatEngine(model, table, models.kv_shape(cache).bytes(1, 50))
+    engine.submit(1, prompt(40), 10_000)
+    reports = list(iterate(engine))
+    last = reports[-1]
+    assert isinstance(last, wire.Finished) and last.finish_reason == "length"
+    assert last.usage.completion_tokens < 24
+    text = "".join(report.text for report in reports if isinstance(report, wire.Text))
+    assert text and expected.startswith(text.rstrip("\ufffd"))
+
+
+class Faulty(models.Model):
+    """Can't feed prompts that begin with `refused`; row 1 of a batch gets logits that are no numbers."""
+
+    def __init__(self, folder: Path, refused: int = -1) -> None:
+        super().__init__(models.load(folder)._module, frozenset())
+        self.refused = refused
+        self.poisoned = False
+        self.broken = False
+
+    def prefill(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+        if tokens[0] == self.refused:
+            raise RuntimeError("a secret of the server")
+        return super().prefill(tokens, cache)
+
+    def decode(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+        if self.broken:
+            raise RuntimeError("a secret of the server")
+        logits = super().decode(tokens, cache)
+        if self.poisoned and len(tokens) > 1:
+            logits[1] = float("nan")
+        return logits
+
+
+def test_a_prompt_whose_forward_raises_fails_alone(folder: Path) -> None:
+    model, table = Faulty(folder), TokenTable.read(folder)
+    expected = alone(ChatEngine(model, table, ROOM), prompt(20))
+    engine = ChatEngine(model, table, ROOM)
+    model.refused = prompt(31).ids[0]
+    engine.submit(1, prompt(20), 10_000)
+    engine.submit(2, prompt(31), 10_000)
+    assert outcome(engine) == ({1: expected}, [2])
+
+
+def test_a_row_whose_draw_raises_fails_alone(folder: Path) -> None:
+    model, table = Faulty(folder), TokenTable.read(folder)
+    expected = alone(ChatEngine(model, table, ROOM), prompt(20))
+    engine = ChatEngine(model, table, ROOM)
+    model.poisoned = True
+    engine.submit(1, prompt(20), 10_000)
+    engine.submit(2, prompt(31, sampling=Sampling(seed=1)), 10_000)
+    texts, failed = outcome(engine)
+    assert (texts[1], failed) == (expected, [2])
+
+
+def test_a_shared_forward_that_raises_fails_all_and_the_next_request_is_served(folder: Path) -> None:
+    model, table = Faulty(folder), TokenTable.read(folder)
+    engine = ChatEngine(model, table, ROOM)
+    expected = alone(engine, prompt(20))
+    engine.submit(1, prompt(20), 10_000)
+    engine.submit(2, prompt(31), 10_000)
+    model.broken = True
+    assert sorted(outcome(engine)[1]) == [1, 2]
+    model.broken = False
+    assert alone(engine, prompt(20)) == expected
+
+
+def test_a_prompt_cancelled_between_its_chunks_leaves_nothing(make_engine: Callable[[int], ChatEngine]) -> None:
+    engine = make_engine(ROOM)
+    engine.submit(1, prompt(1200), 10_000)
+    assert not engine.step()
+    engine.cancel(1)
+    assert engine.idle and not engine.step()
 
 
 def test_a_stop_string_ends_a_row_and_is_not_shown(make_engine: Callable[[int], ChatEngine]) -> None:
