@@ -1,8 +1,4 @@
-import random
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engines import pool
 from engines.errors import DoesNotFit, LoadFailed, QueueFull
@@ -104,59 +100,222 @@ def test_a_dead_runner_gives_its_requests_back() -> None:
     assert (it.queue[0].attempts, pool.decide(it, 1.0)[0]) == (1, Load("chat", 9 * GB))
 
 
-def check(it: State) -> None:
-    assert sum(resident.lease for resident in it.residents.values()) <= it.limits.budget
-    assert all(len(resident.running) <= it.limits.max_running for resident in it.residents.values())
-    assert all(resident.phase != "unloading" or not resident.running for resident in it.residents.values())
-
-
-def settle(it: State, now: float) -> int:
-    """Carry everything out; how many requests ended by refusal. Fails when decisions never come to rest."""
-    refused = 0
-    for _ in range(1000):
-        effects = pool.decide(it, now)
-        assert repr(effects) == repr(pool.decide(it, now))
-        if not effects or isinstance(effects[0], WakeAt):
-            assert all(effect.time > now for effect in effects if isinstance(effect, WakeAt))
-            return refused
+def carry_out(it: State, now: float) -> list[pool.Effect]:
+    """Everything that is decided at `now`, in order."""
+    done: list[pool.Effect] = []
+    while (effects := pool.decide(it, now)) and not isinstance(effects[0], WakeAt):
         for effect in effects:
-            refused += isinstance(effect, Refuse)
             pool.apply(it, effect, now)
-        check(it)
-    raise AssertionError("the pool never comes to rest")
+        done += effects
+        assert len(done) < 50
+    return done
 
 
-@given(st.integers(0, 2**32), st.integers(5, 60))
-def test_over_any_history_the_budget_is_kept_and_every_request_ends(seed: int, arrivals: int) -> None:
-    chance = random.Random(seed)
+def test_only_as_many_models_are_unloaded_as_are_needed() -> None:
+    it = state(embed=ready("embed", 1, last_used=1.0), chat=ready("chat", 8, last_used=2.0))
+    pool.register(it, Spec("other", 9 * GB, 0))
+    pool.arrive(it, Job(1, "other", 0, 3.0))
+    assert carry_out(it, 3.0) == [Unload("chat")]
+    pool.unloaded(it, "chat")
+    assert carry_out(it, 4.0) == [Load("other", 9 * GB)]
+
+
+def test_a_pinned_model_stays_but_goes_when_asked_to() -> None:
+    pinned = Resident(Spec("chat", 8 * GB, GB, pinned=True), "ready", 9 * GB, last_used=0.0)
+    it = state(chat=pinned)
+    assert pool.decide(it, 9999.0) == []
+    pool.arrive(it, Job(1, "big", 0, 9999.0))
+    (refusal,) = carry_out(it, 9999.0)
+    assert isinstance(refusal, Refuse) and isinstance(refusal.error, DoesNotFit)
+    pool.ask_unload(it, "chat")
+    assert pool.decide(it, 9999.0) == [Unload("chat")]
+
+
+def test_a_model_that_was_asked_to_unload_ends_its_work_and_is_loaded_again_for_who_waits() -> None:
+    it = state(chat=ready("chat", 8, running=1))
+    pool.ask_unload(it, "chat")
+    pool.arrive(it, Job(1, "chat", 0, 1.0))
+    assert carry_out(it, 1.0) == []
+    pool.finished(it, -1, 2.0, well=True)
+    assert carry_out(it, 2.0) == [Unload("chat")]
+    pool.unloaded(it, "chat")
+    assert carry_out(it, 3.0) == [Load("chat", 9 * GB)]
+    pool.loaded(it, "chat", 4.0)
+    assert carry_out(it, 4.0) == [Start(Job(1, "chat", 0, 1.0))]
+
+
+def test_a_failed_load_forgets_that_it_was_asked_to_unload() -> None:
     it = state()
-    now, ended, taken = 0.0, 0, 0
-    for id in range(1, arrivals + 1):
-        now += chance.random() * 5
-        try:
-            pool.arrive(it, Job(id, chance.choice(["chat", "embed", "big", "huge"]), chance.randrange(GB // 4), now))
-            taken += 1
-        except QueueFull:
-            pass
-        ended += settle(it, now) + happen(it, chance, now)
-    for _ in range(arrivals * 40):
-        if ended == taken:
-            break
-        now += 5
-        ended += settle(it, now) + happen(it, chance, now)
-    assert ended == taken
+    pool.arrive(it, Job(1, "chat", 0, 0.0))
+    carry_out(it, 0.0)
+    pool.ask_unload(it, "chat")
+    pool.load_failed(it, "chat", "no memory", 1.0)
+    carry_out(it, 1.0)
+    pool.loaded(it, "chat", 2.0)
+    assert carry_out(it, 2.0) == [Start(Job(1, "chat", 0, 0.0))]
 
 
-def happen(it: State, chance: random.Random, now: float) -> int:
-    """Something that runners do; how many requests ended."""
-    ended = 0
-    for model, resident in list(it.residents.items()):
-        if resident.phase == "loading" and chance.random() < 0.7:
-            pool.loaded(it, model, now)
-        elif resident.phase == "unloading":
-            pool.unloaded(it, model)
-        elif resident.running and chance.random() < 0.5:
-            pool.finished(it, chance.choice(sorted(resident.running)), now, well=True)
-            ended += 1
-        check(it)
-    return ended
+def test_a_request_too_long_for_the_lease_waits_for_the_others_and_then_for_a_bigger_one() -> None:
+    it = state(chat=ready("chat", 8, running=1))
+    pool.arrive(it, Job(1, "chat", 3 * GB, 1.0))
+    pool.arrive(it, Job(2, "chat", 0, 2.0))
+    assert carry_out(it, 2.0) == []
+    pool.finished(it, -1, 3.0, well=True)
+    assert carry_out(it, 3.0) == [Unload("chat")]
+    pool.unloaded(it, "chat")
+    assert carry_out(it, 4.0) == [Load("chat", 11 * GB)]
+    pool.loaded(it, "chat", 5.0)
+    assert [e.job.id for e in carry_out(it, 5.0) if isinstance(e, Start)] == [1, 2]
+
+
+def test_requests_start_in_the_order_in_which_they_arrived_even_when_prepared_in_another() -> None:
+    it = state(chat=ready("chat", 8))
+    pool.arrive(it, Job(2, "chat", 0, 5.0))
+    pool.arrive(it, Job(1, "chat", 0, 4.0))
+    assert [e.job.id for e in carry_out(it, 6.0) if isinstance(e, Start)] == [1, 2]
+
+
+def test_a_load_longer_than_patience_is_of_use_to_the_request_that_asked_for_it() -> None:
+    it = state()
+    pool.arrive(it, Job(1, "chat", 0, 0.0))
+    pool.arrive(it, Job(2, "big", 0, 0.0))
+    assert carry_out(it, 0.0) == [Load("chat", 9 * GB)]
+    pool.loaded(it, "chat", 40.0)
+    assert carry_out(it, 40.0) == [Start(Job(1, "chat", 0, 0.0))]
+
+
+def test_two_models_that_never_fit_together_take_turns_under_steady_load() -> None:
+    it = state()
+    arrived: dict[int, float] = {}
+    waits: list[float] = []
+    for second in range(2000):
+        now = float(second)
+        for model, resident in list(it.residents.items()):
+            if resident.phase == "loading":
+                pool.loaded(it, model, now)
+            elif resident.phase == "unloading":
+                pool.unloaded(it, model)
+            # One leaves each second, so that another always runs.
+            for id in sorted(resident.running)[:1]:
+                pool.finished(it, id, now, well=True)
+        for place, model in enumerate(("chat", "big")):
+            if sum(job.model == model for job in it.queue) < 3:
+                job = Job(2 * second + place, model, 0, now)
+                arrived[job.id] = now
+                pool.arrive(it, job)
+        waits += [now - arrived.pop(e.job.id) for e in carry_out(it, now) if isinstance(e, Start)]
+    assert len(waits) > 1000
+    assert max(waits + [2000.0 - since for since in arrived.values()]) < 3 * it.limits.patience
+
+
+def test_memory_that_is_free_is_used_while_somebody_waits_for_more() -> None:
+    it = state(chat=ready("chat", 8, running=1))
+    pool.arrive(it, Job(1, "big", 0, 0.0))
+    pool.arrive(it, Job(2, "embed", 0, 1.0))
+    assert carry_out(it, 1.0) == [Load("embed", 2 * GB)]
+
+
+def test_memory_is_kept_for_who_waited_too_long() -> None:
+    it = state(chat=ready("chat", 8, running=1))
+    pool.arrive(it, Job(1, "big", 0, 0.0))
+    pool.arrive(it, Job(2, "embed", 0, 31.0))
+    assert carry_out(it, 31.0) == []
+
+
+def test_idle_time_counts_from_the_end_of_the_last_request() -> None:
+    it = state(chat=ready("chat", 8, running=1, last_used=10.0))
+    assert pool.decide(it, 9999.0) == []
+    pool.finished(it, -1, 9999.0, well=False)
+    assert pool.decide(it, 9999.0) == [WakeAt(10599.0)]
+
+
+@pytest.mark.parametrize(("idle_unload", "expected"), [(0.0, [Unload("chat")]), (-1.0, [])])
+def test_an_idle_model_goes_at_once_or_never_when_so_configured(idle_unload: float, expected: list[Unload]) -> None:
+    it = State(Limits(12 * GB, 2, 3, idle_unload, 30.0), residents={"chat": ready("chat", 8)})
+    assert pool.decide(it, 0.0) == expected
+
+
+def test_a_request_that_ends_well_clears_the_faults_of_its_model_and_others_do_not() -> None:
+    it = state(chat=ready("chat", 8, running=2))
+    it.faults["chat"] = pool.Fault(3, 0.0, "signal 9")
+    pool.finished(it, -1, 1.0, well=False)
+    assert it.faults["chat"].count == 3
+    pool.finished(it, -2, 1.0, well=True)
+    assert not it.faults
+
+
+def test_a_model_that_is_wanted_is_loaded_without_a_request_but_not_during_its_back_off() -> None:
+    it = state()
+    it.wanted.add("chat")
+    it.faults["chat"] = pool.Fault(2, 5.0, "signal 9")
+    assert pool.decide(it, 4.0) == [WakeAt(5.0)]
+    assert carry_out(it, 5.0) == [Load("chat", 9 * GB)]
+    pool.loaded(it, "chat", 6.0)
+    assert not it.wanted
+
+
+def test_a_model_that_is_wanted_and_never_fits_is_told_and_not_loaded() -> None:
+    it = state()
+    it.wanted.add("huge")
+    assert pool.decide(it, 0.0) == []
+    assert isinstance(pool.never_fits(it, "huge"), DoesNotFit)
+    assert pool.never_fits(it, "chat") is None
+
+
+def test_a_lower_budget_unloads_what_is_idle_and_lets_work_end() -> None:
+    it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1, last_used=5.0))
+    pool.set_budget(it, 8 * GB)
+    pool.arrive(it, Job(1, "chat", 0, 6.0))
+    assert carry_out(it, 6.0) == [Unload("embed")]
+    pool.finished(it, -1, 7.0, well=True)
+    assert carry_out(it, 7.0) == [Unload("chat")]
+    pool.unloaded(it, "chat")
+    pool.unloaded(it, "embed")
+    assert carry_out(it, 8.0) == [Load("chat", 8 * GB)]
+
+
+def test_patience_ends_exactly_when_the_pool_said_that_it_would_wake() -> None:
+    it = state(chat=ready("chat", 8, running=1))
+    pool.arrive(it, Job(1, "big", 0, 2.3))
+    (wake,) = pool.decide(it, 3.0)
+    assert isinstance(wake, WakeAt)
+    pool.arrive(it, Job(2, "chat", 0, wake.time))
+    assert carry_out(it, wake.time) == []
+
+
+def test_no_more_models_give_way_than_are_needed_and_idle_ones_first() -> None:
+    models = {"a": ready("a", 8, running=1), "b": ready("b", 8, last_used=2.0), "c": ready("c", 8, running=1)}
+    models["c"].last_used = 1.0
+    it = state(30, **models)
+    for model, size in {"a": 8, "b": 8, "c": 8, "twice": 20}.items():
+        pool.register(it, Spec(model, size * GB, GB))
+    pool.arrive(it, Job(1, "twice", 0, 3.0))
+    for id, model in enumerate("abc", start=2):
+        pool.arrive(it, Job(id, model, 0, 40.0))
+    assert carry_out(it, 40.0) == [Start(Job(4, "c", 0, 40.0))]
+
+
+def test_a_model_that_somebody_waits_for_is_not_idle() -> None:
+    it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1))
+    pool.arrive(it, Job(1, "big", 0, 0.0))
+    pool.arrive(it, Job(2, "embed", 0, 700.0))
+    assert carry_out(it, 700.0) == []
+
+
+def test_a_request_whose_runner_died_goes_before_the_younger_ones() -> None:
+    it = state(chat=ready("chat", 8))
+    first, second = Job(1, "chat", 0, 0.0), Job(2, "chat", 0, 0.0)
+    for job in (first, second):
+        pool.arrive(it, job)
+    carry_out(it, 0.0)
+    pool.arrive(it, Job(3, "chat", 0, 1.0))
+    for job in pool.died(it, "chat", "signal 9", 2.0):
+        pool.requeue(it, job)
+    assert [(job.id, job.attempts) for job in it.queue] == [(1, 1), (2, 1), (3, 0)]
+
+
+def test_a_late_word_that_a_model_is_loaded_changes_nothing_once_it_is_being_unloaded() -> None:
+    it = state(chat=ready("chat", 8))
+    pool.apply(it, Unload("chat"), 0.0)
+    pool.loaded(it, "chat", 1.0)
+    assert it.residents["chat"].phase == "unloading"
