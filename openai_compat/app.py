@@ -11,7 +11,7 @@ from prometheus_client.core import CollectorRegistry, CounterMetricFamily, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -131,13 +131,16 @@ class _Samples(Collector):
 
 
 async def until_gone(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`; cancelled when the client leaves. The request's body must have been read."""
+    """The result of `work`. When the client leaves, `work` is cancelled and `ClientDisconnect` raised.
+
+    The request's body must have been read.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise asyncio.CancelledError("the client left")
+            raise ClientDisconnect
         return task.result()
     finally:
         for one in (task, gone):

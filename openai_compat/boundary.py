@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,7 +45,18 @@ def answer(error: ServiceError) -> JSONResponse:
 
 def error_handlers() -> Mapping[Any, Any]:
     """What routes raise and what the router refuses, in our shape."""
-    return {404: _routing_error, 405: _routing_error, ServiceError: _service_error, Exception: _unexpected}
+    return {
+        404: _routing_error,
+        405: _routing_error,
+        ClientDisconnect: _left,
+        ServiceError: _service_error,
+        Exception: _unexpected,
+    }
+
+
+async def _left(request: Request, error: ClientDisconnect) -> Response:
+    """Nobody reads it: a client that leaves is no failure, and not worth a traceback in the log."""
+    return Response(status_code=499)
 
 
 async def _service_error(request: Request, error: ServiceError) -> Response:
@@ -127,7 +138,8 @@ class Gate:
     def _check_key(self, headers: Headers) -> None:
         if not self._keys:
             return
-        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
         if not any([hmac.compare_digest(given.encode(), key) for key in self._keys]):
             raise InvalidApiKey("The API key is missing or wrong: send one of api_keys as a Bearer token.")
 

@@ -56,22 +56,21 @@ def parse(body: bytes, trace: str) -> Parsed:
     for name, neutral in REFUSED.items():
         if name in fields and fields[name] not in neutral:
             raise UnsupportedField(f"{name} isn't supported by this server; leave it out.", param=name)
-    options = _value(fields, "stream_options", lambda v: isinstance(v, dict), "an object", {})
     sampling = Sampling(
         temperature=_number(fields, "temperature", 1.0, lambda v: 0 <= v <= 2, "a number from 0 to 2"),
         top_p=_number(fields, "top_p", 1.0, lambda v: 0 < v <= 1, "a number above 0, at most 1"),
         max_tokens=_max_tokens(fields),
         stop=_stop(fields.get("stop")),
-        seed=_value(fields, "seed", _is_whole, "a whole number", None),
+        seed=_value(fields, "seed", _is_whole, "a whole number of 64 bits", None),
     )
-    _value(fields, "n", lambda v: v == 1, "1: one answer a request is what this server gives", 1)
+    _value(fields, "n", lambda v: _is_whole(v) and v == 1, "1: one answer a request is what this server gives", 1)
     model = _value(fields, "model", lambda v: isinstance(v, str) and v, "the name of a model", None)
     if model is None:
         raise InvalidRequest("model is missing: give the name of a model, see /v1/models.", param="model")
     return Parsed(
         request=ChatRequest(model, _messages(fields.get("messages")), sampling, trace),
         stream=_value(fields, "stream", lambda v: isinstance(v, bool), "true or false", False),
-        include_usage=bool(options.get("include_usage")),
+        include_usage=_include_usage(fields),
         ignored=tuple(sorted(fields.keys() - ACTS - REFUSED.keys() - WITHOUT_EFFECT)),
     )
 
@@ -98,7 +97,16 @@ def _number(fields: Json, name: str, default: float, good: Callable[[Any], bool]
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Within what the wire to the runners carries."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**64
+
+
+def _include_usage(fields: Json) -> bool:
+    asked = _value(fields, "stream_options", lambda v: isinstance(v, dict), "an object", {}).get("include_usage")
+    if not isinstance(asked, bool | None):
+        name = "stream_options.include_usage"
+        raise InvalidRequest(f"{name} must be true or false.", param=name)
+    return bool(asked)
 
 
 def _max_tokens(fields: Json) -> int | None:

@@ -69,6 +69,9 @@ class ChatStream(Response):
         item: Item | str = first
         while item is not None:
             await _send(send, item if isinstance(item, str) else self._said(item, created))
+            if isinstance(item, ServiceError):
+                await send({"type": "http.response.body", "body": b""})
+                return
             item = await _next(items, self._keepalive)
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 

@@ -31,9 +31,11 @@ BAD: dict[str, list[Any]] = {
     "messages": [{"messages": []}, "hello", [], [None], [[]], None],
     "temperature": [-1, 3, "hot", True],
     "top_p": [0],
-    "max_tokens": [0, 1.5],
-    "seed": ["x"],
-    "n": [2],
+    "max_tokens": [0, 1.5, True, 2**64],
+    "seed": ["x", 2**64, -(2**63) - 1],
+    "n": [2, True],
+    "stream": ["yes", 1],
+    "stream_options": ["x", []],
     "model": [None, 3],
 }
 
@@ -68,6 +70,17 @@ def test_what_would_change_the_answer_and_is_not_built_is_refused_by_name(name: 
     assert caught.value.param == name
     for neutral in REFUSED[name]:
         assert parsed(**{name: neutral}) == parsed()
+
+
+def test_include_usage_is_true_or_false() -> None:
+    assert parsed(stream_options={"include_usage": True}).include_usage
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(stream_options={"include_usage": "no"})
+    assert caught.value.param == "stream_options.include_usage"
+
+
+def test_the_smaller_of_both_limits_acts() -> None:
+    assert parsed(max_tokens=5, max_completion_tokens=3).request.sampling.max_tokens == 3
 
 
 def test_names_in_no_reference_are_told_back() -> None:
