@@ -3,7 +3,6 @@
 Host, Origin and keys are checked by the app that these routes stand in; the SDK's own check is off.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -67,37 +66,25 @@ class CancelOnLeave:
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        body: list[bytes] = []
-        arrived: asyncio.Queue[Message] = asyncio.Queue()
-        left = asyncio.Event()
-        ended = False
+        body = bytearray()
+        left = ended = False
 
-        async def watch() -> None:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    left.set()
-                body.append(message.get("body", b""))
-                arrived.put_nowait(message)
-                if left.is_set():
-                    return
+        # The SDK reads on while it answers; what it reads is looked at here, and what reading raises stays its matter.
+        async def heard() -> Message:
+            nonlocal left
+            message = await receive()
+            body.extend(message.get("body", b""))
+            left = left or (message["type"] == "http.disconnect" and not ended)
+            return message
 
         async def observed(message: Message) -> None:
             nonlocal ended
             ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
-        watcher = asyncio.ensure_future(watch())
-        try:
-            await self._app(scope, arrived.get, observed)
-        finally:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
-            error = watcher.exception() if not watcher.cancelled() else None
-        if left.is_set() and not ended:
-            await self._cancel(scope, b"".join(body))
-        if error is not None:
-            raise error
+        await self._app(scope, heard, observed)
+        if left:
+            await self._cancel(scope, bytes(body))
 
     async def _cancel(self, scope: Scope, body: bytes) -> None:
         id = _request_id(body)

@@ -71,6 +71,8 @@ async def _read(
             except ValidationError:
                 code = mcp.PARSE_ERROR if not line.lstrip().startswith((b"{", b"[")) else mcp.INVALID_REQUEST
                 writer.write(_refusal(code, "This line is no JSON-RPC message (batches are not taken)."))
+                # Who sends only such lines and reads no answers is held back, not stored.
+                await writer.drain()
                 continue
             await incoming.send(SessionMessage(message))
     incoming.close()

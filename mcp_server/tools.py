@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
+import anyio
 import mcp_types as mcp
 import msgspec
 
@@ -21,6 +22,7 @@ from mcp_server.arguments import Value
 
 DEFAULT_CHAT_MODEL = "qwen3-14b"
 CUT = "[incomplete: the answer was cut at its token limit; ask to continue, or raise max_tokens]"
+PROGRESS_SECONDS = 0.25
 
 Progress = Callable[[float], Awaitable[None]]
 
@@ -89,21 +91,43 @@ def failed(message: str) -> mcp.CallToolResult:
 
 async def _chat(inference: Inference, given: Mapping[str, Value], progress: Progress) -> mcp.CallToolResult:
     texts: list[str] = []
-    length = 0
+    meter = _Meter(progress)
     cut = False
     async with aclosing(inference.chat(_request(given))) as events:
         async for event in events:
             if isinstance(event, Delta):
                 texts.append(event.text)
-                length += len(event.text)
-                await progress(length)
+                await meter.add(len(event.text))
             elif isinstance(event, Done):
+                await meter.report()
                 cut = event.finish_reason == "length"
     blocks: list[mcp.ContentBlock] = [mcp.TextContent(type="text", text="".join(texts))]
     if not cut:
         return mcp.CallToolResult(content=blocks)
     blocks.append(mcp.TextContent(type="text", text=CUT))
     return mcp.CallToolResult(content=blocks, _meta={"incomplete": {"reason": "length"}})
+
+
+class _Meter:
+    """Counts characters and reports them now and then: a notification for every token makes a call 40 times as long."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._length = 0
+        self._reported = 0
+        self._due = 0.0
+
+    async def add(self, characters: int) -> None:
+        self._length += characters
+        if anyio.current_time() >= self._due:
+            await self.report()
+
+    async def report(self) -> None:
+        """Values that don't grow are not sent."""
+        if self._length > self._reported:
+            self._reported = self._length
+            self._due = anyio.current_time() + PROGRESS_SECONDS
+            await self._progress(self._length)
 
 
 def _request(given: Mapping[str, Value]) -> ChatRequest:

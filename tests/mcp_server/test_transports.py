@@ -16,6 +16,7 @@ import uvicorn
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
 
 from engines.scripted import Scripted
 from mcp_server import http, server, sockets, stream
@@ -122,6 +123,43 @@ def test_a_client_that_gives_up_or_leaves_frees_its_place(transport: str, mode: 
         assert it.inference.ended["cancelled"] == 1
 
     run(tmp_path, body)
+
+
+def test_progress_is_told_now_and_then_and_grows_to_the_whole_length(tmp_path: Path) -> None:
+    async def body(it: Stage) -> None:
+        seen: list[float] = []
+
+        async def told(progress: float, total: float | None, message: str | None) -> None:
+            seen.append(progress)
+
+        async with it.client("http", "legacy") as client:
+            words = "word " * 500
+            answer = await client.call_tool("chat", {"prompt": f"say: {words}"}, progress_callback=told)
+            assert seen[-1] == len(texts(answer)[0])
+        assert seen == sorted(set(seen)) and len(seen) < 100
+
+    run(tmp_path, body)
+
+
+def test_a_body_that_the_front_refuses_while_it_is_read_ends_the_request() -> None:
+    class Refused(Exception):
+        pass
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+    async def receive() -> Message:
+        raise Refused
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nothing to send")
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            with pytest.raises(Refused):
+                await http.CancelOnLeave(app)({"type": "http", "method": "POST", "headers": []}, receive, send)
+
+    asyncio.run(main())
 
 
 async def until(holds: Callable[[], bool]) -> None:
