@@ -24,6 +24,8 @@ class RunnerProcess:
         self._child = child
         self._reader = reader
         self._writer = writer
+        self._decoder: wire.Decoder[wire.Report] = wire.Decoder(wire.Report)
+        self._early: list[wire.Report] = []
 
     @classmethod
     async def start(cls, command: tuple[str, ...] = ("-P", "-m", "engines.runner")) -> "RunnerProcess":
@@ -47,18 +49,40 @@ class RunnerProcess:
     def pid(self) -> int:
         return self._child.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._child.returncode is None
+
     def send(self, command: wire.Command) -> None:
         """Never blocks; commands to a runner that is gone are dropped: its end is reported by `reports`."""
         if not self._writer.is_closing():
             self._writer.write(wire.encode(command))
 
+    async def hello(self) -> wire.Hello | None:
+        """The first report, which is given by `reports` as well; None if the runner ended before it."""
+        while not self._early:
+            self._early = await self._read()
+            if not self._early:
+                return None
+        first = self._early[0]
+        return first if isinstance(first, wire.Hello) else None
+
     async def reports(self) -> AsyncIterator[wire.Report]:
         """Everything the runner says, until it ends."""
-        decoder: wire.Decoder[wire.Report] = wire.Decoder(wire.Report)
+        early, self._early = self._early, []
+        for report in early:
+            yield report
+        while reports := await self._read():
+            for report in reports:
+                yield report
+
+    async def _read(self) -> list[wire.Report]:
+        """The next reports, at least one; none at the end."""
+        reports: list[wire.Report] = []
         with contextlib.suppress(ConnectionError):
-            while data := await self._reader.read(READ_BYTES):
-                for report in decoder.feed(data):
-                    yield report
+            while not reports and (data := await self._reader.read(READ_BYTES)):
+                reports = self._decoder.feed(data)
+        return reports
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,6 +1,6 @@
 """`Inference` for real: carries the pool's decisions out, over one runner process a model.
 
-One event loop owns everything here. The pool (`pool.py`) decides; this module starts and ends runners, passes requests
+One event loop owns everything here. The pool (`pool/`) decides; this module starts and ends runners, passes requests
 in and events out, and tells the pool what happened. A request's prompt is prepared by its model's runner before it
 queues, so what is wrong with it is known before anything is loaded or unloaded for it.
 """
@@ -16,6 +16,7 @@ from typing import assert_never
 import msgspec
 
 from engines import pool, wire
+from engines.awake import KeepAwake
 from engines.catalog import Catalog, Entry, NotInstalled
 from engines.clock import AwakeClock
 from engines.errors import LoadFailed, RunnerDied, ServiceError, ShuttingDown, Stalled
@@ -40,6 +41,7 @@ class Options(msgspec.Struct, frozen=True):
     context_limit: int = 32768
     pinned: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
+    spare: bool = False
     runner: tuple[str, ...] = ("-P", "-m", "engines.runner")
 
 
@@ -61,7 +63,7 @@ class Ticket:
 class Runtime:
     """Use as an async context manager: leaving it ends every runner."""
 
-    def __init__(self, catalog: Catalog, options: Options) -> None:
+    def __init__(self, catalog: Catalog, options: Options, awake: KeepAwake | None = None) -> None:
         self._catalog = catalog
         self._options = options
         self._state = pool.State(limits=options.limits)
@@ -70,6 +72,8 @@ class Runtime:
         self._tickets: dict[int, Ticket] = {}
         self._entries: dict[str, Entry] = {}
         self._workers: dict[str, Worker] = {}
+        self._spare: RunnerProcess | None = None
+        self._awake = awake or KeepAwake()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0, "runner_deaths": 0, "tokens": 0}
@@ -82,6 +86,7 @@ class Runtime:
             self._register(entry)
         for name in self._options.preload:
             self._state.wanted.add((await asyncio.to_thread(self._catalog.resolve, name)).key)
+        self._spawn(self._prepare_spare())
         self._settle()
         return self
 
@@ -100,10 +105,13 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for worker in self._workers.values():
-            worker.kill()
-        await asyncio.gather(*(worker.process.ended() for worker in self._workers.values()))
+        processes = [worker.process for worker in self._workers.values()]
+        processes += [self._spare] if self._spare is not None else []
+        for process in processes:
+            process.kill()
+        await asyncio.gather(*(process.ended() for process in processes))
         self._workers.clear()
+        self._awake.wanted(False)
 
     # -- Inference ----------------------------------------------------------------------------------------------
 
@@ -141,10 +149,13 @@ class Runtime:
         self._refuse_when_closing()
         entry = await asyncio.to_thread(self._catalog.resolve, model)
         self._register(entry)
+        if (error := pool.never_fits(self._state, entry.key)) is not None:
+            raise error
+        known = self._state.faults.get(entry.key)
         self._state.wanted.add(entry.key)
         self._settle()
         while self._phase(entry.key) != "ready":
-            if fault := self._state.faults.get(entry.key):
+            if (fault := self._state.faults.get(entry.key)) is not None and fault is not known:
                 self._state.wanted.discard(entry.key)
                 raise LoadFailed(fault.reason, retry_after=max(1.0, fault.not_before - self._clock.now))
             await self._next_change()
@@ -171,18 +182,27 @@ class Runtime:
     # -- the life of a request ----------------------------------------------------------------------------------
 
     async def _prepare(self, ticket: Ticket) -> None:
-        """Have the prompt rendered and encoded by the model's runner; raises what is wrong with it."""
-        worker = await self._open(ticket.entry)
-        ticket.worker = worker
-        worker.send(wire.Prepare(ticket.id, ticket.request))
+        """Have the prompt rendered and encoded by the model's runner; raises what is wrong with it.
+
+        Once more if the runner dies over it: it may have been on its way out.
+        """
+        try:
+            prepared = await self._prepared(ticket)
+        except RunnerDied:
+            prepared = await self._prepared(ticket)
+        ticket.prompt_tokens = prepared.prompt_tokens
+        ticket.reserved_tokens = prepared.prompt_tokens + min(prepared.max_tokens, RESERVED_TOKENS)
+
+    async def _prepared(self, ticket: Ticket) -> wire.Prepared:
+        ticket.worker = await self._open(ticket.entry)
+        ticket.worker.send(wire.Prepare(ticket.id, ticket.request))
         answer = await ticket.inbox.get()
         if isinstance(answer, ServiceError):
             raise answer
         if isinstance(answer, wire.Failed):
             raise answer.failure.error()
         assert isinstance(answer, wire.Prepared), answer
-        ticket.prompt_tokens = answer.prompt_tokens
-        ticket.reserved_tokens = answer.prompt_tokens + min(answer.max_tokens, RESERVED_TOKENS)
+        return answer
 
     def _enqueue(self, ticket: Ticket, arrived: float) -> None:
         seen = ticket.entry.checkpoint
@@ -284,7 +304,7 @@ class Runtime:
         while (worker := self._workers.get(entry.key)) is not None and worker.stopping:
             await self._next_change()
         if worker is None:
-            worker = Worker(entry.key, await RunnerProcess.start(self._options.runner), self._clock.now)
+            worker = Worker(entry.key, await self._new_process(), self._clock.now)
             if (other := self._workers.get(entry.key)) is not None:
                 worker.kill()
                 await worker.process.ended()
@@ -296,6 +316,34 @@ class Runtime:
         await asyncio.shield(worker.opened)
         worker.last_used = self._clock.now
         return worker
+
+    async def _new_process(self) -> RunnerProcess:
+        """The spare, if it is ready, so that its imports cost nobody's time; the next spare follows later."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._spawn(self._prepare_spare())
+            if spare.alive:
+                return spare
+        return await RunnerProcess.start(self._options.runner)
+
+    async def _prepare_spare(self) -> None:
+        """Start a spare; its first message tells what the device can hold."""
+        if not self._options.spare or self._closing:
+            return
+        spare = await RunnerProcess.start(self._options.runner)
+        try:
+            hello = await spare.hello()
+        except asyncio.CancelledError:
+            spare.kill()
+            raise
+        if hello is None or self._spare is not None or self._closing:
+            spare.kill()
+            await spare.ended()
+            return
+        self._spare = spare
+        if 0 < hello.device_bytes < self._state.limits.budget:
+            pool.set_budget(self._state, hello.device_bytes)
+            self._settle()
 
     async def _follow(self, worker: Worker) -> None:
         """Take in what a runner says, for its whole life."""
@@ -373,6 +421,7 @@ class Runtime:
                 used = key in self._state.residents or any(t.entry.key == key for t in self._tickets.values())
                 if not used and now - worker.last_used > OPEN_IDLE_SECONDS:
                     worker.kill()
+            self._awake.wanted(bool(self._tickets))
             self._settle()
 
     def _end_hung(self, worker: Worker) -> None:

@@ -147,7 +147,7 @@ def _runtime_options(settings: Settings) -> Options:
         idle_unload=settings.idle_unload,
         patience=settings.patience,
     )
-    return Options(limits, settings.context_limit, settings.pinned, settings.preload)
+    return Options(limits, settings.context_limit, settings.pinned, settings.preload, settings.spare_runner)
 
 
 @contextlib.asynccontextmanager

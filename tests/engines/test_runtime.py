@@ -1,19 +1,45 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 
 import pytest
+from msgspec import structs
 
 from demo.checkpoints import make_gemma3, make_qwen3
+from engines.awake import KeepAwake
 from engines.catalog import Catalog, Roots
-from engines.errors import ContextLengthExceeded, DoesNotFit, RunnerDied, UnknownModel
+from engines.errors import (
+    ContextLengthExceeded,
+    DoesNotFit,
+    QueueFull,
+    RunnerDied,
+    ServiceError,
+    Stalled,
+    UnknownModel,
+)
 from engines.pool import Limits
 from engines.runtime import Options, Runtime
 from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from tests.contract import check_inference
 
 GIB = 1 << 30
+DIES = """
+import socket, sys
+from engines import wire
+link = socket.socket(fileno=int(sys.argv[1]))
+link.sendall(wire.encode(wire.Hello(1, "cpu", 0)))
+link.sendall(wire.encode(wire.Opened(100)))
+decoder = wire.Decoder(wire.Command)
+while True:
+    for command in decoder.feed(link.recv(4096)):
+        if isinstance(command, wire.Prepare):
+            link.sendall(wire.encode(wire.Prepared(command.id, 3, 5)))
+        if isinstance(command, wire.Load):
+            sys.exit(3)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +50,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return Catalog(Roots(configured=(folder,)), {"qwen3-14b": "toy-qwen3", "gemma-3-12b": "toy-gemma3"})
 
 
-def options(budget: int = 4 * GIB) -> Options:
-    return Options(Limits(budget, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0))
+def options(budget: int = 4 * GIB, spare: bool = False) -> Options:
+    limits = Limits(budget, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+    return Options(limits, spare=spare)
 
 
 def ask(model: str, max_tokens: int = 12, text: str = "hello") -> ChatRequest:
@@ -119,3 +146,101 @@ def test_no_runner_outlives_the_runtime(catalog: Catalog) -> None:
     assert len(pids) == 1
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+def test_the_runtime_keeps_the_contract_of_inference(catalog: Catalog) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), Runtime(catalog, options()) as runtime:
+            await check_inference(runtime, "qwen3-14b")
+
+    asyncio.run(main())
+
+
+def test_a_spare_serves_the_next_model_and_is_replaced(catalog: Catalog) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), Runtime(catalog, options(spare=True)) as runtime:
+            first = await spare_of(runtime)
+            await collect(runtime, ask("qwen3-14b"))
+            assert [worker.process.pid for worker in runtime._workers.values()] == [first]
+            assert await spare_of(runtime) != first
+
+    asyncio.run(main())
+
+
+async def spare_of(runtime: Runtime) -> int:
+    while runtime._spare is None:  # noqa: ASYNC110 (the spare is started behind everybody's back)
+        await asyncio.sleep(0.01)
+    return runtime._spare.pid
+
+
+def test_a_mac_is_kept_awake_while_there_is_work_and_no_longer(catalog: Catalog) -> None:
+    async def main() -> None:
+        awake = KeepAwake((sys.executable, "-c", "import time; time.sleep(60)"))
+        async with asyncio.timeout(60), Runtime(catalog, options(), awake) as runtime:
+            async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
+                async for event in events:
+                    if isinstance(event, Delta):
+                        break
+                while awake._helper is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                pid = awake._helper.pid
+            while awake._helper is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+    asyncio.run(main())
+
+
+def test_a_model_that_keeps_dying_is_left_alone_and_says_so(catalog: Catalog) -> None:
+    async def main() -> None:
+        broken = (*options().runner[:1], "-c", DIES)
+        async with asyncio.timeout(60), Runtime(catalog, structs.replace(options(), runner=broken)) as runtime:
+            errors = []
+            for _ in range(5):
+                with pytest.raises(ServiceError) as caught:
+                    await collect(runtime, ask("qwen3-14b"))
+                errors.append(caught.value)
+            assert all(error.status == 503 for error in errors)
+            assert errors[-1].retry_after is not None
+            assert not runtime.health().ok
+            assert runtime._counts["runner_deaths"] < 10
+
+    asyncio.run(main())
+
+
+def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) -> None:
+    async def body(runtime: Runtime) -> None:
+        async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
+            with pytest.raises(Stalled):
+                async for event in events:
+                    if isinstance(event, Delta):
+                        (worker,) = runtime._workers.values()
+                        os.kill(worker.process.pid, signal.SIGSTOP)
+                        # Again at each event, for what it had sent before may hold a sign of life.
+                        worker.work_begins(runtime._clock.now - 1000.0)
+                        worker.beat = lambda *_: None  # type: ignore[method-assign]
+        assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
+
+    run(catalog, body)
+
+
+def test_sixty_four_requests_at_once_all_end(catalog: Catalog) -> None:
+    async def body(runtime: Runtime) -> None:
+        answers = await asyncio.gather(*(collect(runtime, ask("qwen3-14b", text=f"hello {n}")) for n in range(64)))
+        assert all(isinstance(events[-1], Done) for events in answers)
+
+    run(catalog, body)
+
+
+def test_a_full_queue_is_refused_and_the_rest_goes_on(catalog: Catalog) -> None:
+    async def main() -> None:
+        limits = Limits(4 * GIB, max_running=1, queue_limit=1, idle_unload=-1.0, patience=30.0)
+        async with asyncio.timeout(60), Runtime(catalog, Options(limits)) as runtime:
+            work = [collect(runtime, ask("qwen3-14b", max_tokens=200)) for _ in range(6)]
+            answers = await asyncio.gather(*work, return_exceptions=True)
+            refused = [one for one in answers if isinstance(one, QueueFull)]
+            assert refused and all(one.retry_after for one in refused)
+            assert all(isinstance(one, list) for one in answers if one not in refused)
+
+    asyncio.run(main())

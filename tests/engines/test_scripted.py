@@ -6,6 +6,7 @@ import pytest
 from engines.errors import RunnerDied, ServiceError, leaves
 from engines.scripted import Scripted
 from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from tests.contract import check_inference
 
 PLAIN = Sampling()
 
@@ -56,3 +57,7 @@ def test_a_crash_comes_after_its_deltas_and_a_closed_hang_counts_as_cancelled() 
         assert scripted.ended == {"done": 0, "failed": 1, "cancelled": 1}
 
     anyio.run(run)
+
+
+def test_it_keeps_the_contract_of_inference() -> None:
+    anyio.run(check_inference, Scripted(), "gemma-3-12b")

@@ -1,0 +1,75 @@
+"""What any `Inference` must do; run over the scripted one and the real one."""
+
+import asyncio
+from contextlib import aclosing
+
+from engines.errors import UnknownModel
+from engines.inference import Inference
+from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
+
+
+async def check_inference(inference: Inference, model: str) -> None:
+    """Fails an assertion where the protocol isn't kept. `model` must be a chat model that can be loaded."""
+    await _a_request_starts_once_and_ends_once(inference, model)
+    await _a_limit_cuts_and_says_so(inference, model)
+    await _leaving_frees_the_place(inference, model)
+    await _cancelling_frees_the_place(inference, model)
+    await _an_unknown_model_names_the_known(inference)
+    await _a_model_loads_and_unloads(inference, model)
+
+
+def _ask(model: str, max_tokens: int | None = None) -> ChatRequest:
+    return ChatRequest(model, (Message("user", "one two three four five"),), Sampling(0.0, max_tokens=max_tokens))
+
+
+async def _collect(inference: Inference, request: ChatRequest) -> list[Event]:
+    async with aclosing(inference.chat(request)) as events:
+        return [event async for event in events]
+
+
+async def _a_request_starts_once_and_ends_once(inference: Inference, model: str) -> None:
+    events = await _collect(inference, _ask(model, 5))
+    assert [type(event) for event in events].count(Started) == 1 and isinstance(events[0], Started)
+    assert [type(event) for event in events].count(Done) == 1 and isinstance(events[-1], Done)
+    assert all(event.text for event in events if isinstance(event, Delta))
+    assert events[-1].usage.prompt_tokens == events[0].prompt_tokens > 0
+
+
+async def _a_limit_cuts_and_says_so(inference: Inference, model: str) -> None:
+    last = (await _collect(inference, _ask(model, 2)))[-1]
+    assert isinstance(last, Done)
+    assert last.usage.completion_tokens <= 2
+    assert last.finish_reason == "length" or last.usage.completion_tokens < 2
+
+
+async def _leaving_frees_the_place(inference: Inference, model: str) -> None:
+    async with aclosing(inference.chat(_ask(model))) as events:
+        async for _ in events:
+            break
+    assert inference.model(model).running == 0
+
+
+async def _cancelling_frees_the_place(inference: Inference, model: str) -> None:
+    task = asyncio.create_task(_collect(inference, _ask(model)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert inference.model(model).running == 0
+
+
+async def _an_unknown_model_names_the_known(inference: Inference) -> None:
+    try:
+        await _collect(inference, _ask("nobody"))
+    except UnknownModel as error:
+        assert inference.models()[0].names[0] in error.message
+    else:
+        raise AssertionError("an unknown model was answered")
+
+
+async def _a_model_loads_and_unloads(inference: Inference, model: str) -> None:
+    await inference.load(model)
+    assert inference.model(model).phase == "ready"
+    await inference.unload(model)
+    assert inference.model(model).phase == "unloaded"
+    await inference.unload(model)
