@@ -28,7 +28,7 @@ class RunnerProcess:
         self._early: list[wire.Report] = []
 
     @classmethod
-    async def start(cls, command: tuple[str, ...] = ("-P", "-m", "engines.runner")) -> "RunnerProcess":
+    async def start(cls, command: tuple[str, ...]) -> "RunnerProcess":
         """An absolute interpreter and `-P`: a user's folder may hold modules of the names that ours have."""
         ours, theirs = socket.socketpair()
         with theirs:

@@ -10,17 +10,19 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
-from typing import assert_never
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Literal, assert_never
 
 import msgspec
 
 from engines import pool, wire
 from engines.awake import KeepAwake
-from engines.catalog import Catalog, Entry, NotInstalled
+from engines.catalog import Catalog, Entry
 from engines.clock import AwakeClock
 from engines.errors import LoadFailed, RunnerDied, ServiceError, ShuttingDown, Stalled
-from engines.process import RunnerProcess
+from engines.runners import COMMAND, Heard, Runners
+from engines.status import metrics, model_status
+from engines.tasks import Tasks
 from engines.types import ChatRequest, Delta, Done, Event, Health, Metric, ModelStatus, Started, Timings
 from engines.watchdog import verdict
 from engines.worker import Worker
@@ -42,7 +44,7 @@ class Options(msgspec.Struct, frozen=True):
     pinned: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     spare: bool = False
-    runner: tuple[str, ...] = ("-P", "-m", "engines.runner")
+    runner: tuple[str, ...] = COMMAND
 
 
 class Ticket:
@@ -53,11 +55,18 @@ class Ticket:
         self.request = request
         self.entry = entry
         self.worker: Worker | None = None
-        self.inbox: asyncio.Queue[wire.Report | ServiceError | Started] = asyncio.Queue()
+        self.preparing: asyncio.Future[wire.Prepared] | None = None
+        self.inbox: asyncio.Queue[Started | wire.Text | wire.Finished | ServiceError] = asyncio.Queue()
         self.sent = False
-        self.attempts = 0
         self.prompt_tokens = 0
         self.reserved_tokens = 0
+
+    def fail(self, error: ServiceError) -> None:
+        """The request ends with this error, unless it is only being prepared: then that fails."""
+        if self.preparing is not None and not self.preparing.done():
+            self.preparing.set_exception(error)
+        else:
+            self.inbox.put_nowait(error)
 
 
 class Runtime:
@@ -71,22 +80,21 @@ class Runtime:
         self._ids = itertools.count(1)
         self._tickets: dict[int, Ticket] = {}
         self._entries: dict[str, Entry] = {}
-        self._workers: dict[str, Worker] = {}
-        self._spare: RunnerProcess | None = None
+        self._runners = Runners(self, self._clock, options.context_limit, options.spare, options.runner)
         self._awake = awake or KeepAwake()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._changed = asyncio.Event()
         self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0, "runner_deaths": 0, "tokens": 0}
         self._closing = False
 
     async def __aenter__(self) -> "Runtime":
-        self._spawn(self._tick())
+        self._tasks.spawn(self._tick())
         for name in self._options.pinned + self._options.preload:
             entry = await asyncio.to_thread(self._catalog.resolve, name)
             self._register(entry)
         for name in self._options.preload:
             self._state.wanted.add((await asyncio.to_thread(self._catalog.resolve, name)).key)
-        self._spawn(self._prepare_spare())
+        self._runners.prepare_spare()
         self._settle()
         return self
 
@@ -101,16 +109,9 @@ class Runtime:
                 while self._tickets:
                     await self._next_change()
         for ticket in self._tickets.values():
-            ticket.inbox.put_nowait(ShuttingDown("The server is stopping; try again when it is back."))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        processes = [worker.process for worker in self._workers.values()]
-        processes += [self._spare] if self._spare is not None else []
-        for process in processes:
-            process.kill()
-        await asyncio.gather(*(process.ended() for process in processes))
-        self._workers.clear()
+            ticket.fail(ShuttingDown("The server is stopping; try again when it is back."))
+        await self._tasks.close()
+        await self._runners.close()
         self._awake.wanted(False)
 
     # -- Inference ----------------------------------------------------------------------------------------------
@@ -137,13 +138,13 @@ class Runtime:
             self._leave(ticket, outcome)
 
     def models(self) -> Sequence[ModelStatus]:
-        return [self._status(item) for item in self._catalog.entries()]
+        return [model_status(item, self._state) for item in self._catalog.entries()]
 
     def model(self, name: str) -> ModelStatus:
         for status in self.models():
             if name.casefold() in (known.casefold() for known in status.names):
                 return status
-        return self._status(self._catalog.resolve(name))
+        return model_status(self._catalog.resolve(name), self._state)
 
     async def load(self, model: str) -> None:
         self._refuse_when_closing()
@@ -171,13 +172,12 @@ class Runtime:
 
     def health(self) -> Health:
         problems = [f"{self._main_name(key)}: {fault.reason}" for key, fault in self._state.faults.items()]
-        for key, worker in self._workers.items():
-            if verdict(worker.facts(self._is_busy(key), self._phase(key) == "loading"), self._clock.now) != "well":
-                problems.append(f"{self._main_name(key)}: no step for more than 10 s")
+        late = [worker.key for worker in self._runners if self._verdict(worker) != "well"]
+        problems += [f"{self._main_name(key)}: no step for more than 10 s" for key in late]
         return Health(not problems, tuple(problems))
 
     def metrics(self) -> Sequence[Metric]:
-        return list(self._metrics())
+        return list(metrics(self._state, self._counts, self._main_name))
 
     # -- the life of a request ----------------------------------------------------------------------------------
 
@@ -194,15 +194,13 @@ class Runtime:
         ticket.reserved_tokens = prepared.prompt_tokens + min(prepared.max_tokens, RESERVED_TOKENS)
 
     async def _prepared(self, ticket: Ticket) -> wire.Prepared:
-        ticket.worker = await self._open(ticket.entry)
+        ticket.worker = await self._runners.open(ticket.entry)
+        ticket.preparing = asyncio.get_running_loop().create_future()
         ticket.worker.send(wire.Prepare(ticket.id, ticket.request))
-        answer = await ticket.inbox.get()
-        if isinstance(answer, ServiceError):
-            raise answer
-        if isinstance(answer, wire.Failed):
-            raise answer.failure.error()
-        assert isinstance(answer, wire.Prepared), answer
-        return answer
+        try:
+            return await ticket.preparing
+        finally:
+            ticket.preparing = None
 
     def _enqueue(self, ticket: Ticket, arrived: float) -> None:
         seen = ticket.entry.checkpoint
@@ -213,12 +211,15 @@ class Runtime:
     async def _events(self, ticket: Ticket, arrived: float) -> AsyncGenerator[Event]:
         queued = 0.0
         taken = 0
+        started = False
         while True:
             item = await ticket.inbox.get()
             match item:
                 case Started():
                     queued = self._clock.now - arrived
-                    yield item
+                    if not started:  # tried once more after its runner died, it starts once for its client
+                        yield item
+                    started = True
                 case wire.Text():
                     yield Delta(item.text)
                     taken += 1
@@ -228,21 +229,19 @@ class Runtime:
                     self._counts["tokens"] += item.usage.completion_tokens
                     yield Done(item.finish_reason, item.usage, Timings(queued, item.prefill, item.decode))
                     return
-                case wire.Failed():
-                    raise item.failure.error()
                 case ServiceError():
                     raise item
                 case _:
-                    raise AssertionError(item)
+                    assert_never(item)
 
     def _leave(self, ticket: Ticket, outcome: str) -> None:
         """The one place where a request ends, however it does."""
         del self._tickets[ticket.id]
         self._counts[outcome] += 1
-        if outcome == "cancelled" and ticket.worker is not None:
-            ticket.worker.send(wire.Cancel(ticket.id))
         if ticket.worker is not None:
             ticket.worker.last_used = self._clock.now
+            if outcome != "done":
+                ticket.worker.send(wire.Cancel(ticket.id))  # also of what is only prepared
         pool.finished(self._state, ticket.id, self._clock.now, well=outcome == "done")
         self._settle()
 
@@ -261,19 +260,21 @@ class Runtime:
     def _carry_out(self, effect: pool.Load | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:
             case pool.Load():
-                self._spawn(self._load(self._entries[effect.model], effect.lease))
+                self._tasks.spawn(self._load(self._entries[effect.model], effect.lease))
             case pool.Unload():
-                self._workers[effect.model].kill()
+                self._unload(effect.model)
             case pool.Start():
-                self._spawn(self._start(self._tickets[effect.job.id]))
+                self._tasks.spawn(self._start(self._tickets[effect.job.id]))
             case pool.Refuse():
-                self._tickets[effect.job.id].inbox.put_nowait(effect.error)
+                self._tickets[effect.job.id].fail(effect.error)
             case _:
                 assert_never(effect)
 
     async def _load(self, entry: Entry, lease: int) -> None:
         try:
-            worker = await self._open(entry)
+            worker = await self._runners.open(entry)
+        except RunnerDied:
+            return  # `ended` has told the pool
         except ServiceError as error:
             pool.load_failed(self._state, entry.key, error.message, self._clock.now)
             self._settle()
@@ -281,144 +282,91 @@ class Runtime:
         worker.work_begins(self._clock.now)
         worker.send(wire.Load(lease))
 
+    def _unload(self, key: str) -> None:
+        if (worker := self._runners.get(key)) is not None:
+            worker.kill()
+
     async def _start(self, ticket: Ticket) -> None:
         """Hand a request to its model's runner; prepared again if that is not the one that prepared it."""
-        worker = self._workers.get(ticket.entry.key)
-        if worker is None or worker.stopping:
+        worker = self._runners.get(ticket.entry.key)
+        if worker is None:
             return  # it died in between: the request was requeued or failed with it
         if ticket.worker is not worker:
             try:
                 await self._prepare(ticket)
             except ServiceError as error:
-                ticket.inbox.put_nowait(error)
+                ticket.fail(error)
+                return
+            if self._runners.get(ticket.entry.key) is not worker:
                 return
         if not self._busy_but(ticket):
             worker.work_begins(self._clock.now)
         ticket.inbox.put_nowait(Started(ticket.entry.names[0], ticket.prompt_tokens))
         worker.send(wire.Submit(ticket.id, CREDIT))
 
-    # -- runners ------------------------------------------------------------------------------------------------
+    # -- what runners say (`runners.Listener`) ------------------------------------------------------------------
 
-    async def _open(self, entry: Entry) -> Worker:
-        """The model's runner with its tokenizer open; started if there is none, or the last is being ended."""
-        while (worker := self._workers.get(entry.key)) is not None and worker.stopping:
-            await self._next_change()
-        if worker is None:
-            worker = Worker(entry.key, await self._new_process(), self._clock.now)
-            if (other := self._workers.get(entry.key)) is not None:
+    def heard(self, worker: Worker, report: Heard) -> None:
+        match report:
+            case wire.Loaded():
+                pool.loaded(self._state, worker.key, self._clock.now)
+                self._settle()
+            case wire.LoadFailed():
+                pool.load_failed(self._state, worker.key, report.failure.message, self._clock.now)
                 worker.kill()
-                await worker.process.ended()
-                worker = other
-            else:
-                self._workers[entry.key] = worker
-                worker.send(wire.Open(entry.checkpoint.folder, self._options.context_limit))
-                self._spawn(self._follow(worker))
-        await asyncio.shield(worker.opened)
-        worker.last_used = self._clock.now
-        return worker
+                self._settle()
+            case _:
+                if (ticket := self._tickets.get(report.id)) is not None:
+                    self._deliver(ticket, report)
 
-    async def _new_process(self) -> RunnerProcess:
-        """The spare, if it is ready, so that its imports cost nobody's time; the next spare follows later."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            self._spawn(self._prepare_spare())
-            if spare.alive:
-                return spare
-        return await RunnerProcess.start(self._options.runner)
+    def _deliver(self, ticket: Ticket, report: wire.Text | wire.Finished | wire.Failed | wire.Prepared) -> None:
+        match report:
+            case wire.Prepared():
+                if ticket.preparing is not None:
+                    ticket.preparing.set_result(report)
+            case wire.Failed():
+                ticket.fail(report.failure.error())
+            case _:
+                ticket.sent = ticket.sent or isinstance(report, wire.Text)
+                ticket.inbox.put_nowait(report)
 
-    async def _prepare_spare(self) -> None:
-        """Start a spare; its first message tells what the device can hold."""
-        if not self._options.spare or self._closing:
-            return
-        spare = await RunnerProcess.start(self._options.runner)
-        try:
-            hello = await spare.hello()
-        except asyncio.CancelledError:
-            spare.kill()
-            raise
-        if hello is None or self._spare is not None or self._closing:
-            spare.kill()
-            await spare.ended()
-            return
-        self._spare = spare
-        if 0 < hello.device_bytes < self._state.limits.budget:
-            pool.set_budget(self._state, hello.device_bytes)
-            self._settle()
-
-    async def _follow(self, worker: Worker) -> None:
-        """Take in what a runner says, for its whole life."""
-        async for report in worker.process.reports():
-            match report:
-                case wire.Opened():
-                    worker.opened.set_result(None)
-                case wire.OpenFailed():
-                    worker.opened.set_exception(report.failure.error())
-                    worker.kill()
-                case wire.Loaded():
-                    worker.active_bytes = report.active_bytes
-                    pool.loaded(self._state, worker.key, self._clock.now)
-                    self._settle()
-                case wire.LoadFailed():
-                    pool.load_failed(self._state, worker.key, report.failure.message, self._clock.now)
-                    worker.kill()
-                    self._settle()
-                case wire.Beat():
-                    worker.beat(report, self._clock.now)
-                case wire.Text() | wire.Finished() | wire.Failed() | wire.Prepared():
-                    self._deliver(report)
-                case wire.Hello():
-                    log.info("runner %d on %s serves %s", report.pid, report.device, self._main_name(worker.key))
-                case _:
-                    assert_never(report)
-        await self._ended(worker)
-
-    def _deliver(self, report: wire.Text | wire.Finished | wire.Failed | wire.Prepared) -> None:
-        if (ticket := self._tickets.get(report.id)) is not None:
-            ticket.sent = ticket.sent or isinstance(report, wire.Text)
-            ticket.inbox.put_nowait(report)
-
-    async def _ended(self, worker: Worker) -> None:
-        """A runner is gone: as was decided, or by itself."""
-        worker.process.kill()
-        status = await worker.process.ended()
-        if self._workers.get(worker.key) is worker:
-            del self._workers[worker.key]
-        expected = worker.stopping
-        worker.stopping = True
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        reason = f"The model's process ended ({how})."
-        if not worker.opened.done():
-            worker.opened.set_exception(RunnerDied(f"{reason} Try again."))
-            worker.opened.exception()  # nobody may be waiting
+    def ended(self, worker: Worker, reason: str, expected: bool) -> None:
         if expected:
             pool.unloaded(self._state, worker.key)
+            jobs = {}
         else:
-            log.error("the runner of %s ended by itself, %s", self._main_name(worker.key), how)
             self._counts["runner_deaths"] += 1
-            self._after_death(worker, reason)
+            jobs = {job.id: job for job in pool.died(self._state, worker.key, reason, self._clock.now)}
+        self._give_back(worker, reason, jobs)
         self._settle()
 
-    def _after_death(self, worker: Worker, reason: str) -> None:
-        """Requests that have sent nothing are tried once more; the others fail."""
-        jobs = {job.id: job for job in pool.died(self._state, worker.key, reason, self._clock.now)}
-        queued = {job.id for job in self._state.queue}
-        for ticket in [t for t in self._tickets.values() if t.worker is worker]:
+    def _give_back(self, worker: Worker, reason: str, jobs: Mapping[int, pool.Job]) -> None:
+        """Requests of a runner that is gone: what has sent nothing is tried once more; what waits, waits on."""
+        waiting = {job.id for job in self._state.queue}
+        for ticket in [ticket for ticket in self._tickets.values() if ticket.worker is worker]:
             job = jobs.get(ticket.id)
-            if job is not None and not ticket.sent and job.attempts == 0:
-                ticket.worker = None
+            ticket.worker = None
+            if job is not None and not ticket.sent and job.attempts == 0 and ticket.preparing is None:
                 pool.requeue(self._state, job)
-            elif ticket.id not in queued:
-                ticket.inbox.put_nowait(RunnerDied(f"{reason} Try again: the model is loaded anew."))
+            elif ticket.id not in waiting:
+                ticket.fail(RunnerDied(f"{reason} Try again: the model is loaded anew."))
+
+    def device(self, recommended_bytes: int) -> None:
+        if 0 < recommended_bytes < self._state.limits.budget:
+            pool.set_budget(self._state, recommended_bytes)
+            self._settle()
 
     async def _tick(self) -> None:
         """Time passes: the pool's wishes that come due, hung runners, runners that were opened and not used."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self._clock.tick()
-            for key, worker in list(self._workers.items()):
-                if verdict(worker.facts(self._is_busy(key), self._phase(key) == "loading"), now) == "stuck":
+            for worker in self._runners:
+                if self._verdict(worker) == "stuck":
                     self._end_hung(worker)
-                used = key in self._state.residents or any(t.entry.key == key for t in self._tickets.values())
+                used = worker.key in self._state.residents or any(
+                    ticket.entry.key == worker.key for ticket in self._tickets.values()
+                )
                 if not used and now - worker.last_used > OPEN_IDLE_SECONDS:
                     worker.kill()
             self._awake.wanted(bool(self._tickets))
@@ -428,7 +376,7 @@ class Runtime:
         log.error("the runner of %s hangs and is ended", self._main_name(worker.key))
         for ticket in self._tickets.values():
             if ticket.worker is worker and ticket.sent:
-                ticket.inbox.put_nowait(Stalled("The model hangs and is loaded anew. Try again."))
+                ticket.fail(Stalled("The model hangs and is loaded anew. Try again."))
         worker.process.kill()
 
     # -- small questions ----------------------------------------------------------------------------------------
@@ -450,9 +398,10 @@ class Runtime:
         resident = self._state.residents.get(ticket.entry.key)
         return resident is not None and any(id != ticket.id for id in resident.running)
 
-    def _is_busy(self, key: str) -> bool:
-        resident = self._state.residents.get(key)
-        return resident is not None and bool(resident.running)
+    def _verdict(self, worker: Worker) -> Literal["well", "late", "stuck"]:
+        resident = self._state.residents.get(worker.key)
+        busy = resident is not None and bool(resident.running)
+        return verdict(worker.facts(busy, self._phase(worker.key) == "loading"), self._clock.now)
 
     def _phase(self, key: str) -> str:
         resident = self._state.residents.get(key)
@@ -462,43 +411,5 @@ class Runtime:
         entry = self._entries.get(key)
         return entry.names[0] if entry is not None else key
 
-    def _status(self, item: Entry | NotInstalled) -> ModelStatus:
-        if isinstance(item, NotInstalled):
-            return ModelStatus((item.name, item.repository), "chat", "unloaded", installed=False)
-        resident = self._state.residents.get(item.key)
-        fault = self._state.faults.get(item.key)
-        return ModelStatus(
-            names=item.names,
-            capability="chat",
-            phase=resident.phase if resident is not None else "failed" if fault is not None else "unloaded",
-            installed=not item.checkpoint.missing,
-            running=len(resident.running) if resident is not None else 0,
-            waiting=sum(job.model == item.key for job in self._state.queue),
-            lease_bytes=resident.lease if resident is not None else 0,
-            detail=fault.reason if fault is not None else ", ".join(item.checkpoint.missing),
-        )
-
-    def _metrics(self) -> Iterator[Metric]:
-        for outcome in ("done", "failed", "cancelled"):
-            labels = (("outcome", outcome),)
-            yield Metric("mlx_local_requests_total", "counter", "Requests that ended", self._counts[outcome], labels)
-        yield Metric("mlx_local_tokens_total", "counter", "Tokens generated", self._counts["tokens"])
-        yield Metric("mlx_local_runner_deaths_total", "counter", "Runners that died", self._counts["runner_deaths"])
-        yield Metric("mlx_local_queue_length", "gauge", "Requests that wait", len(self._state.queue))
-        for key, resident in self._state.residents.items():
-            labels = (("model", self._main_name(key)),)
-            yield Metric("mlx_local_running", "gauge", "Requests in work", len(resident.running), labels)
-            yield Metric("mlx_local_lease_bytes", "gauge", "Memory granted to a model", resident.lease, labels)
-
     async def _next_change(self) -> None:
         await self._changed.wait()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the runtime failed", exc_info=error)

@@ -3,6 +3,7 @@
 import asyncio
 
 from engines import wire
+from engines.errors import ServiceError
 from engines.process import RunnerProcess
 from engines.watchdog import Facts
 
@@ -15,6 +16,7 @@ class Worker:
         self.process = process
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopping = False
+        self.gone = asyncio.Event()
         self.last_used = now
         self._moved = now
         self._steps = 0
@@ -28,6 +30,12 @@ class Worker:
         """From now on its end is expected."""
         self.stopping = True
         self.process.kill()
+
+    def fail_opening(self, error: ServiceError) -> None:
+        """Whoever waits for the tokenizer, or asks later, gets this error; without effect once it is open."""
+        if not self.opened.done():
+            self.opened.set_exception(error)
+            self.opened.exception()  # nobody may be waiting, which is no fault
 
     def work_begins(self, now: float) -> None:
         """The watchdog counts from here when the runner was idle, or begins to load."""

@@ -80,7 +80,7 @@ def test_requests_by_any_name_share_one_load_and_each_ends_once(catalog: Catalog
             assert isinstance(events[0], Started)
             assert [type(event) for event in events].count(Done) == 1 and isinstance(events[-1], Done)
         assert answers[0][:-1] == answers[1][:-1] == answers[2][:-1]
-        assert len(runtime._workers) == 2
+        assert len(list(runtime._runners)) == 2
         assert runtime.health().ok
 
     run(catalog, body)
@@ -92,11 +92,38 @@ def test_a_killed_runner_fails_what_it_was_saying_and_the_next_request_works(cat
             with pytest.raises(RunnerDied):
                 async for event in events:
                     if isinstance(event, Delta):
-                        (worker,) = runtime._workers.values()
+                        (worker,) = runtime._runners
                         os.kill(worker.process.pid, signal.SIGKILL)
         assert not runtime.health().ok
         assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
         assert runtime.health().ok
+
+    run(catalog, body)
+
+
+def test_a_request_that_has_said_nothing_survives_its_runner(catalog: Catalog) -> None:
+    async def body(runtime: Runtime) -> None:
+        request = ask("qwen3-14b", text="hello " * 500)
+        expected = await collect(runtime, request)
+        events: list[Event] = []
+        async with aclosing(runtime.chat(request)) as stream:
+            async for event in stream:
+                events.append(event)
+                if isinstance(event, Started):
+                    (worker,) = runtime._runners
+                    os.kill(worker.process.pid, signal.SIGKILL)
+        assert events[:-1] == expected[:-1] and isinstance(events[-1], Done)
+        assert runtime._counts["runner_deaths"] == 1
+
+    run(catalog, body)
+
+
+def test_a_prompt_that_meets_a_dying_runner_is_prepared_by_the_next(catalog: Catalog) -> None:
+    async def body(runtime: Runtime) -> None:
+        expected = await collect(runtime, ask("qwen3-14b"))
+        (worker,) = runtime._runners
+        os.kill(worker.process.pid, signal.SIGKILL)
+        assert (await collect(runtime, ask("qwen3-14b")))[:-1] == expected[:-1]
 
     run(catalog, body)
 
@@ -140,7 +167,7 @@ def test_no_runner_outlives_the_runtime(catalog: Catalog) -> None:
 
     async def body(runtime: Runtime) -> None:
         await collect(runtime, ask("qwen3-14b"))
-        pids.extend(worker.process.pid for worker in runtime._workers.values())
+        pids.extend(worker.process.pid for worker in runtime._runners)
 
     run(catalog, body)
     assert len(pids) == 1
@@ -161,16 +188,16 @@ def test_a_spare_serves_the_next_model_and_is_replaced(catalog: Catalog) -> None
         async with asyncio.timeout(60), Runtime(catalog, options(spare=True)) as runtime:
             first = await spare_of(runtime)
             await collect(runtime, ask("qwen3-14b"))
-            assert [worker.process.pid for worker in runtime._workers.values()] == [first]
+            assert [worker.process.pid for worker in runtime._runners] == [first]
             assert await spare_of(runtime) != first
 
     asyncio.run(main())
 
 
 async def spare_of(runtime: Runtime) -> int:
-    while runtime._spare is None:  # noqa: ASYNC110 (the spare is started behind everybody's back)
+    while runtime._runners.spare_pid is None:  # noqa: ASYNC110 (the spare is started behind everybody's back)
         await asyncio.sleep(0.01)
-    return runtime._spare.pid
+    return runtime._runners.spare_pid
 
 
 def test_a_mac_is_kept_awake_while_there_is_work_and_no_longer(catalog: Catalog) -> None:
@@ -215,7 +242,7 @@ def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) ->
             with pytest.raises(Stalled):
                 async for event in events:
                     if isinstance(event, Delta):
-                        (worker,) = runtime._workers.values()
+                        (worker,) = runtime._runners
                         os.kill(worker.process.pid, signal.SIGSTOP)
                         # Again at each event, for what it had sent before may hold a sign of life.
                         worker.work_begins(runtime._clock.now - 1000.0)

@@ -1,0 +1,42 @@
+"""What the runtime tells of itself: models, metrics. Pure, from the pool's state."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from engines import pool
+from engines.catalog import Entry, NotInstalled
+from engines.types import Metric, ModelStatus
+
+
+def model_status(item: Entry | NotInstalled, state: pool.State) -> ModelStatus:
+    """A model of the catalog as it stands now."""
+    if isinstance(item, NotInstalled):
+        return ModelStatus((item.name, item.repository), "chat", "unloaded", installed=False)
+    resident = state.residents.get(item.key)
+    fault = state.faults.get(item.key)
+    return ModelStatus(
+        names=item.names,
+        capability="chat",
+        phase=resident.phase if resident is not None else "failed" if fault is not None else "unloaded",
+        installed=not item.checkpoint.missing,
+        running=len(resident.running) if resident is not None else 0,
+        waiting=sum(job.model == item.key for job in state.queue),
+        lease_bytes=resident.lease if resident is not None else 0,
+        detail=fault.reason if fault is not None else ", ".join(item.checkpoint.missing),
+    )
+
+
+def metrics(state: pool.State, counts: Mapping[str, int], name_of: Callable[[str], str]) -> Iterator[Metric]:
+    """Everything that is counted. `counts` has the outcomes of requests, `tokens` and `runner_deaths`."""
+    for outcome in ("done", "failed", "cancelled"):
+        labels = (("outcome", outcome),)
+        yield Metric("mlx_local_requests_total", "counter", "Requests that ended", counts[outcome], labels)
+    yield Metric("mlx_local_tokens_total", "counter", "Tokens generated", counts["tokens"])
+    yield Metric("mlx_local_runner_deaths_total", "counter", "Runners that died", counts["runner_deaths"])
+    yield Metric("mlx_local_queue_length", "gauge", "Requests that wait", len(state.queue))
+    for key, resident in state.residents.items():
+        labels = (("model", name_of(key)),)
+        yield Metric("mlx_local_running", "gauge", "Requests in work", len(resident.running), labels)
+        yield Metric("mlx_local_lease_bytes", "gauge", "Memory granted to a model", resident.lease, labels)
+    for key, fault in state.faults.items():
+        labels = (("model", name_of(key)),)
+        yield Metric("mlx_local_faults", "gauge", "Failures in a row of a model", fault.count, labels)
