@@ -49,6 +49,7 @@ class PortTaken(Exception):
 async def run(settings: Settings, command: Command) -> int:
     """Serve until SIGTERM or SIGINT; the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     ready_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # stdout carries the ready line alone; what libraries print belongs to the log
     if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.api_keys:
