@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -85,8 +86,10 @@ class RunnerProcess:
         return reports
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._child.kill()
+        """Not by the library's own `kill`, which reaps a process that has ended, and so loses its exit status."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def ended(self) -> int:
         """Waits for the process to end and closes the socket; the exit status, negative for a signal."""

@@ -171,10 +171,12 @@ class Runtime:
             await self._next_change()
 
     def health(self) -> Health:
-        problems = [f"{self._main_name(key)}: {fault.reason}" for key, fault in self._state.faults.items()]
+        faults = {key: fault for key, fault in self._state.faults.items() if key in self._entries}
         late = [worker.key for worker in self._runners if self._verdict(worker) != "well"]
+        problems = [f"{self._main_name(key)}: {fault.reason}" for key, fault in faults.items()]
         problems += [f"{self._main_name(key)}: no step for more than 10 s" for key in late]
-        return Health(not problems, tuple(problems))
+        # One death is told and mended by the next request; a second in a row is a loop.
+        return Health(not late and all(fault.count < 2 for fault in faults.values()), tuple(problems))
 
     def metrics(self) -> Sequence[Metric]:
         return list(metrics(self._state, self._counts, self._main_name))

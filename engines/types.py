@@ -100,7 +100,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`ok` when idle, or when every busy runner has stepped lately; else `problems` names model and reason."""
+    """`ok` unless a busy runner hangs or a model keeps dying; `problems` names model and reason, single deaths too."""
 
     ok: bool
     problems: tuple[str, ...] = ()

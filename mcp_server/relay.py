@@ -38,6 +38,9 @@ class _Options:
 
 def main(arguments: "list[str]") -> int:
     """The exit status: 0 when the client closed, 1 when there is no service, 2 for wrong arguments."""
+    if "--help" in arguments or "-h" in arguments:
+        posix.write(1, USAGE.encode())
+        return 0
     environ = {name.decode(): value.decode(errors="surrogateescape") for name, value in posix.environ.items()}
     try:
         options = _parse(arguments, environ)
