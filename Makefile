@@ -3,7 +3,7 @@ UV := .tools/uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo serve check test test-slow lock clean
+.PHONY: install demo serve check test test-slow soak lock clean
 
 install: $(STAMP)
 
@@ -39,6 +39,9 @@ test: check
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+soak: install
+	$(BIN)/python -m tests.soak.soak
 
 lock: $(UV)
 	$(UV) pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \

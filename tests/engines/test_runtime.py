@@ -271,3 +271,18 @@ def test_a_full_queue_is_refused_and_the_rest_goes_on(catalog: Catalog) -> None:
             assert all(isinstance(one, list) for one in answers if one not in refused)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_client_that_leaves_in_any_phase_frees_its_place(catalog: Catalog, steps: int) -> None:
+    async def body(runtime: Runtime) -> None:
+        task = asyncio.create_task(collect(runtime, ask("qwen3-14b", max_tokens=3000, text="hello " * 300)))
+        await asyncio.sleep(steps * 0.4)  # somewhere in resolving, opening, preparing, loading, prefill, decode
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        status = runtime.model("qwen3-14b")
+        assert (status.running, status.waiting, runtime._tickets) == (0, 0, {})
+        assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
+
+    run(catalog, body)
