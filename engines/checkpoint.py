@@ -73,6 +73,13 @@ def inspect(folder: Path) -> Checkpoint:
     )
 
 
+def eos_ids(folder: Path) -> frozenset[int]:
+    """The tokens that end an answer: the generation configuration's override the model's."""
+    generation, config = _read(folder / "generation_config.json"), _read(folder / "config.json")
+    ids = generation.get("eos_token_id", config.get("eos_token_id"))
+    return frozenset([ids] if isinstance(ids, int) else ids if isinstance(ids, list) else [])
+
+
 def _read(path: Path) -> Json:
     """The object in a JSON file; empty when there is no such file."""
     if not path.is_file():

@@ -28,6 +28,6 @@ class Engine(Protocol, Generic[Prepared]):
         """The client took deltas: the request may send so many more. Unknown ids are ignored."""
         ...
 
-    def step(self) -> Sequence[wire.Text | wire.Finished | wire.Failed]:
+    def step(self) -> Sequence[wire.Said | wire.Finished | wire.Failed]:
         """Advance once. An exception in one request's work fails that request alone."""
         ...

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from engines.types import ChatRequest, Event, Health, Metric, ModelStatus
+from engines.types import ChatRequest, CompletionRequest, Event, Health, Metric, ModelStatus, Request, Tokenized
 
 
 class Inference(Protocol):
@@ -14,6 +14,18 @@ class Inference(Protocol):
 
         Closing the generator (or cancelling the task that awaits it) cancels the work within one step of the engine.
         """
+        ...
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
+        """As `chat`, for text that is continued as it is."""
+        ...
+
+    async def tokenize(self, request: Request) -> Tokenized:
+        """The tokens that the model would be given. Needs its tokenizer alone. Raises as `chat` does."""
+        ...
+
+    async def detokenize(self, model: str, tokens: Sequence[int]) -> str:
+        """The text of tokens. Raises `InvalidRequest` for ids that no token of the model has."""
         ...
 
     def models(self) -> Sequence[ModelStatus]:

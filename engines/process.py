@@ -33,17 +33,22 @@ class RunnerProcess:
         """An absolute interpreter and `-P`: a user's folder may hold modules of the names that ours have."""
         ours, theirs = socket.socketpair()
         with theirs:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *command,
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr.fileno(),
-                start_new_session=True,  # a Ctrl-C on the terminal is for the server; it ends its runners itself
-                env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
-            )
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+            # Ours first, so that nothing is left to wait for, or to be cancelled in, once there is a process.
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *command,
+                    str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=sys.stderr.fileno(),
+                    start_new_session=True,  # a Ctrl-C on the terminal is for the server; it ends its runners itself
+                    env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
+                )
+            except BaseException:
+                writer.close()
+                raise
         return cls(child, reader, writer)
 
     @property

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from engines import wire
 from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError
+from engines.types import Tokenized
 
 if TYPE_CHECKING:
     from engines.chat.engine import ChatEngine
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 BEAT_SECONDS = 0.25
 RECEIVE_BYTES = 1 << 16
+
+ForHelperAlone = wire.Prepare | wire.Tokenize | wire.Detokenize
+ForHelper = ForHelperAlone | wire.Open | wire.Cancel
 
 log = logging.getLogger("runner")
 
@@ -44,12 +48,12 @@ class Helper:
     """Tokenizer work, on a thread of its own: prompts wait here, prepared, until the main thread takes them."""
 
     def __init__(self, outbox: "queue.SimpleQueue[wire.Report]") -> None:
-        self._inbox: queue.SimpleQueue[wire.Open | wire.Prepare | wire.Cancel] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ForHelper] = queue.SimpleQueue()
         self._outbox = outbox
         self._writer: PromptWriter | None = None
         self._prompts: dict[int, Prompt] = {}
 
-    def put(self, command: wire.Open | wire.Prepare | wire.Cancel) -> None:
+    def put(self, command: "ForHelper") -> None:
         self._inbox.put(command)
 
     def take(self, id: int) -> "Prompt | None":
@@ -62,10 +66,10 @@ class Helper:
             match command:
                 case wire.Open():
                     self._open(command)
-                case wire.Prepare():
-                    self._prepare(command)
                 case wire.Cancel():
                     self._prompts.pop(command.id, None)
+                case _:
+                    self._answer(command)
 
     def _open(self, command: wire.Open) -> None:
         from engines.chat.prompt import PromptWriter  # its imports take a while; the spare has done them
@@ -81,20 +85,29 @@ class Helper:
         else:
             self._outbox.put(wire.Opened(self._writer.context_length))
 
-    def _prepare(self, command: wire.Prepare) -> None:
+    def _answer(self, command: ForHelperAlone) -> None:
         try:
             if self._writer is None:
                 raise InternalError("The model's tokenizer isn't open.")
-            prompt = self._writer.write(command.request)
+            report = self._report(self._writer, command)
         except ServiceError as error:
-            self._outbox.put(wire.Failed(command.id, Failure.of(error)))
+            report = wire.Failed(command.id, Failure.of(error))
         except Exception:
-            log.exception("request %s can't be prepared", command.request.trace)
+            log.exception("request %s can't be prepared", getattr(getattr(command, "request", None), "trace", "-"))
             unexpected = InternalError("The prompt could not be prepared; the server's log says why.")
-            self._outbox.put(wire.Failed(command.id, Failure.of(unexpected)))
-        else:
-            self._prompts[command.id] = prompt
-            self._outbox.put(wire.Prepared(command.id, len(prompt.ids), prompt.max_tokens))
+            report = wire.Failed(command.id, Failure.of(unexpected))
+        self._outbox.put(report)
+
+    def _report(self, writer: "PromptWriter", command: ForHelperAlone) -> wire.Report:
+        match command:
+            case wire.Prepare():
+                prompt = writer.write(command.request)
+                self._prompts[command.id] = prompt
+                return wire.Prepared(command.id, len(prompt.ids), prompt.max_tokens)
+            case wire.Tokenize():
+                return wire.Tokens(command.id, Tokenized(writer.ids_of(command.request), writer.context_length))
+            case wire.Detokenize():
+                return wire.Detokenized(command.id, writer.text_of(command.tokens))
 
 
 class Loop:
@@ -124,24 +137,26 @@ class Loop:
             case wire.Open():
                 self._folder = Path(command.folder)
             case wire.Load():
-                self._load(command.lease_bytes)
+                self._load(command)
             case wire.Submit():
                 self._submit(command)
+            case wire.Resize() if self._engine is not None:
+                self._resize(self._engine, command)
             case wire.Cancel() if self._engine is not None:
                 self._engine.cancel(command.id)
             case wire.Credit() if self._engine is not None:
                 self._engine.grant(command.id, command.deltas)
 
-    def _load(self, lease_bytes: int) -> None:
+    def _load(self, command: wire.Load) -> None:
         from engines.chat.engine import ChatEngine
         from engines.decoding import model as models
         from engines.decoding.detokenize import TokenTable
 
         began = time.monotonic()
         try:
+            models.set_limits(command.lease_bytes)
             model = models.load(self._folder)
-            active = models.active_bytes()
-            self._engine = ChatEngine(model, TokenTable.read(self._folder), max(0, lease_bytes - active))
+            self._engine = ChatEngine(model, TokenTable.read(self._folder), command.kv_bytes)
         except ServiceError as error:
             self._outbox.put(wire.LoadFailed(Failure.of(error)))
         except Exception as cause:
@@ -149,7 +164,14 @@ class Loop:
             failed = LoadFailed(f"The checkpoint can't be loaded ({type(cause).__name__}); the server's log says why.")
             self._outbox.put(wire.LoadFailed(Failure.of(failed)))
         else:
-            self._outbox.put(wire.Loaded(time.monotonic() - began, active))
+            self._outbox.put(wire.Loaded(time.monotonic() - began, models.active_bytes()))
+
+    def _resize(self, engine: "ChatEngine", command: wire.Resize) -> None:
+        from engines.decoding import model as models
+
+        engine.resize(command.kv_bytes)
+        models.set_limits(command.lease_bytes)
+        models.release()
 
     def _submit(self, command: wire.Submit) -> None:
         prompt = self._helper.take(command.id)
@@ -176,9 +198,9 @@ def read(link: socket.socket, helper: Helper, loop: Loop) -> None:
     try:
         while data := link.recv(RECEIVE_BYTES):
             for command in decoder.feed(data):
-                if isinstance(command, wire.Open | wire.Prepare | wire.Cancel):
+                if isinstance(command, ForHelper):
                     helper.put(command)
-                if not isinstance(command, wire.Prepare):
+                if not isinstance(command, ForHelperAlone):
                     loop.inbox.put(command)
     finally:
         os._exit(0)

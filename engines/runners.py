@@ -8,7 +8,7 @@ from typing import Protocol
 from engines import wire
 from engines.catalog import Entry
 from engines.clock import AwakeClock
-from engines.errors import RunnerDied
+from engines.errors import RunnerDied, ShuttingDown
 from engines.process import RunnerProcess
 from engines.tasks import Tasks
 from engines.worker import Worker
@@ -17,7 +17,7 @@ COMMAND = ("-P", "-m", "engines.runner")
 
 log = logging.getLogger("runners")
 
-Heard = wire.Loaded | wire.LoadFailed | wire.Text | wire.Finished | wire.Failed | wire.Prepared
+Heard = wire.Loaded | wire.LoadFailed | wire.Said | wire.Finished | wire.Failed | wire.Answer
 
 
 class Listener(Protocol):
@@ -48,6 +48,7 @@ class Runners:
         self._spare: RunnerProcess | None = None
         self._workers: dict[str, Worker] = {}
         self._tasks = Tasks()
+        self._closed = False
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self._workers.values()))
@@ -76,21 +77,27 @@ class Runners:
         return worker
 
     async def close(self) -> None:
-        """End them all, and wait for it."""
+        """End them all, and wait for it. Whoever waits for one is told."""
+        self._closed = True
         await self._tasks.close()
-        processes = [worker.process for worker in self._workers.values()]
-        processes += [self._spare] if self._spare is not None else []
+        workers, spare = list(self._workers.values()), self._spare
+        self._workers.clear()
+        self._spare = None
+        processes = [worker.process for worker in workers] + ([spare] if spare is not None else [])
         for process in processes:
             process.kill()
         await asyncio.gather(*(process.ended() for process in processes))
-        self._workers.clear()
-        self._spare = None
+        for worker in workers:
+            worker.fail_opening(_stopping())
+            worker.gone.set()
 
     async def _started(self, entry: Entry) -> Worker:
         process = await self._new_process()
+        if self._closed:
+            await _end(process)
+            raise _stopping()
         if (other := self._workers.get(entry.key)) is not None:
-            process.kill()  # somebody else was quicker
-            await process.ended()
+            await _end(process)  # somebody else was quicker
             return other
         worker = Worker(entry.key, process, self._clock.now)
         self._workers[entry.key] = worker
@@ -110,21 +117,26 @@ class Runners:
 
     async def _prepare_spare(self) -> None:
         process = await RunnerProcess.start(self._command)
+        wanted = False
         try:
             hello = await process.hello()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.ended()
-            raise
-        if hello is None or self._spare is not None:
-            process.kill()
-            await process.ended()
-            return
-        self._spare = process
-        self._listener.device(hello.device_bytes)
+            wanted = hello is not None and self._spare is None
+        finally:
+            if not wanted:
+                await _end(process)
+        if hello is not None and wanted:
+            self._spare = process
+            self._listener.device(hello.device_bytes)
 
     async def _follow(self, worker: Worker) -> None:
-        """Take in what a runner says, until it ends."""
+        """Take in what a runner says, until it ends. One that can't be understood is ended, for requests wait on it."""
+        try:
+            await self._listen(worker)
+        except Exception:
+            log.exception("what runner %d of %s says can't be taken in", worker.process.pid, worker.key)
+        await self._end(worker)
+
+    async def _listen(self, worker: Worker) -> None:
         async for report in worker.process.reports():
             match report:
                 case wire.Opened():
@@ -138,7 +150,6 @@ class Runners:
                     log.info("runner %d on %s runs %s", report.pid, report.device, worker.key)
                 case _:
                     self._listener.heard(worker, report)
-        await self._end(worker)
 
     async def _end(self, worker: Worker) -> None:
         worker.process.kill()
@@ -153,3 +164,12 @@ class Runners:
         if not expected:
             log.error("runner %d of %s died, %s", worker.process.pid, worker.key, how)
         self._listener.ended(worker, reason, expected)
+
+
+async def _end(process: RunnerProcess) -> None:
+    process.kill()
+    await process.ended()
+
+
+def _stopping() -> ShuttingDown:
+    return ShuttingDown("The server is stopping; try again when it is back.")

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Literal, assert_never
 
 import msgspec
@@ -23,7 +23,19 @@ from engines.errors import LoadFailed, RunnerDied, ServiceError, ShuttingDown, S
 from engines.runners import COMMAND, Heard, Runners
 from engines.status import metrics, model_status
 from engines.tasks import Tasks
-from engines.types import ChatRequest, Delta, Done, Event, Health, Metric, ModelStatus, Started, Timings
+from engines.types import (
+    ChatRequest,
+    CompletionRequest,
+    Done,
+    Event,
+    Health,
+    Metric,
+    ModelStatus,
+    Request,
+    Started,
+    Timings,
+    Tokenized,
+)
 from engines.watchdog import verdict
 from engines.worker import Worker
 
@@ -32,6 +44,8 @@ TICK_SECONDS = 0.25
 OPEN_IDLE_SECONDS = 30.0
 RESERVED_TOKENS = 1024
 WORK_SPACE = 256 * 1024 * 1024
+
+Question = wire.Prepare | wire.Tokenize | wire.Detokenize
 
 log = logging.getLogger("runtime")
 
@@ -48,23 +62,23 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Ticket:
-    """One request on its way: what it is, where it was prepared, and what came for it."""
+    """One request on its way: where it was prepared, and what came for it."""
 
-    def __init__(self, id: int, request: ChatRequest, entry: Entry) -> None:
+    def __init__(self, id: int, entry: Entry) -> None:
         self.id = id
-        self.request = request
         self.entry = entry
         self.worker: Worker | None = None
-        self.preparing: asyncio.Future[wire.Prepared] | None = None
-        self.inbox: asyncio.Queue[Started | wire.Text | wire.Finished | ServiceError] = asyncio.Queue()
+        self.answer: asyncio.Future[wire.Answer] | None = None
+        self.inbox: asyncio.Queue[Started | wire.Said | wire.Finished | ServiceError] = asyncio.Queue()
+        self.request: Request | None = None
         self.sent = False
         self.prompt_tokens = 0
         self.reserved_tokens = 0
 
     def fail(self, error: ServiceError) -> None:
-        """The request ends with this error, unless it is only being prepared: then that fails."""
-        if self.preparing is not None and not self.preparing.done():
-            self.preparing.set_exception(error)
+        """The request ends with this error, unless its runner's helper is asked something: then that fails."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error)
         else:
             self.inbox.put_nowait(error)
 
@@ -116,16 +130,28 @@ class Runtime:
 
     # -- Inference ----------------------------------------------------------------------------------------------
 
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
-        self._refuse_when_closing()
-        entry = await asyncio.to_thread(self._catalog.resolve, request.model)
-        self._register(entry)
-        ticket = Ticket(next(self._ids), request, entry)
-        self._tickets[ticket.id] = ticket
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
+        return self._run(request)
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
+        return self._run(request)
+
+    async def tokenize(self, request: Request) -> Tokenized:
+        answer = await self._asked(request.model, lambda id: wire.Tokenize(id, request))
+        assert isinstance(answer, wire.Tokens)
+        return answer.result
+
+    async def detokenize(self, model: str, tokens: Sequence[int]) -> str:
+        answer = await self._asked(model, lambda id: wire.Detokenize(id, tuple(tokens)))
+        assert isinstance(answer, wire.Detokenized)
+        return answer.text
+
+    async def _run(self, request: Request) -> AsyncGenerator[Event]:
+        ticket = await self._admit(request.model)
         outcome = "cancelled"
         try:
             arrived = self._clock.now
-            await self._prepare(ticket)
+            await self._prepare(ticket, request)
             self._enqueue(ticket, arrived)
             async for event in self._events(ticket, arrived):
                 if isinstance(event, Done):
@@ -183,26 +209,45 @@ class Runtime:
 
     # -- the life of a request ----------------------------------------------------------------------------------
 
-    async def _prepare(self, ticket: Ticket) -> None:
-        """Have the prompt rendered and encoded by the model's runner; raises what is wrong with it.
+    async def _admit(self, model: str) -> Ticket:
+        self._refuse_when_closing()
+        entry = await asyncio.to_thread(self._catalog.resolve, model)
+        self._register(entry)
+        ticket = Ticket(next(self._ids), entry)
+        self._tickets[ticket.id] = ticket
+        return ticket
 
-        Once more if the runner dies over it: it may have been on its way out.
-        """
+    async def _asked(self, model: str, command: Callable[[int], Question]) -> wire.Answer:
+        """What the model's tokenizer says; its weights aren't needed."""
+        ticket = await self._admit(model)
         try:
-            prepared = await self._prepared(ticket)
-        except RunnerDied:
-            prepared = await self._prepared(ticket)
+            return await self._ask(ticket, command(ticket.id))
+        finally:
+            self._forget(ticket)
+
+    async def _prepare(self, ticket: Ticket, request: Request) -> None:
+        """Have the prompt rendered and encoded by the model's runner; raises what is wrong with it."""
+        ticket.request = request
+        prepared = await self._ask(ticket, wire.Prepare(ticket.id, request))
+        assert isinstance(prepared, wire.Prepared)
         ticket.prompt_tokens = prepared.prompt_tokens
         ticket.reserved_tokens = prepared.prompt_tokens + min(prepared.max_tokens, RESERVED_TOKENS)
 
-    async def _prepared(self, ticket: Ticket) -> wire.Prepared:
-        ticket.worker = await self._runners.open(ticket.entry)
-        ticket.preparing = asyncio.get_running_loop().create_future()
-        ticket.worker.send(wire.Prepare(ticket.id, ticket.request))
+    async def _ask(self, ticket: Ticket, question: Question) -> wire.Answer:
+        """Once more if the runner dies over it: it may have been on its way out."""
         try:
-            return await ticket.preparing
+            return await self._ask_once(ticket, question)
+        except RunnerDied:
+            return await self._ask_once(ticket, question)
+
+    async def _ask_once(self, ticket: Ticket, question: Question) -> wire.Answer:
+        ticket.worker = await self._runners.open(ticket.entry)
+        ticket.answer = asyncio.get_running_loop().create_future()
+        ticket.worker.send(question)
+        try:
+            return await ticket.answer
         finally:
-            ticket.preparing = None
+            ticket.answer = None
 
     def _enqueue(self, ticket: Ticket, arrived: float) -> None:
         seen = ticket.entry.checkpoint
@@ -222,14 +267,15 @@ class Runtime:
                     if not started:  # tried once more after its runner died, it starts once for its client
                         yield item
                     started = True
-                case wire.Text():
-                    yield Delta(item.text)
+                case wire.Said():
+                    yield item.delta
                     taken += 1
                     if taken % (CREDIT // 2) == 0 and ticket.worker is not None:
                         ticket.worker.send(wire.Credit(ticket.id, CREDIT // 2))
                 case wire.Finished():
                     self._counts["tokens"] += item.usage.completion_tokens
-                    yield Done(item.finish_reason, item.usage, Timings(queued, item.prefill, item.decode))
+                    timings = Timings(queued, item.prefill, item.decode)
+                    yield Done(item.finish_reason, item.usage, timings, item.unfinished_calls, item.unfinished_text)
                     return
                 case ServiceError():
                     raise item
@@ -238,14 +284,18 @@ class Runtime:
 
     def _leave(self, ticket: Ticket, outcome: str) -> None:
         """The one place where a request ends, however it does."""
-        del self._tickets[ticket.id]
+        self._forget(ticket)
         self._counts[outcome] += 1
         if ticket.worker is not None:
-            ticket.worker.last_used = self._clock.now
             if outcome != "done":
                 ticket.worker.send(wire.Cancel(ticket.id))  # also of what is only prepared
         pool.finished(self._state, ticket.id, self._clock.now, well=outcome == "done")
         self._settle()
+
+    def _forget(self, ticket: Ticket) -> None:
+        del self._tickets[ticket.id]
+        if ticket.worker is not None:
+            ticket.worker.last_used = self._clock.now
 
     # -- effects of the pool ------------------------------------------------------------------------------------
 
@@ -259,10 +309,12 @@ class Runtime:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _carry_out(self, effect: pool.Load | pool.Unload | pool.Start | pool.Refuse) -> None:
+    def _carry_out(self, effect: pool.Load | pool.Resize | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:
             case pool.Load():
                 self._tasks.spawn(self._load(self._entries[effect.model], effect.lease))
+            case pool.Resize():
+                self._resize(effect.model, effect.lease)
             case pool.Unload():
                 self._unload(effect.model)
             case pool.Start():
@@ -281,8 +333,13 @@ class Runtime:
             pool.load_failed(self._state, entry.key, error.message, self._clock.now)
             self._settle()
             return
-        worker.work_begins(self._clock.now)
-        worker.send(wire.Load(lease))
+        if (resident := self._state.residents.get(entry.key)) is not None:
+            worker.work_begins(self._clock.now)
+            worker.send(wire.Load(lease, resident.kv_room))
+
+    def _resize(self, key: str, lease: int) -> None:
+        if (worker := self._runners.get(key)) is not None:
+            worker.send(wire.Resize(lease, self._state.residents[key].kv_room))
 
     def _unload(self, key: str) -> None:
         if (worker := self._runners.get(key)) is not None:
@@ -293,9 +350,9 @@ class Runtime:
         worker = self._runners.get(ticket.entry.key)
         if worker is None:
             return  # it died in between: the request was requeued or failed with it
-        if ticket.worker is not worker:
+        if ticket.worker is not worker and ticket.request is not None:
             try:
-                await self._prepare(ticket)
+                await self._prepare(ticket, ticket.request)
             except ServiceError as error:
                 ticket.fail(error)
                 return
@@ -321,16 +378,16 @@ class Runtime:
                 if (ticket := self._tickets.get(report.id)) is not None:
                     self._deliver(ticket, report)
 
-    def _deliver(self, ticket: Ticket, report: wire.Text | wire.Finished | wire.Failed | wire.Prepared) -> None:
+    def _deliver(self, ticket: Ticket, report: wire.Said | wire.Finished | wire.Failed | wire.Answer) -> None:
         match report:
-            case wire.Prepared():
-                if ticket.preparing is not None:
-                    ticket.preparing.set_result(report)
+            case wire.Said() | wire.Finished():
+                ticket.sent = ticket.sent or isinstance(report, wire.Said)
+                ticket.inbox.put_nowait(report)
             case wire.Failed():
                 ticket.fail(report.failure.error())
             case _:
-                ticket.sent = ticket.sent or isinstance(report, wire.Text)
-                ticket.inbox.put_nowait(report)
+                if ticket.answer is not None and not ticket.answer.done():
+                    ticket.answer.set_result(report)
 
     def ended(self, worker: Worker, reason: str, expected: bool) -> None:
         if expected:
@@ -348,7 +405,7 @@ class Runtime:
         for ticket in [ticket for ticket in self._tickets.values() if ticket.worker is worker]:
             job = jobs.get(ticket.id)
             ticket.worker = None
-            if job is not None and not ticket.sent and job.attempts == 0 and ticket.preparing is None:
+            if job is not None and not ticket.sent and job.attempts == 0 and ticket.answer is None:
                 pool.requeue(self._state, job)
             elif ticket.id not in waiting:
                 ticket.fail(RunnerDied(f"{reason} Try again: the model is loaded anew."))

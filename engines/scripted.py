@@ -6,6 +6,8 @@
 - `hang` starts, then waits until it is closed
 - `fail: CODE` raises the `ServiceError` of that code, before `Started`
 - `crash after N` raises `RunnerDied` after N deltas
+- `think: THOUGHT | TEXT` streams the thought as reasoning before the text
+- `call: NAME ARGUMENTS` calls a tool, its arguments in two deltas; `cut: NAME ARGUMENTS` is cut off in them
 
 A token is a word here; `stop` and `max_tokens` are honoured.
 """
@@ -21,7 +23,9 @@ import msgspec
 
 from engines.errors import Failure, RunnerDied, UnknownModel
 from engines.types import (
+    CallDelta,
     ChatRequest,
+    CompletionRequest,
     Delta,
     Done,
     Event,
@@ -29,9 +33,12 @@ from engines.types import (
     Health,
     Metric,
     ModelStatus,
+    Request,
     Sampling,
     Started,
     Timings,
+    Tokenized,
+    TokenLogprob,
     Usage,
 )
 
@@ -49,14 +56,28 @@ class Scripted:
         self._gate = anyio.Event()
         self.active = 0
         self.ended: dict[Outcome, int] = {"done": 0, "failed": 0, "cancelled": 0}
-        self.requests: list[ChatRequest] = []
+        self.requests: list[Request] = []
         self.problems: tuple[str, ...] = ()
 
     def release(self) -> None:
         """Lets every `wait` request go on, those that come later too."""
         self._gate.set()
 
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
+        return self._run(request)
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
+        return self._run(request)
+
+    async def tokenize(self, request: Request) -> Tokenized:
+        self.model(request.model)
+        return Tokenized(tuple(map(ord, _command(request))), 4096)
+
+    async def detokenize(self, model: str, tokens: Sequence[int]) -> str:
+        self.model(model)
+        return "".join(map(chr, tokens))
+
+    async def _run(self, request: Request) -> AsyncGenerator[Event]:
         self.active += 1
         self.requests.append(request)
         outcome: Outcome = "cancelled"
@@ -73,14 +94,14 @@ class Scripted:
             self.active -= 1
             self.ended[outcome] += 1
 
-    async def _play(self, request: ChatRequest) -> AsyncGenerator[Event]:
+    async def _play(self, request: Request) -> AsyncGenerator[Event]:
         main = self.model(request.model).names[0]
-        command = _last_user_message(request)
+        command = _command(request)
         if failing := re.fullmatch(r"fail: (\w+)", command):
             raise Failure(failing[1], f"The script asked for {failing[1]}; ask for something else.").error()
         if waiting := re.fullmatch(r"wait (\d+)", command):
             await self._gate.wait()
-        prompt_tokens = sum(len(message.content.split()) for message in request.messages)
+        prompt_tokens = _words(request)
         self._set_phase(main, "ready")
         yield Started(main, prompt_tokens)
         if command == "hang":
@@ -89,12 +110,21 @@ class Scripted:
             for number in range(int(crash[1])):
                 yield Delta(f"{number + 1} ")
             raise RunnerDied(f"The runner of {main} died. Try again: it is being started anew.", retry_after=1.0)
+        if calling := re.fullmatch(r"(call|cut): (\w+) (.*)", command, re.DOTALL):
+            for event in _calling(calling[1], calling[2], calling[3], prompt_tokens):
+                yield event
+            return
         text = " ".join(str(number + 1) for number in range(int(waiting[1]))) if waiting else _spoken(command)
+        thought = ""
+        if thinking := re.fullmatch(r"think: (.*) \| (.*)", text):
+            thought, text = thinking.groups()
+            yield Delta(reasoning=thought)
         pieces, finish_reason = _cut(text, request.sampling, "length" if command.startswith("length: ") else "stop")
         for piece in pieces:
             await anyio.lowlevel.checkpoint()
-            yield Delta(piece)
-        yield Done(finish_reason, Usage(prompt_tokens, len(pieces)), Timings(0.0, 0.0, 0.0))
+            yield Delta(piece, logprobs=_logprobs(piece, request.sampling))
+        usage = Usage(prompt_tokens, len(pieces), reasoning_tokens=len(thought.split()))
+        yield Done(finish_reason, usage, Timings(0.0, 0.0, 0.0))
 
     def models(self) -> Sequence[ModelStatus]:
         return tuple(self._models.values())
@@ -125,9 +155,35 @@ class Scripted:
         self._models[model] = msgspec.structs.replace(self.model(model), phase=phase)
 
 
-def _last_user_message(request: ChatRequest) -> str:
+def _command(request: Request) -> str:
+    """A completion's prompt, or a chat's last user message."""
+    if isinstance(request, CompletionRequest):
+        return request.prompt if isinstance(request.prompt, str) else "".join(map(chr, request.prompt))
     said = [message.content for message in request.messages if message.role == "user"]
     return said[-1] if said else ""
+
+
+def _words(request: Request) -> int:
+    if isinstance(request, CompletionRequest):
+        return len(_command(request).split())
+    return sum(len(message.content.split()) for message in request.messages)
+
+
+def _calling(how: str, name: str, arguments: str, prompt_tokens: int) -> list[Event]:
+    half = len(arguments) // 2
+    first = Delta(calls=(CallDelta(0, "call_1", name, arguments[:half]),))
+    second = Delta(calls=(CallDelta(0, arguments=arguments[half:]),))
+    usage, timings = Usage(prompt_tokens, 2), Timings(0.0, 0.0, 0.0)
+    if how == "call":
+        return [first, second, Done("tool_calls", usage, timings)]
+    return [first, Done("length", usage, timings, (0,), f"<tool_call>{name} {arguments[:half]}")]
+
+
+def _logprobs(piece: str, sampling: Sampling) -> tuple[TokenLogprob, ...]:
+    if sampling.logprobs is None:
+        return ()
+    top = tuple((place, piece.encode(), -0.5) for place in range(sampling.logprobs))
+    return (TokenLogprob(0, piece.encode(), -0.5, top),)
 
 
 def _spoken(command: str) -> str:

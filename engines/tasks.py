@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import Context
 
 log = logging.getLogger("tasks")
 
@@ -14,7 +15,8 @@ class Tasks:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+        # An empty context: what a request happens to start may outlive it, and isn't its own in the log.
+        task = asyncio.create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

@@ -4,50 +4,150 @@ Everything here is frozen and goes over the wire between server and runner as it
 Times are seconds, sizes are bytes, lengths of text are tokens, unless a name says otherwise.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 Capability = Literal["chat"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
+Json = dict[str, Any]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made earlier; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation, as plain text; fronts have joined parts and mapped `developer` to `system`."""
+    """One turn of a conversation, as plain text; fronts have joined parts and mapped `developer` to `system`.
+
+    `reasoning` and `tool_calls` are an assistant's; `tool_call_id` says which call a tool's message answers.
+    """
 
     role: Role
     content: str
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call; `parameters` is a JSON schema. `strict` calls always match it."""
+
+    name: str
+    description: str = ""
+    parameters: Json = {}
+    strict: bool = False
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    """Whether the model may call, must call, or must call the tool `name`; `parallel` allows several calls."""
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+class Constraint(msgspec.Struct, frozen=True):
+    """What the answer must be: `value` is a JSON schema, a Lark grammar, a regular expression or a list of texts.
+
+    `at` is the request's field, for errors. A `json_object` has no value.
+    """
+
+    kind: Literal["json_object", "json_schema", "grammar", "regex", "choice"]
+    value: Any = None
+    at: str = "response_format"
+
+
+class Thinking(msgspec.Struct, frozen=True):
+    """Of a model that thinks before it answers.
+
+    `enabled` None leaves it to the model's template. `budget` is the tokens of a thought, which is closed when they
+    are used up. `separate` False leaves the thought in the answer's text, as the model wrote it.
+    """
+
+    enabled: bool | None = None
+    budget: int | None = None
+    separate: bool = True
 
 
 class Sampling(msgspec.Struct, frozen=True):
     """How the next token is chosen, and when to stop.
 
-    `temperature` 0 is greedy. `top_p` is applied after the temperature. `seed` None draws a fresh one.
-    `max_tokens` None means: as many as the context leaves. `stop` strings are matched on text and never shown.
+    Applied in this order: repetition penalty (over prompt and answer; above 0, 1 is none), presence and frequency
+    penalty (over the answer) and `logit_bias`; temperature (0 is greedy); then of the likeliest tokens the first
+    `top_k` (0: all), those of at least `min_p` times the likeliest one's probability, and those that together hold
+    `top_p`. `seed` None draws a fresh one; `choice` tells the answers of one request apart. `max_tokens` None means:
+    as many as the context leaves. `stop` strings are matched on text and never shown. `logprobs` None gives none, else
+    those of each token and of so many likeliest ones; they are the model's own, before any of the above.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    choice: int = 0
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
-    """A conversation to continue. `model` is any name that the catalog knows; `trace` is the client's request id."""
+class ChatRequest(msgspec.Struct, frozen=True, tag=True):
+    """A conversation to continue. `model` is any name that the catalog knows; `trace` is the client's request id.
+
+    `continue_final` goes on with the last message, an assistant's, instead of beginning a new one. `template` are
+    further variables for the model's chat template.
+    """
 
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     trace: str = ""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    constraint: Constraint | None = None
+    thinking: Thinking = Thinking()
+    continue_final: bool = False
+    template: Json = {}
+
+
+class CompletionRequest(msgspec.Struct, frozen=True, tag=True):
+    """Text, or token ids, to continue as they are. `echo` gives the prompt back before its continuation."""
+
+    model: str
+    prompt: str | tuple[int, ...]
+    sampling: Sampling = Sampling()
+    trace: str = ""
+    echo: bool = False
+    constraint: Constraint | None = None
+
+
+Request = ChatRequest | CompletionRequest
+
+
+class Tokenized(msgspec.Struct, frozen=True):
+    """The tokens of a prompt, and how many the model takes at most, answer included."""
+
+    tokens: tuple[int, ...]
+    context_length: int
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens in and out of one request."""
+    """Tokens in and out of one request: `cached_tokens` of the prompt were not computed again."""
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -58,6 +158,27 @@ class Timings(msgspec.Struct, frozen=True):
     decode: float
 
 
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token with the logarithm of its probability (None: the first of a prompt), and the likeliest ones there.
+
+    `id` and `token` are the same thing; a token can be less than a character.
+    """
+
+    id: int
+    token: bytes
+    logprob: float | None
+    top: tuple[tuple[int, bytes, float], ...] = ()
+
+
+class CallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of the tool call number `index`: its first has `id` and `name`, each adds to the JSON of `arguments`."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Started(msgspec.Struct, frozen=True, tag=True):
     """All checks are passed and a model works on the request. Always the first event."""
 
@@ -65,18 +186,30 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     prompt_tokens: int
 
 
-class Delta(msgspec.Struct, frozen=True, tag=True):
-    """Text that was added; never half a character, never part of a stop string."""
+class Delta(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """What was added; text never holds half a character, or part of a stop string.
 
-    text: str
+    `logprobs` are of the tokens that `text` was made of.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    calls: tuple[CallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The last event of a request that ended well. `finish_reason` "length" marks a cut result."""
+    """The last event of a request that ended well. `finish_reason` "length" marks a cut result.
+
+    `unfinished_calls` are numbers of tool calls whose deltas don't make a call, because they were cut or broke off;
+    `unfinished_text` is what the model wrote of them.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
+    unfinished_calls: tuple[int, ...] = ()
+    unfinished_text: str = ""
 
 
 Event = Started | Delta | Done

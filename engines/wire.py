@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from engines.errors import Failure
-from engines.types import ChatRequest, FinishReason, Usage
+from engines.types import Delta, FinishReason, Request, Tokenized, Usage
 
 MAX_FRAME = 64 * 1024 * 1024
 _HEADER = 4
@@ -26,13 +26,35 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
     """Render and encode a request; answered by `Prepared` or `Failed`. The prompt stays in the runner."""
 
     id: int
-    request: ChatRequest
+    request: Request
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Load the weights, within a lease of memory."""
+    """Load the weights, within a lease of memory of which `kv_bytes` are for KV, of requests and stored."""
 
     lease_bytes: int
+    kv_bytes: int
+
+
+class Tokenize(msgspec.Struct, frozen=True, tag=True):
+    """The tokens of a request's prompt; answered by `Tokens` or `Failed`."""
+
+    id: int
+    request: Request
+
+
+class Detokenize(msgspec.Struct, frozen=True, tag=True):
+    """The text of tokens; answered by `Detokenized` or `Failed`."""
+
+    id: int
+    tokens: tuple[int, ...]
+
+
+class Resize(msgspec.Struct, frozen=True, tag=True):
+    """The lease has another size now; stored blocks give way to a smaller one at once. Not answered."""
+
+    lease_bytes: int
+    kv_bytes: int
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -55,7 +77,7 @@ class Credit(msgspec.Struct, frozen=True, tag=True):
     deltas: int
 
 
-Command = Open | Prepare | Load | Submit | Cancel | Credit
+Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -80,6 +102,16 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
     max_tokens: int
 
 
+class Tokens(msgspec.Struct, frozen=True, tag=True):
+    id: int
+    result: Tokenized
+
+
+class Detokenized(msgspec.Struct, frozen=True, tag=True):
+    id: int
+    text: str
+
+
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     seconds: float
     active_bytes: int
@@ -89,9 +121,9 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
     failure: Failure
 
 
-class Text(msgspec.Struct, frozen=True, tag=True):
+class Said(msgspec.Struct, frozen=True, tag=True):
     id: int
-    text: str
+    delta: Delta
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
@@ -100,6 +132,8 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     usage: Usage
     prefill: float
     decode: float
+    unfinished_calls: tuple[int, ...] = ()
+    unfinished_text: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -116,7 +150,9 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
     peak_bytes: int
 
 
-Report = Hello | Opened | OpenFailed | Prepared | Loaded | LoadFailed | Text | Finished | Failed | Beat
+Answer = Prepared | Tokens | Detokenized
+Report = Hello | Opened | OpenFailed | Answer | Loaded | LoadFailed | Said | Finished | Failed | Beat
+
 
 T = TypeVar("T")
 

@@ -1,49 +1,217 @@
-"""OpenAI's objects for answers."""
+"""OpenAI's objects for answers: a whole one, and the chunks of a streamed one. Pure but for the clock in `created`."""
 
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from engines.types import Done
+from engines.types import CallDelta, ChatRequest, Delta, Done, TokenLogprob
 from openai_compat.fields import Parsed
 
+Json = dict[str, Any]
 
-def completion(parsed: Parsed, text: str, done: Done) -> dict[str, Any]:
-    """OpenAI's object for a whole answer."""
+
+class Answer(ABC):
+    """One body's answer: renders each event of a stream, or collects them for `whole`."""
+
+    def __init__(self, parsed: Parsed, prefix: str, kind: str) -> None:
+        self.parsed = parsed
+        self._head = {
+            "id": f"{prefix}-{parsed.first.trace}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": parsed.first.model,
+        }
+        self._said: list[list[Delta]] = [[] for _ in parsed.requests]
+        self._done: dict[int, Done] = {}
+
+    def take(self, number: int, event: Delta | Done) -> None:
+        """Collect an event of a choice for `whole`."""
+        if isinstance(event, Done):
+            self._done[number] = event
+        else:
+            self._said[number].append(event)
+
+    def whole(self) -> Json:
+        """The answer of everything that was taken."""
+        choices = [self._choice(number, said, self._done[number]) for number, said in enumerate(self._said)]
+        timings = msgspec.to_builtins(self._done[0].timings)
+        return {**self._head, "choices": choices, "usage": usage(self._done.values()), "timings": timings}
+
+    @abstractmethod
+    def opening(self) -> list[Json]:
+        """The chunks before anything is said."""
+
+    @abstractmethod
+    def said(self, number: int, delta: Delta) -> Json:
+        """A chunk."""
+
+    @abstractmethod
+    def ended(self, number: int, done: Done) -> Json:
+        """The last chunk of a choice."""
+
+    @abstractmethod
+    def _choice(self, number: int, said: Sequence[Delta], done: Done) -> Json:
+        """A choice of a whole answer."""
+
+    def usage_chunk(self, done: Iterable[Done]) -> Json:
+        """The chunk behind the last, where usage is asked for."""
+        return {**self._head, "choices": [], "usage": usage(done)}
+
+    def _chunk(self, choice: Json) -> Json:
+        return {**self._head, "choices": [choice]}
+
+
+class ChatAnswer(Answer):
+    def __init__(self, parsed: Parsed) -> None:
+        super().__init__(parsed, "chatcmpl", "chat.completion.chunk" if parsed.stream else "chat.completion")
+
+    def opening(self) -> list[Json]:
+        first = {"role": "assistant", "content": ""}
+        return [self._chunk(_delta(number, first)) for number in range(len(self.parsed.requests))]
+
+    def said(self, number: int, delta: Delta) -> Json:
+        said: Json = {}
+        if delta.reasoning:
+            said["reasoning_content"] = delta.reasoning
+        if delta.text:
+            said["content"] = delta.text
+        if delta.calls:
+            said["tool_calls"] = [_call_chunk(call) for call in delta.calls]
+        return self._chunk(_delta(number, said, logprobs=_chat_logprobs(delta.logprobs)))
+
+    def ended(self, number: int, done: Done) -> Json:
+        return self._chunk(_delta(number, {}, done.finish_reason))
+
+    def _choice(self, number: int, said: Sequence[Delta], done: Done) -> Json:
+        calls = _calls(call for delta in said for call in delta.calls if call.index not in done.unfinished_calls)
+        text = "".join(delta.text for delta in said) + done.unfinished_text
+        reasoning = "".join(delta.reasoning for delta in said)
+        message: Json = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = calls
+        logprobs = None
+        if self.parsed.requests[number].sampling.logprobs is not None:
+            logprobs = _chat_logprobs([one for delta in said for one in delta.logprobs], always=True)
+        return {"index": number, "message": message, "finish_reason": done.finish_reason, "logprobs": logprobs}
+
+
+class CompletionAnswer(Answer):
+    def __init__(self, parsed: Parsed) -> None:
+        super().__init__(parsed, "cmpl", "text_completion")
+        self._offsets = [0] * len(parsed.requests)
+
+    def opening(self) -> list[Json]:
+        return []
+
+    def said(self, number: int, delta: Delta) -> Json:
+        choice = self._text(number, delta.text, delta.logprobs, None)
+        self._offsets[number] += len(delta.text)
+        return self._chunk(choice)
+
+    def ended(self, number: int, done: Done) -> Json:
+        return self._chunk(self._text(number, "", (), done.finish_reason))
+
+    def _choice(self, number: int, said: Sequence[Delta], done: Done) -> Json:
+        logprobs = [one for delta in said for one in delta.logprobs]
+        return self._text(number, "".join(delta.text for delta in said), logprobs, done.finish_reason)
+
+    def _text(self, number: int, text: str, logprobs: Sequence[TokenLogprob], reason: str | None) -> Json:
+        wanted = self.parsed.requests[number].sampling.logprobs is not None
+        return {
+            "index": number,
+            "text": text,
+            "logprobs": _completion_logprobs(logprobs, self._offsets[number]) if wanted else None,
+            "finish_reason": reason,
+        }
+
+
+def answer(parsed: Parsed) -> Answer:
+    """The kind of answer that the requests' route gives."""
+    return ChatAnswer(parsed) if isinstance(parsed.first, ChatRequest) else CompletionAnswer(parsed)
+
+
+def usage(done: Iterable[Done]) -> Json:
+    """Of all choices together; their common prompt counts once, and so does a prompt for each of several."""
+    counts = [one.usage for one in done]
+    prompt, made = counts[0].prompt_tokens, sum(one.completion_tokens for one in counts)
     return {
-        "id": f"chatcmpl-{parsed.request.trace}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": parsed.request.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": done.finish_reason,
-                "logprobs": None,
+        "prompt_tokens": prompt,
+        "completion_tokens": made,
+        "total_tokens": prompt + made,
+        "prompt_tokens_details": {"cached_tokens": min(one.cached_tokens for one in counts)},
+        "completion_tokens_details": {"reasoning_tokens": sum(one.reasoning_tokens for one in counts)},
+    }
+
+
+def _delta(number: int, delta: Json, finish_reason: str | None = None, logprobs: Json | None = None) -> Json:
+    return {"index": number, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
+
+
+def _call_chunk(call: CallDelta) -> Json:
+    if not call.id:
+        return {"index": call.index, "function": {"arguments": call.arguments}}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"index": call.index, "id": call.id, "type": "function", "function": function}
+
+
+def _calls(deltas: Iterable[CallDelta]) -> list[Json]:
+    calls: dict[int, Json] = {}
+    for delta in deltas:
+        if delta.id:
+            calls[delta.index] = {
+                "id": delta.id,
+                "type": "function",
+                "function": {"name": delta.name, "arguments": ""},
             }
+        calls[delta.index]["function"]["arguments"] += delta.arguments
+    return list(calls.values())
+
+
+def _chat_logprobs(logprobs: Sequence[TokenLogprob], always: bool = False) -> Json | None:
+    if not logprobs and not always:
+        return None
+    return {
+        "content": [
+            {
+                **_token(one.token, one.logprob or 0.0),
+                "top_logprobs": [_token(token, logprob) for _, token, logprob in one.top],
+            }
+            for one in logprobs
         ],
-        "usage": usage(done),
-        "timings": msgspec.to_builtins(done.timings),
+        "refusal": None,
     }
 
 
-def usage(done: Done) -> dict[str, int]:
-    counts = done.usage
+def _token(token: bytes, logprob: float) -> Json:
+    return {"token": token.decode("utf-8", "replace"), "logprob": logprob, "bytes": list(token)}
+
+
+def _completion_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> Json:
+    """The older shape: four lists. A token that is no whole text is written `bytes:\\x..`, so that keys don't fall
+    together; offsets count characters."""
+    offsets: list[int] = []
+    before = b""
+    for one in logprobs:
+        offsets.append(offset + len(before.decode("utf-8", "ignore")))
+        before += one.token
     return {
-        "prompt_tokens": counts.prompt_tokens,
-        "completion_tokens": counts.completion_tokens,
-        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+        "tokens": [_written(one.token) for one in logprobs],
+        "token_logprobs": [one.logprob for one in logprobs],
+        "top_logprobs": [
+            {_written(token): logprob for _, token, logprob in one.top} if one.logprob is not None else None
+            for one in logprobs
+        ],
+        "text_offset": offsets,
     }
 
 
-def chunk(parsed: Parsed, created: int, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-    """OpenAI's object for a piece of a streamed answer."""
-    return {
-        "id": f"chatcmpl-{parsed.request.trace}",
-        "object": "chat.completion.chunk",
-        "created": created,
-        "model": parsed.request.model,
-        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}],
-    }
+def _written(token: bytes) -> str:
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)

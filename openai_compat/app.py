@@ -1,30 +1,26 @@
 """The OpenAI-compatible application, as a value: `build(inference, options)`."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from contextlib import aclosing
-from typing import Any, TypeVar
-from urllib.parse import quote
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from engines.errors import InvalidRequest
 from engines.inference import Inference
-from engines.types import Delta, Done, ModelStatus
-from openai_compat.answers import completion
+from engines.types import ModelStatus
 from openai_compat.boundary import Boundary, Gate, error_handlers
-from openai_compat.fields import Parsed, decode_object, parse
-from openai_compat.stream import ChatStream
-
-T = TypeVar("T")
+from openai_compat.leaving import until_gone
+from openai_compat.reading import decode_object
+from openai_compat.text import TextRoutes
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -41,15 +37,19 @@ class Options(msgspec.Struct, frozen=True):
 
 def build(inference: Inference, options: Options, beside: Mapping[str, ASGIApp] | None = None) -> ASGIApp:
     """One app for one port. `beside` are further apps by path, behind the same checks."""
-    front = _Front(inference, options)
+    front = _Front(inference)
     routes = [
         Route("/health", front.health),
         Route("/v1/models", front.models),
         Route("/v1/models/{id:path}", front.model),
     ]
     if options.chat:
+        text = TextRoutes(inference, options.admission_seconds, options.keepalive_seconds)
         routes += [
-            Route("/v1/chat/completions", front.chat, methods=["POST"]),
+            Route("/v1/chat/completions", text.chat, methods=["POST"]),
+            Route("/v1/completions", text.complete, methods=["POST"]),
+            Route("/v1/tokenize", text.tokenize, methods=["POST"]),
+            Route("/v1/detokenize", text.detokenize, methods=["POST"]),
             Route("/metrics", front.metrics),
             Route("/v1/load", front.load, methods=["POST"]),
             Route("/v1/unload", front.unload, methods=["POST"]),
@@ -61,29 +61,10 @@ def build(inference: Inference, options: Options, beside: Mapping[str, ASGIApp] 
 
 
 class _Front:
-    def __init__(self, inference: Inference, options: Options) -> None:
+    """What there is, how it is, and loading by hand."""
+
+    def __init__(self, inference: Inference) -> None:
         self._inference = inference
-        self._options = options
-
-    async def chat(self, request: Request) -> Response:
-        parsed = parse(await request.body(), request.scope["state"]["trace"])
-        headers = (
-            {"X-Ignored-Fields": ", ".join(quote(name, safe="") for name in parsed.ignored)} if parsed.ignored else {}
-        )
-        if parsed.stream:
-            waits = (self._options.admission_seconds, self._options.keepalive_seconds)
-            return ChatStream(self._inference, parsed, headers, *waits)
-        return JSONResponse(await until_gone(request, self._whole(parsed)), headers=headers)
-
-    async def _whole(self, parsed: Parsed) -> dict[str, Any]:
-        texts: list[str] = []
-        async with aclosing(self._inference.chat(parsed.request)) as events:
-            async for event in events:
-                if isinstance(event, Delta):
-                    texts.append(event.text)
-                elif isinstance(event, Done):
-                    return completion(parsed, "".join(texts), event)
-        raise AssertionError("a request that neither ended nor failed")
 
     async def health(self, request: Request) -> Response:
         health = self._inference.health()
@@ -128,24 +109,6 @@ class _Samples(Collector):
                 families[one.name] = kind(one.name, one.help, labels=[name for name, _ in one.labels])
             families[one.name].add_metric([value for _, value in one.labels], one.value)
         return list(families.values())
-
-
-async def until_gone(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`. When the client leaves, `work` is cancelled and `ClientDisconnect` raised.
-
-    The request's body must have been read.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        for one in (task, gone):
-            one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 def _described(status: ModelStatus, name: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from engines.errors import (
     ServiceError,
     UnknownRoute,
 )
+from engines.trace import current
 
 _TRACE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -34,12 +35,16 @@ def body_of(error: ServiceError) -> dict[str, Any]:
 
 
 def answer(error: ServiceError) -> JSONResponse:
-    """An error as a whole answer, with its true status."""
+    """An error as a whole answer, with its true status; what is the server's fault is in its log as well."""
+    if error.status >= 500:
+        log.warning("answered %d, %s: %s", error.status, error.code, error.message)
     headers: dict[str, str] = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     elif error.status >= 500:
         headers["X-Should-Retry"] = "false"
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body_of(error), error.status, headers)
 
 
@@ -91,6 +96,7 @@ class Boundary:
         asked = Headers(scope=scope).get("x-request-id", "")
         trace = asked if _TRACE.fullmatch(asked) else secrets.token_hex(12)
         scope.setdefault("state", {})["trace"] = trace
+        current.set(trace)  # of this request's task, and of those that it starts
 
         async def traced(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,157 +1,254 @@
-"""The body of a chat completion → `ChatRequest`. Pure.
+"""The bodies of OpenAI's text routes → requests of `engines.types`. Pure. What each field does stands in `table.py`."""
 
-Every field of OpenAI's reference acts, is refused by name, or is without effect on the answer; names in no reference
-are told back to the client.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from engines.errors import InvalidRequest, UnsupportedField
-from engines.types import ChatRequest, Message, Role, Sampling
+from engines.errors import InvalidRequest
+from engines.types import ChatRequest, CompletionRequest, Constraint, Request, Sampling, Thinking
+from openai_compat import messages as conversation
+from openai_compat.reading import LONGEST, Reader, decode_object
+from openai_compat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE
 
-Json = dict[str, Any]
-
-ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-ACTS = frozenset(
-    "model messages stream stream_options temperature top_p max_tokens max_completion_tokens stop seed n".split()
-)
-# Would change the answer and isn't built: refused unless the value is the neutral one.
-REFUSED: Mapping[str, tuple[object, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "audio": (),
-    "modalities": (["text"],),
-    "prediction": (),
-    "web_search_options": (),
-    "reasoning_effort": (),
-    "verbosity": (),
+MOST_CHOICES = 16
+# Tokens of thought for each effort; none switches it off, high and above leave it to the model.
+EFFORTS: dict[str, int | None] = {
+    "none": 0,
+    "minimal": 256,
+    "low": 1024,
+    "medium": 4096,
+    "high": None,
+    "xhigh": None,
+    "max": None,
 }
-# Can't change an answer: bookkeeping of the client's, routing of a cloud's, or about calls that are not made.
-WITHOUT_EFFECT = frozenset(
-    "user metadata store service_tier safety_identifier prompt_cache_key parallel_tool_calls".split()
-)
 
 
 class Parsed(msgspec.Struct, frozen=True):
-    request: ChatRequest
+    """What to do: the requests whose answers are the choices, in order."""
+
+    requests: tuple[Request, ...]
     stream: bool
     include_usage: bool
     ignored: tuple[str, ...]
 
+    @property
+    def first(self) -> Request:
+        return self.requests[0]
 
-def parse(body: bytes, trace: str) -> Parsed:
+
+def parse_chat(body: bytes, trace: str) -> Parsed:
     """Raises `InvalidRequest` or `UnsupportedField`, naming the field. `null` means "not given"."""
-    fields = {name: value for name, value in decode_object(body).items() if value is not None}
-    for name, neutral in REFUSED.items():
-        if name in fields and fields[name] not in neutral:
-            raise UnsupportedField(f"{name} isn't supported by this server; leave it out.", param=name)
-    sampling = Sampling(
-        temperature=_number(fields, "temperature", 1.0, lambda v: 0 <= v <= 2, "a number from 0 to 2"),
-        top_p=_number(fields, "top_p", 1.0, lambda v: 0 < v <= 1, "a number above 0, at most 1"),
-        max_tokens=_max_tokens(fields),
-        stop=_stop(fields.get("stop")),
-        seed=_value(fields, "seed", _is_whole, "a whole number of 64 bits", None),
-    )
-    _value(fields, "n", lambda v: _is_whole(v) and v == 1, "1: one answer a request is what this server gives", 1)
-    model = _value(fields, "model", lambda v: isinstance(v, str) and v, "the name of a model", None)
-    if model is None:
-        raise InvalidRequest("model is missing: give the name of a model, see /v1/models.", param="model")
+    fields = Reader(decode_object(body))
+    ignored = CHAT.check(fields)
+    request, ignored_too = _chat(fields, trace, _sampling(fields, _chat_logprobs(fields)))
+    return _parsed(fields, [request], (*ignored, *ignored_too))
+
+
+def parse_completion(body: bytes, trace: str) -> Parsed:
+    """As `parse_chat`."""
+    fields = Reader(decode_object(body))
+    ignored = COMPLETIONS.check(fields)
+    echo = fields.flag("echo", False)
+    sampling = _sampling(fields, fields.whole("logprobs", None, 0, 20), fewest_tokens=0 if echo else 1, default=16)
+    count = fields.whole("n", 1, 1, MOST_CHOICES)
+    if fields.whole("best_of", count, 1) != count:
+        raise fields.error("best_of", "the same as n")
+    constraint = _constraint(fields)
+    requests = [
+        CompletionRequest(_model(fields), prompt, sampling, trace, echo, constraint) for prompt in _prompts(fields)
+    ]
+    return _parsed(fields, requests, ignored)
+
+
+def parse_tokenize(body: bytes, trace: str) -> tuple[Request, tuple[str, ...]]:
+    """A text or a conversation whose tokens are asked for; names in no table."""
+    fields = Reader(decode_object(body))
+    ignored = TOKENIZE.check(fields)
+    if "messages" in fields:
+        request, ignored_too = _chat(fields, trace, Sampling())
+        return request, (*ignored, *ignored_too)
+    if not isinstance(fields.raw("prompt"), str):
+        raise fields.error("prompt", "a string, or messages be given")
+    return CompletionRequest(_model(fields), str(fields.raw("prompt")), trace=trace), ignored
+
+
+def parse_detokenize(body: bytes) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
+    """The model, the tokens, and names in no table."""
+    fields = Reader(decode_object(body))
+    ignored = DETOKENIZE.check(fields)
+    tokens = fields.items("tokens")
+    if "tokens" not in fields or not _are_ids(tokens):
+        raise fields.error("tokens", "a list of token ids")
+    return _model(fields), tuple(tokens), ignored
+
+
+def _parsed(fields: Reader, requests: Sequence[Request], ignored: tuple[str, ...]) -> Parsed:
+    """`n` choices of each request."""
+    count = fields.whole("n", 1, 1, MOST_CHOICES)
+    options = fields.object("stream_options")
     return Parsed(
-        request=ChatRequest(model, _messages(fields.get("messages")), sampling, trace),
-        stream=_value(fields, "stream", lambda v: isinstance(v, bool), "true or false", False),
-        include_usage=_include_usage(fields),
-        ignored=tuple(sorted(fields.keys() - ACTS - REFUSED.keys() - WITHOUT_EFFECT)),
+        requests=tuple(_choice(request, place) for request in requests for place in range(count)),
+        stream=fields.flag("stream", False),
+        include_usage=options.flag("include_usage", False),
+        ignored=tuple(sorted(ignored)),
     )
 
 
-def decode_object(body: bytes) -> Json:
-    """Raises `InvalidRequest` when the body is no JSON object."""
-    try:
-        return msgspec.json.decode(body, type=Json)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The body must be a JSON object: {error}") from error
+def _choice(request: Request, place: int) -> Request:
+    return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, choice=place))
 
 
-def _value(fields: Json, name: str, good: Callable[[Any], Any], wanted: str, default: Any) -> Any:
-    if name not in fields:
-        return default
-    if not good(fields[name]):
-        raise InvalidRequest(f"{name} must be {wanted}.", param=name)
-    return fields[name]
+def _model(fields: Reader) -> str:
+    name = fields.text("model", "")
+    if not name:
+        raise InvalidRequest("model is missing: give the name of a model, see /v1/models.", param="model")
+    return name
 
 
-def _number(fields: Json, name: str, default: float, good: Callable[[Any], bool], wanted: str) -> float:
-    is_number = lambda v: isinstance(v, int | float) and not isinstance(v, bool) and good(v)  # noqa: E731
-    return float(_value(fields, name, is_number, wanted, default))
+def _chat(fields: Reader, trace: str, sampling: Sampling) -> tuple[ChatRequest, set[str]]:
+    messages, ignored = conversation.messages(fields)
+    tools = conversation.tools(fields)
+    continue_final = fields.flag("continue_final_message", False)
+    if continue_final and messages[-1].role != "assistant":
+        raise fields.error("continue_final_message", "false, for the last message isn't the assistant's")
+    if continue_final == fields.flag("add_generation_prompt", not continue_final):
+        raise fields.error("add_generation_prompt", "the opposite of continue_final_message")
+    request = ChatRequest(
+        model=_model(fields),
+        messages=messages,
+        sampling=sampling,
+        trace=trace,
+        tools=tools,
+        tool_choice=conversation.tool_choice(fields, tools),
+        constraint=_constraint(fields),
+        thinking=_thinking(fields),
+        continue_final=continue_final,
+        template={
+            name: value
+            for name, value in (fields.raw("chat_template_kwargs") or {}).items()
+            if name not in ("enable_thinking", "thinking_budget")
+        },
+    )
+    return request, ignored
 
 
-def _is_whole(value: object) -> bool:
-    """Within what the wire to the runners carries."""
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**64
+def _sampling(fields: Reader, logprobs: int | None, fewest_tokens: int = 1, default: int | None = None) -> Sampling:
+    limits = [fields.whole(name, None, fewest_tokens) for name in ("max_tokens", "max_completion_tokens")]
+    return Sampling(
+        temperature=fields.number("temperature", 1.0, 0, 2),
+        top_p=fields.number("top_p", 1.0, 0, 1, above=True),
+        top_k=max(0, fields.whole("top_k", 0, -1, LONGEST - 1)),
+        min_p=fields.number("min_p", 0.0, 0, 1),
+        presence_penalty=fields.number("presence_penalty", 0.0, -2, 2),
+        frequency_penalty=fields.number("frequency_penalty", 0.0, -2, 2),
+        repetition_penalty=fields.number("repetition_penalty", 1.0, 0, 10, above=True),
+        logit_bias=_logit_bias(fields),
+        logprobs=logprobs,
+        max_tokens=min((limit for limit in limits if limit is not None), default=default),
+        stop=_stop(fields),
+        seed=fields.whole("seed", None, -LONGEST),
+    )
 
 
-def _include_usage(fields: Json) -> bool:
-    asked = _value(fields, "stream_options", lambda v: isinstance(v, dict), "an object", {}).get("include_usage")
-    if not isinstance(asked, bool | None):
-        name = "stream_options.include_usage"
-        raise InvalidRequest(f"{name} must be true or false.", param=name)
-    return bool(asked)
+def _chat_logprobs(fields: Reader) -> int | None:
+    wanted, top = fields.flag("logprobs", False), fields.whole("top_logprobs", 0, 0, 20)
+    if top and not wanted:
+        raise fields.error("logprobs", "true where top_logprobs are asked for")
+    return top if wanted else None
 
 
-def _max_tokens(fields: Json) -> int | None:
-    names = ("max_tokens", "max_completion_tokens")
-    asked = [_value(fields, name, lambda v: _is_whole(v) and v >= 1, "a whole number from 1", None) for name in names]
-    return min((one for one in asked if one is not None), default=None)
+def _logit_bias(fields: Reader) -> tuple[tuple[int, float], ...]:
+    given = fields.object("logit_bias")
+    for name in given.names:
+        if not name.isascii() or not name.isdigit() or len(name) > 9:
+            raise fields.error("logit_bias", "an object of token ids, and numbers from -100 to 100")
+    return tuple((int(name), given.number(name, 0.0, -100, 100)) for name in sorted(given.names, key=int))
 
 
-def _stop(value: object) -> tuple[str, ...]:
+def _stop(fields: Reader) -> tuple[str, ...]:
+    value = fields.raw("stop")
     stops = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(one, str) and one for one in stops):
-        raise InvalidRequest("stop must be a string or a list of at most four, none of them empty.", param="stop")
+        raise fields.error("stop", "a string or a list of at most four, none of them empty")
     return tuple(stops)
 
 
-def _messages(value: object) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not value:
-        raise InvalidRequest("messages must be a list of at least one message.", param="messages")
-    return tuple(_message(f"messages[{place}]", one) for place, one in enumerate(value))
+def _thinking(fields: Reader) -> Thinking:
+    kwargs = fields.object("chat_template_kwargs")
+    enabled = kwargs.flag("enable_thinking", True) if "enable_thinking" in kwargs else None
+    if "enable_thinking" in fields:
+        enabled = fields.flag("enable_thinking", True)
+    budgets = [fields.whole("thinking_budget", None, 0), kwargs.whole("thinking_budget", None, 0)]
+    effort = fields.one_of("reasoning_effort", tuple(EFFORTS), None)
+    if effort is not None:
+        enabled = EFFORTS[effort] != 0 if enabled is None else enabled
+        budgets.append(EFFORTS[effort])
+    budget = next((one for one in budgets if one is not None), None)
+    format = fields.one_of("reasoning_format", ("auto", "deepseek", "none"), "auto")
+    if budget == 0 or enabled is False:
+        return Thinking(False, None, format != "none")
+    return Thinking(enabled, budget, format != "none")
 
 
-def _message(at: str, value: object) -> Message:
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{at} must be an object with role and content.", param="messages")
-    role = value.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise InvalidRequest(f"{at}.role must be one of {', '.join(ROLES)}.", param=f"{at}.role")
-    if value.get("tool_calls"):
-        raise UnsupportedField(f"{at}.tool_calls isn't supported by this server.", param=f"{at}.tool_calls")
-    return Message(ROLES[role], _content(f"{at}.content", value.get("content"), role))
+def _constraint(fields: Reader) -> Constraint | None:
+    """The one thing that the answer must be."""
+    found = [made for made in (_response_format(fields), _grammar(fields), _regex(fields), _choices(fields)) if made]
+    if len(found) > 1:
+        names = " and ".join(one.at.split(".")[0] for one in found)
+        raise InvalidRequest(f"{names} can't be given together.", param=found[1].at)
+    return found[0] if found else None
 
 
-def _content(at: str, value: object, role: str) -> str:
+def _response_format(fields: Reader) -> Constraint | None:
+    format = fields.object("response_format")
+    if "response_format" not in fields or format.raw("type") == "text":
+        return None
+    kind = format.one_of("type", ("text", "json_object", "json_schema"), None)
+    if kind is None:
+        raise format.error("type", "one of text, json_object, json_schema")
+    if kind == "json_object":
+        return Constraint("json_object")
+    holder = format.object("json_schema")
+    schema = holder.raw("schema")
+    if not isinstance(schema, dict | bool):
+        raise holder.error("schema", "a JSON schema")
+    return Constraint("json_schema", schema, holder.place("schema"))
+
+
+def _grammar(fields: Reader) -> Constraint | None:
+    text = fields.text("grammar", None)
+    return Constraint("grammar", text, "grammar") if text is not None else None
+
+
+def _regex(fields: Reader) -> Constraint | None:
+    text = fields.text("regex", None)
+    return Constraint("regex", text, "regex") if text is not None else None
+
+
+def _choices(fields: Reader) -> Constraint | None:
+    if "choice" not in fields:
+        return None
+    texts = fields.items("choice")
+    if not texts or not all(isinstance(text, str) and text for text in texts):
+        raise fields.error("choice", "a list of at least one text")
+    return Constraint("choice", tuple(texts), "choice")
+
+
+def _prompts(fields: Reader) -> list[str | tuple[int, ...]]:
+    """OpenAI's four shapes: a text, several texts, tokens, several lists of tokens."""
+    value = fields.raw("prompt")
     if isinstance(value, str):
-        return value
-    if value is None and role == "assistant":
-        return ""
-    if not isinstance(value, list):
-        raise InvalidRequest(f"{at} must be a string or a list of parts.", param=at)
-    return "".join(_part(f"{at}[{place}]", part) for place, part in enumerate(value))
+        return [value]
+    if isinstance(value, list) and value:
+        if _are_ids(value):
+            return [tuple(value)]
+        if len(value) <= MOST_CHOICES and all(isinstance(one, str) or (one and _are_ids(one)) for one in value):
+            return [one if isinstance(one, str) else tuple(one) for one in value]
+    raise fields.error("prompt", f"a string, a list of token ids, or a list of at most {MOST_CHOICES} of either")
 
 
-def _part(at: str, part: object) -> str:
-    if not isinstance(part, dict) or part.get("type") != "text":
-        raise UnsupportedField(f"{at}.type must be text: the model reads nothing else.", param=f"{at}.type")
-    if not isinstance(part.get("text"), str):
-        raise InvalidRequest(f"{at}.text must be a string.", param=f"{at}.text")
-    return str(part["text"])
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31 for one in value
+    )

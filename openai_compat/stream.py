@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from contextlib import aclosing
 from typing import Any
 
@@ -11,15 +10,16 @@ from starlette.types import Receive, Scope, Send
 
 from engines.errors import InternalError, ServiceError
 from engines.inference import Inference
-from engines.types import Delta, Done, Event
-from openai_compat.answers import chunk, usage
+from engines.types import Delta, Done
+from openai_compat.answers import answer
 from openai_compat.boundary import body_of, log
+from openai_compat.choices import Numbered, events
 from openai_compat.fields import Parsed
 
-Item = Event | ServiceError | None
+Item = Numbered | ServiceError | None
 
 
-class ChatStream(Response):
+class AnswerStream(Response):
     """An error within `admission` seconds has its true status; then 200, and a comment at least every `keepalive`."""
 
     def __init__(
@@ -29,6 +29,8 @@ class ChatStream(Response):
         del self.headers["content-length"]
         self._inference = inference
         self._parsed = parsed
+        self._answer = answer(parsed)
+        self._done: dict[int, Done] = {}
         self._admission = admission
         self._keepalive = keepalive
 
@@ -49,13 +51,13 @@ class ChatStream(Response):
 
     async def _work(self, items: "asyncio.Queue[Item]") -> None:
         try:
-            async with aclosing(self._inference.chat(self._parsed.request)) as events:
-                async for event in events:
-                    await items.put(event)
+            async with aclosing(events(self._inference, self._parsed)) as numbered:
+                async for item in numbered:
+                    await items.put(item)
         except ServiceError as error:
             await items.put(error)
         except Exception:
-            log.exception("request %s failed", self._parsed.request.trace)
+            log.exception("request %s failed", self._parsed.first.trace)
             await items.put(InternalError("The request failed; the server's log says why."))
         await items.put(None)
 
@@ -64,30 +66,34 @@ class ChatStream(Response):
         if isinstance(first, ServiceError):
             raise first
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        created = int(time.time())
-        await _send(send, _event(chunk(self._parsed, created, {"role": "assistant", "content": ""})))
+        await _send(send, "".join(map(_event, self._answer.opening())))
         item: Item | str = first
         while item is not None:
-            await _send(send, item if isinstance(item, str) else self._said(item, created))
+            await _send(send, item if isinstance(item, str) else self._said(item))
             if isinstance(item, ServiceError):
                 await send({"type": "http.response.body", "body": b""})
                 return
             item = await _next(items, self._keepalive)
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
-    def _said(self, item: Event | ServiceError, created: int) -> str:
-        match item:
+    def _said(self, item: Numbered | ServiceError) -> str:
+        if isinstance(item, ServiceError):
+            return _event(body_of(item))
+        number, event = item
+        match event:
             case Delta():
-                return _event(chunk(self._parsed, created, {"content": item.text}))
+                return _event(self._answer.said(number, event))
             case Done():
-                last = _event(chunk(self._parsed, created, {}, item.finish_reason))
-                if not self._parsed.include_usage:
-                    return last
-                return last + _event({**chunk(self._parsed, created, {}), "choices": [], "usage": usage(item)})
-            case ServiceError():
-                return _event(body_of(item))
+                self._done[number] = event
+                return _event(self._answer.ended(number, event)) + self._usage()
             case _:
                 return ""
+
+    def _usage(self) -> str:
+        """Behind the last choice's end."""
+        if not self._parsed.include_usage or len(self._done) < len(self._parsed.requests):
+            return ""
+        return _event(self._answer.usage_chunk(self._done.values()))
 
 
 async def _next(items: "asyncio.Queue[Item]", seconds: float) -> Item | str:

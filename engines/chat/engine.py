@@ -3,75 +3,49 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from collections.abc import Sequence as Several
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import mlx.core as mx
+import numpy as np
 
 from engines import wire
 from engines.chat.prompt import Prompt
-from engines.decoding import model as models
-from engines.decoding.detokenize import Detokenizer, TokenTable
-from engines.decoding.model import Cache, Model
-from engines.decoding.sampling import Choices, Draw
+from engines.chat.sequence import Answer, Guide, Sequence
+from engines.decoding import caches
+from engines.decoding.caches import Cache
+from engines.decoding.detokenize import TokenTable
+from engines.decoding.model import Model
+from engines.decoding.penalties import Penalties
+from engines.decoding.prefix import PrefixCache
+from engines.decoding.sampling import Choice, Choices, described
 from engines.decoding.schedule import KvShape, TokenBudget, Waiting, plan, room
-from engines.decoding.stops import StopMatcher
-from engines.errors import Failure, InternalError
-from engines.types import FinishReason, Usage
+from engines.errors import Failure, InternalError, ServiceError
+from engines.types import Delta, FinishReason
 
-Report = wire.Text | wire.Finished | wire.Failed
+Report = wire.Said | wire.Finished | wire.Failed
 
 log = logging.getLogger("chat")
 
 
-@dataclass(eq=False)
-class Row:
-    """One request in work. `cache` is its own while it isn't in the batch; None before its first token is fed."""
-
-    id: int
-    arrival: int
-    prompt: Prompt
-    credit: int
-    seed: int
-    detokenizer: Detokenizer
-    stops: StopMatcher
-    made: list[int] = field(default_factory=list)
-    cache: Cache | None = None
-    fed: int = 0
-    began: float = 0.0
-    first: float = 0.0
-
-    @property
-    def to_feed(self) -> Sequence[int]:
-        """What prefill still has to feed: the prompt, and after a preemption all that was made but the last token."""
-        return (*self.prompt.ids, *self.made[:-1])[self.fed :]
-
-    @property
-    def positions(self) -> int:
-        """How many its cache holds when everything is fed."""
-        return len(self.prompt.ids) + max(0, len(self.made) - 1)
-
-    @property
-    def draw(self) -> Draw:
-        sampling = self.prompt.sampling
-        return Draw(sampling.temperature, sampling.top_p, self.seed, len(self.made))
-
-
 class ChatEngine:
-    """`Engine[Prompt]` over one model, within a budget of bytes for KV caches."""
+    """`Engine[Prompt]` over one model, within a budget of bytes for KV: running sequences first, then stored blocks."""
 
     def __init__(self, model: Model, table: TokenTable, kv_budget_bytes: int) -> None:
         self._model = model
         self._table = table
         self._kv_budget = kv_budget_bytes
         self._budget = TokenBudget()
+        self._prefixes = PrefixCache()
+        self._masks = ThreadPoolExecutor(1, "masks")
         self._turn = 0
         self._arrivals = 0
         self._shape: KvShape | None = None
-        self._prefilling: list[Row] = []
-        self._running: list[Row] = []
-        self._paused: list[Row] = []
+        self._prefilling: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._paused: list[Sequence] = []
         self._batch: Cache | None = None
         self._valid: mx.array | None = None
         self._width = 0
@@ -80,16 +54,27 @@ class ChatEngine:
     def idle(self) -> bool:
         return not (self._prefilling or self._running or any(sequence.credit > 0 for sequence in self._paused))
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the prefix cache holds."""
+        return self._prefixes.bytes
+
     def submit(self, id: int, prepared: Prompt, credit: int) -> None:
-        seed = prepared.sampling.seed
-        sequence = Row(
+        sampling, reply = prepared.sampling, prepared.reply
+        opening = reply.opening if reply is not None else None
+        guide = None
+        if prepared.grammar is not None:
+            guide = Guide(prepared.grammar, opening, self._model.eos, self._masks)
+        sequence = Sequence(
             id=id,
             arrival=self._arrivals,
             prompt=prepared,
             credit=credit,
-            seed=secrets.randbits(64) if seed is None else seed % (1 << 64),
-            detokenizer=Detokenizer(self._table),
-            stops=StopMatcher(prepared.sampling.stop),
+            seed=secrets.randbits(64) if sampling.seed is None else sampling.seed % (1 << 64),
+            answer=Answer(prepared, self._table),
+            penalties=Penalties.of(sampling, prepared.ids),
+            guide=guide,
+            tokens=list(prepared.ids),
             began=time.monotonic(),
         )
         self._arrivals += 1
@@ -105,7 +90,13 @@ class ChatEngine:
             if sequence.id == id:
                 sequence.credit += deltas
 
-    def step(self) -> Sequence[Report]:
+    def resize(self, kv_budget_bytes: int) -> None:
+        """Stored blocks give way at once, sequences with the next step."""
+        self._kv_budget = kv_budget_bytes
+        if self._shape is not None:
+            self._prefixes.shrink(kv_budget_bytes - self._live_bytes(self._shape))
+
+    def step(self) -> Several[Report]:
         """Feed some prompt tokens, then decode one token of every running row."""
         self._turn += 1
         admitted, reports = self._make_room()
@@ -113,44 +104,92 @@ class ChatEngine:
         reports += self._guarded(self._return, [*self._running, *self._paused])
         return [*reports, *self._guarded(self._decode, [*self._running])]
 
-    def _guarded(self, work: Callable[[], list[Report]], concerned: list[Row]) -> list[Report]:
+    def _guarded(self, work: Callable[[], list[Report]], concerned: list[Sequence]) -> list[Report]:
         """If work on caches raises, all whose caches it touched fail; a batch that it touched starts anew."""
         try:
             return work()
         except Exception:
-            log.exception("a forward pass failed")
+            log.exception("a forward pass failed, of %s", ", ".join(one.prompt.trace for one in concerned))
             for sequence in concerned:
                 self.cancel(sequence.id)
             return [_failed(sequence) for sequence in concerned]
 
     # -- prefill ------------------------------------------------------------------------------------------------
 
-    def _prefill(self, admitted: Sequence[Row]) -> list[Report]:
+    def _prefill(self, admitted: Several[Sequence]) -> list[Report]:
         reports: list[Report] = []
         by_id = {sequence.id: sequence for sequence in admitted}
-        waiting = [Waiting(sequence.id, len(sequence.to_feed)) for sequence in admitted]
+        for sequence in admitted:
+            if sequence.cache is None:
+                reports += self._guarded(partial(self._adopt, sequence), [sequence])
+        waiting = [Waiting(one.id, len(one.to_feed)) for one in admitted if one in self._prefilling]
         for chunk in plan(waiting, self._budget.tokens(decoding=bool(self._running)), self._turn):
             sequence = by_id[chunk.id]
             reports += self._guarded(partial(self._feed, sequence, chunk.tokens), [sequence])
         return reports
 
-    def _feed(self, sequence: Row, count: int) -> list[Report]:
-        """One chunk of a prompt. Its last logits give the first token; after a preemption it is there already."""
-        if sequence.cache is None:
+    def _adopt(self, sequence: Sequence) -> list[Report]:
+        """Take over what is known of a sequence's beginning, if that is more than it has. One token is always fed."""
+        known = 0
+        if not sequence.scored:
+            known = self._prefixes.known(sequence.chain, sequence.tokens, sequence.positions - 1)
+        if sequence.cache is None or known > sequence.fed:
             sequence.cache = self._model.new_cache()
-        began = time.monotonic()
-        logits = self._model.prefill(sequence.to_feed[:count], sequence.cache)
-        self._budget.measured(count, time.monotonic() - began)
-        self._shape = self._shape or models.kv_shape(sequence.cache)
-        sequence.fed += count
+            sequence.fed = known
+            if known:
+                self._prefixes.restore(sequence.chain, known, sequence.cache)
+        return []
+
+    def _feed(self, sequence: Sequence, count: int) -> list[Report]:
+        """One chunk of a prompt. Its last logits give the first token; after a preemption it is there already."""
+        self._adopt(sequence)  # others with the same beginning may have been quicker
+        assert sequence.cache is not None
+        before, began = sequence.fed, time.monotonic()
+        chunk = sequence.to_feed[:count]
+        logits = self._forward(sequence, chunk, sequence.cache)
+        self._budget.measured(len(chunk), time.monotonic() - began)
+        self._shape = self._shape or caches.kv_shape(sequence.cache)
+        sequence.fed += len(chunk)
+        sequence.computed += len(chunk)
+        if not sequence.scored:
+            self._prefixes.capture(sequence.chain, sequence.tokens, before, sequence.fed, sequence.cache)
         if sequence.to_feed:
             return []
         self._prefilling.remove(sequence)
-        reports: list[Report] = []
-        ended = False
-        if not sequence.made:
-            sequence.first = time.monotonic()
-            reports, ended = self._deliver(sequence, Choices(logits, self._mask(logits)), 0)
+        if sequence.made:
+            self._paused.append(sequence)
+            return []
+        return [] if logits is None else self._begin(sequence, logits)
+
+    def _forward(self, sequence: Sequence, chunk: Several[int], cache: Cache) -> mx.array | None:
+        """The logits [1, vocabulary] behind a prompt's last token; None behind others."""
+        if sequence.scored:
+            logits = self._model.score(chunk, cache)
+            self._score(sequence, logits)
+            return logits[-1:]
+        if len(chunk) == len(sequence.to_feed):
+            return self._model.prefill(chunk, cache)
+        self._model.feed(chunk, cache)
+        return None
+
+    def _score(self, sequence: Sequence, logits: mx.array) -> None:
+        """Note the logprobs of a chunk of an echoed prompt; the first token of all has none."""
+        top = sequence.prompt.sampling.logprobs or 0
+        ids = sequence.prompt.ids
+        if sequence.fed == 0:
+            sequence.answer.note(Choice(ids[0]))
+        mask = self._mask(logits)
+        rows = np.array((logits if mask is None else logits + mask).astype(mx.float32))
+        for place, row in enumerate(rows, start=sequence.fed + 1):
+            if place < len(ids):
+                sequence.answer.note(described(row, ids[place], top))
+
+    def _begin(self, sequence: Sequence, logits: mx.array) -> list[Report]:
+        sequence.first = time.monotonic()
+        sequence.answer.say(sequence.prompt.echo or "")
+        if sequence.prompt.max_tokens == 0:
+            return [*_said(sequence, sequence.answer.take()), _finished(sequence, "length")]
+        reports, ended = self._deliver(sequence, Choices(logits, self._mask(logits)), 0)
         if not ended:
             self._paused.append(sequence)
         return reports
@@ -168,12 +207,13 @@ class ChatEngine:
     def _decode(self) -> list[Report]:
         if self._batch is None:
             return []
-        logits = self._model.decode([sequence.made[-1] for sequence in self._running], self._batch)
+        logits = self._model.decode([sequence.tokens[-1] for sequence in self._running], self._batch)
         choices = Choices(logits, self._mask(logits))
         reports: list[Report] = []
-        staying: list[Row] = []
+        staying: list[Sequence] = []
         for row, sequence in enumerate(self._running):
             sequence.fed += 1
+            self._prefixes.capture(sequence.chain, sequence.tokens, sequence.fed - 1, sequence.fed, self._batch, row)
             said, ended = self._deliver(sequence, choices, row)
             reports += said
             if ended:
@@ -181,62 +221,50 @@ class ChatEngine:
             if sequence.credit > 0:
                 staying.append(sequence)
             else:
-                sequence.cache = models.extract(self._batch, row)
+                sequence.cache = caches.extract(self._batch, row)
                 self._paused.append(sequence)
         self._retain(staying)
         return reports
 
-    def _deliver(self, sequence: Row, choices: Choices, row: int) -> tuple[list[Report], bool]:
+    def _deliver(self, sequence: Sequence, choices: Choices, row: int) -> tuple[list[Report], bool]:
         """What the next token lets the client see, and whether it was the last. Its failure is its row's alone."""
         try:
-            return self._account(sequence, choices.token(row, sequence.draw))
+            choice = sequence.choose(choices, row)
+            delta, reason = sequence.accept(choice, choice.token in self._model.eos)
+        except ServiceError as error:
+            return [wire.Failed(sequence.id, Failure.of(error))], True
         except Exception:
-            log.exception("a row failed")
+            log.exception("request %s failed", sequence.prompt.trace)
             return [_failed(sequence)], True
-
-    def _account(self, sequence: Row, token: int) -> tuple[list[Report], bool]:
-        sequence.made.append(token)
-        if token in self._model.eos:
-            return self._end(sequence, sequence.detokenizer.flush(), "stop"), True
-        text, stopped = sequence.stops.feed(sequence.detokenizer.feed(token))
-        if stopped:
-            return [*_text(sequence, text), _finished(sequence, "stop")], True
-        if len(sequence.made) >= sequence.prompt.max_tokens:
-            return self._end(sequence, sequence.detokenizer.flush(), "length", text), True
-        return _text(sequence, text), False
-
-    def _end(self, sequence: Row, rest: str, reason: FinishReason, shown: str = "") -> list[Report]:
-        """Show what was held back as half a character or half a stop string, in one last text."""
-        text, stopped = sequence.stops.feed(rest)
-        tail = "" if stopped else sequence.stops.flush()
-        return [*_text(sequence, shown + text + tail), _finished(sequence, "stop" if stopped else reason)]
+        said = _said(sequence, delta)
+        return (said, False) if reason is None else ([*said, _finished(sequence, reason)], True)
 
     # -- the batch ----------------------------------------------------------------------------------------------
 
-    def _join(self, sequences: list[Row]) -> None:
+    def _join(self, sequences: list[Sequence]) -> None:
         if not sequences:
             return
-        joining = models.merge([sequence.cache for sequence in sequences if sequence.cache is not None])
+        joining = caches.merge([sequence.cache for sequence in sequences if sequence.cache is not None])
         if self._batch is None:
             self._batch = joining
         else:
-            models.extend(self._batch, joining)
+            caches.extend(self._batch, joining)
         for sequence in sequences:
             sequence.cache = None
         self._running += sequences
 
-    def _retain(self, sequences: list[Row]) -> None:
+    def _retain(self, sequences: list[Sequence]) -> None:
         """Let all rows leave the batch but these."""
         if len(sequences) == len(self._running):
             return
         if sequences and self._batch is not None:
-            models.keep(self._batch, [row for row, one in enumerate(self._running) if one in sequences])
+            caches.keep(self._batch, [row for row, one in enumerate(self._running) if one in sequences])
         else:
             self._batch = None
         self._running = sequences
 
-    def _make_room(self) -> tuple[list[Row], list[Report]]:
-        """Keep the caches in their budget, and say who may prefill.
+    def _make_room(self) -> tuple[list[Sequence], list[Report]]:
+        """Keep the caches in their budget, and say who may prefill. Stored blocks get what is left.
 
         The youngest give their caches up, those that can't send anything before others, and prefill again when there
         is room. A row that is too long even alone ends.
@@ -254,12 +282,22 @@ class ChatEngine:
         ended = self._end_too_long(self._shape) if fits.keep == 1 else []
         begun = [one for one in holding[: fits.keep] if one in self._prefilling and one.cache is not None]
         self._prefilling.sort(key=lambda sequence: sequence.arrival)
+        self._prefixes.shrink(self._kv_budget - self._live_bytes(self._shape))
         return [one for one in self._prefilling if one in holding[: fits.begin] or one in begun], ended
+
+    def _live_bytes(self, shape: KvShape) -> int:
+        alone = [one for one in (*self._prefilling, *self._paused) if one.cache is not None]
+        longest = max((one.positions for one in self._running), default=0)
+        return shape.bytes(len(self._running), longest) + sum(shape.bytes(1, one.positions) for one in alone)
 
     def _end_too_long(self, shape: KvShape) -> list[Report]:
         ending = [one for one in self._running if shape.bytes(1, one.positions + 1) > self._kv_budget]
         self._retain([one for one in self._running if one not in ending])
-        return [report for one in ending for report in self._end(one, one.detokenizer.flush(), "length")]
+        reports: list[Report] = []
+        for sequence in ending:
+            sequence.answer.end()
+            reports += [*_said(sequence, sequence.answer.take()), _finished(sequence, "length")]
+        return reports
 
     def _mask(self, logits: mx.array) -> mx.array | None:
         """0 for every id that is a token, -inf for the padding of the vocabulary; None where there is none."""
@@ -271,17 +309,24 @@ class ChatEngine:
         return self._valid
 
 
-def _text(sequence: Row, text: str) -> list[Report]:
-    if not text:
+def _said(sequence: Sequence, delta: Delta | None) -> list[Report]:
+    if delta is None:
         return []
     sequence.credit -= 1
-    return [wire.Text(sequence.id, text)]
+    return [wire.Said(sequence.id, delta)]
 
 
-def _finished(sequence: Row, reason: FinishReason) -> wire.Finished:
-    usage = Usage(len(sequence.prompt.ids), len(sequence.made))
-    return wire.Finished(sequence.id, reason, usage, sequence.first - sequence.began, time.monotonic() - sequence.first)
+def _finished(sequence: Sequence, reason: FinishReason) -> wire.Finished:
+    return wire.Finished(
+        sequence.id,
+        reason,
+        sequence.usage(),
+        sequence.first - sequence.began,
+        time.monotonic() - sequence.first,
+        sequence.answer.unfinished_calls,
+        sequence.answer.unfinished_text,
+    )
 
 
-def _failed(sequence: Row) -> wire.Failed:
+def _failed(sequence: Sequence) -> wire.Failed:
     return wire.Failed(sequence.id, Failure.of(InternalError("This request failed; the server's log says why.")))

@@ -1,101 +1,241 @@
-"""A conversation → the tokens that a model is to continue. Runs beside the step thread; nothing of MLX.
+"""A request → the tokens that a model is to continue, and how. Runs beside the step thread; nothing of MLX.
 
 Users' text never becomes control tokens: every control token's string inside a message is broken by a sentinel before
 the template sees it, and the rendered text is encoded apart at each sentinel. All other text is encoded in one piece
 with what surrounds it, as in training.
 """
 
-import datetime
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Literal
 
-import jinja2
 import msgspec
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest
-from engines.types import ChatRequest, Message, Sampling
+from engines.chat.conversation import arranged, definition, mapped, strings, turn
+from engines.chat.template import Template
+from engines.checkpoint import eos_ids
+from engines.decoding.grammar import Grammar, GrammarCompiler
+from engines.errors import ContextLengthExceeded, InvalidRequest
+from engines.types import ChatRequest, CompletionRequest, Message, Request, Sampling, Tool
 
-ASSISTANT_MARKS = frozenset({"<think>", "</think>"})
+OPEN, CLOSE = "<think>", "</think>"
+CLOSING = f"\n{CLOSE}\n\n"
+ASSISTANT_MARKS = frozenset({OPEN, CLOSE})
+
+ThinkingState = Literal["absent", "possible", "open"]
+
+
+class ReplyPlan(msgspec.Struct, frozen=True):
+    """How a reply is to be read: which tools it may call, and what becomes of its thought.
+
+    `budget` is the tokens of a thought (None: no limit). `opening` is the token that begins one (None: it takes
+    several), `closing` are those that end one, `behind` those between a thought and an answer that must follow at once.
+    """
+
+    tools: frozenset[str] = frozenset()
+    parallel: bool = True
+    thinking: ThinkingState = "absent"
+    separate: bool = True
+    budget: int | None = None
+    opening: int | None = None
+    closing: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What a model is to continue, and for how many tokens at most."""
+    """What a model is to continue, and for how many tokens at most.
+
+    `reply` None is plain text. `grammar` is a state of its own, which moves as the answer does. `echo` is the text to
+    give back first; with `Sampling.logprobs`, with those of the prompt's tokens.
+    """
 
     ids: tuple[int, ...]
     max_tokens: int
     sampling: Sampling
+    trace: str = ""
+    reply: ReplyPlan | None = None
+    grammar: Grammar | None = None
+    echo: str | None = None
 
 
 class PromptWriter:
     """One checkpoint's template and tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer, template: jinja2.Template, context_length: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: Template, context_length: int, grammars: GrammarCompiler
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self._context_length = context_length
+        self._grammars = grammars
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         # Added tokens of white space alone (Gemma has some) control nothing: they are how such text is written.
         tokens = [token for token in added if len(token.strip(" \t\r\n▁")) > 1]
         self._control = _any_of(tokens)
         self._control_but_marks = _any_of([token for token in tokens if token not in ASSISTANT_MARKS])
+        self._thinks = CLOSE in tokens
+        self._closing = self._plain(CLOSING)
+        self._behind = self._plain("\n\n")
 
     @classmethod
     def read(cls, folder: Path, context_limit: int) -> "PromptWriter":
         """From a checkpoint's folder. Raises `CheckpointUnusable` when there is no template."""
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        known = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-        environment = _environment()
-        tokens = {name: _content(settings.get(name)) for name in ("bos_token", "eos_token")}
-        template = environment.from_string(_template_text(folder, settings), globals=tokens)
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        text = {**config, **(config.get("text_config") or {})}
+        known = text.get("max_position_embeddings")
+        template = Template.read(folder)
+        source = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        tokenizer = Tokenizer.from_str(source)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        return cls(tokenizer, template, min(known or context_limit, context_limit))
+        marks = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
+        width = max(text.get("vocab_size") or 0, tokenizer.get_vocab_size())
+        grammars = GrammarCompiler(source, width, sorted(eos_ids(folder)), marks)
+        return cls(tokenizer, template, min(known or context_limit, context_limit), grammars)
 
     @property
     def context_length(self) -> int:
         """Tokens of prompt and answer together, at most."""
         return self._context_length
 
-    def write(self, request: ChatRequest) -> Prompt:
-        """Raises `InvalidRequest` for what the template refuses, `ContextLengthExceeded` for what is too long."""
-        ids = self._encode(_normalised(request.messages))
+    def write(self, request: Request) -> Prompt:
+        """Raises `InvalidRequest` for what can't be done, `ContextLengthExceeded` for what is too long."""
+        self._check_bias(request.sampling)
+        return self._completion(request) if isinstance(request, CompletionRequest) else self._chat(request)
+
+    def ids_of(self, request: Request) -> tuple[int, ...]:
+        """The tokens of the prompt alone, whatever its length."""
+        if isinstance(request, CompletionRequest):
+            return self._given(request.prompt)
+        return self._encoded(*self._rendered(request))
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of tokens, control tokens included. Raises `InvalidRequest` for ids that no token has."""
+        self._check_ids(ids, "tokens")
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    # -- chat ---------------------------------------------------------------------------------------------------
+
+    def _chat(self, request: ChatRequest) -> Prompt:
+        text, sentinel = self._rendered(request)
+        ids = self._encoded(text, sentinel)
+        plan = self._plan(request, text)
+        grammar = self._grammars.answer(request.constraint, request.tools, request.tool_choice)
+        max_tokens = self._room(ids, request.sampling.max_tokens, "messages")
+        return Prompt(ids, max_tokens, request.sampling, request.trace, plan, grammar)
+
+    def _rendered(self, request: ChatRequest) -> tuple[str, str]:
+        """The text, and the character in it at which it is to be encoded apart."""
+        self._check_thinking(request)
+        self._template.check_variables(request.template)
+        named = request.tool_choice.mode != "none"
+        messages, tools = arranged(
+            request.messages,
+            request.tools if named else (),
+            knows_tools=self._template.knows_tools,
+            alternates=self._template.alternates,
+        )
+        sentinel, end = _unused_characters(messages, tools)
+        turns = [self._turn(message, sentinel) for message in messages]
+        if request.continue_final:
+            turns[-1]["content"] += end
+        variables: dict[str, Any] = {**request.template, "add_generation_prompt": not request.continue_final}
+        if tools:
+            variables["tools"] = [mapped(definition(tool), _breaker(self._control, sentinel)) for tool in tools]
+        if request.thinking.enabled is not None:
+            variables["enable_thinking"] = request.thinking.enabled
+        text = self._template.render(turns, variables)
+        return (text.split(end)[0] if request.continue_final else text), sentinel
+
+    def _turn(self, message: Message, sentinel: str) -> dict[str, Any]:
+        made: dict[str, Any] = mapped(turn(message), _breaker(self._control, sentinel))
+        if message.role == "assistant":
+            made["content"] = _breaker(self._control_but_marks, sentinel)(message.content)
+        return {**made, "role": message.role}
+
+    def _encoded(self, text: str, sentinel: str) -> tuple[int, ...]:
+        return tuple(id for part in text.split(sentinel) for id in self._plain(part))
+
+    def _plan(self, request: ChatRequest, text: str) -> ReplyPlan:
+        thinking = self._thinking_state(request, text)
+        wanted = request.thinking
+        return ReplyPlan(
+            tools=frozenset(tool.name for tool in request.tools) if request.tool_choice.mode != "none" else frozenset(),
+            parallel=request.tool_choice.parallel,
+            thinking=thinking,
+            separate=wanted.separate,
+            budget=wanted.budget,
+            opening=self._tokenizer.token_to_id(OPEN) if self._thinks else None,
+            closing=self._closing if self._thinks else (),
+            behind=self._behind if self._thinks else (),
+        )
+
+    def _thinking_state(self, request: ChatRequest, text: str) -> ThinkingState:
+        """From what stands after the last message's own text: the template may have opened or closed a thought."""
+        if not self._thinks:
+            return "absent"
+        opened, closed = text.rfind(OPEN), text.rfind(CLOSE)
+        if opened > closed and not text[opened + len(OPEN) :].strip():
+            return "open"
+        if request.continue_final or (closed >= 0 and not text[closed + len(CLOSE) :].strip()):
+            return "absent"
+        return "possible"
+
+    def _check_thinking(self, request: ChatRequest) -> None:
+        wanted = request.thinking
+        if not self._thinks and (wanted.enabled or wanted.budget):
+            message = "This model doesn't think before it answers: leave enable_thinking, reasoning_effort and "
+            raise InvalidRequest(f"{message}thinking_budget out.", param="enable_thinking")
+
+    # -- completions --------------------------------------------------------------------------------------------
+
+    def _completion(self, request: CompletionRequest) -> Prompt:
+        ids = self._given(request.prompt)
+        if not ids:
+            raise InvalidRequest("prompt is empty: give some text to continue.", param="prompt")
+        echo = None
+        if request.echo:
+            echo = request.prompt if isinstance(request.prompt, str) else self.text_of(ids)
+        grammar = self._grammars.answer(request.constraint, (), ChatRequest("", ()).tool_choice)
+        max_tokens = self._room(ids, request.sampling.max_tokens, "prompt")
+        return Prompt(ids, max_tokens, request.sampling, request.trace, None, grammar, echo)
+
+    def _given(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+        """As the model's makers encode text: with what the tokenizer puts before it, control tokens as such."""
+        if isinstance(prompt, str):
+            return tuple(self._tokenizer.encode(prompt, add_special_tokens=True).ids)
+        self._check_ids(prompt, "prompt")
+        return prompt
+
+    # -- both ---------------------------------------------------------------------------------------------------
+
+    def _plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _room(self, ids: Sequence[int], asked: int | None, param: str) -> int:
+        """Tokens that the answer may have."""
         room = self._context_length - len(ids)
-        asked = request.sampling.max_tokens
         if room < 1 or (asked or 1) > room:
             raise ContextLengthExceeded(
-                f"This model's context is {self._context_length} tokens; the messages take {len(ids)}"
+                f"This model's context is {self._context_length} tokens; the {param} takes {len(ids)}"
                 + (f" and {asked} more are asked for" if asked else "")
-                + ". Shorten the messages or lower max_tokens.",
-                param="messages",
+                + f". Shorten the {param} or lower max_tokens.",
+                param=param,
             )
-        return Prompt(ids, asked or room, request.sampling)
+        return room if asked is None else asked
 
-    def _encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        sentinel = _unused_character(messages)
-        turns = [{"role": message.role, "content": self._broken(message, sentinel)} for message in messages]
-        try:
-            text = self._template.render(messages=turns, add_generation_prompt=True)
-        except (
-            jinja2.TemplateError,
-            TypeError,
-            ValueError,
-        ) as error:  # a template is a program, and raises what it likes
-            message = f"The model's chat template refuses this conversation: {error}"
-            raise InvalidRequest(message, param="messages") from error
-        parts = text.split(sentinel)
-        return tuple(id for part in parts for id in self._tokenizer.encode(part, add_special_tokens=False).ids)
+    def _check_ids(self, ids: Sequence[int], param: str) -> None:
+        for place, id in enumerate(ids):
+            if self._tokenizer.id_to_token(id) is None:
+                raise InvalidRequest(f"{param}[{place}] is {id}, which no token of this model has.", param=param)
 
-    def _broken(self, message: Message, sentinel: str) -> str:
-        control = self._control_but_marks if message.role == "assistant" else self._control
-        return control.sub(lambda match: match[0][0] + sentinel + match[0][1:], message.content)
+    def _check_bias(self, sampling: Sampling) -> None:
+        for id, _ in sampling.logit_bias:
+            if self._tokenizer.id_to_token(id) is None:
+                raise InvalidRequest(f"logit_bias names {id}, which no token of this model has.", param="logit_bias")
 
 
 def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
@@ -103,59 +243,13 @@ def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest_first)) if tokens else r"(?!)")
 
 
-def _unused_character(messages: Sequence[Message]) -> str:
-    used = set().union(*(message.content for message in messages))
-    return next(chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
+def _breaker(control: re.Pattern[str], sentinel: str) -> Callable[[str], str]:
+    return lambda text: control.sub(lambda match: match[0][0] + sentinel + match[0][1:], text)
 
 
-def _normalised(messages: Sequence[Message]) -> list[Message]:
-    """System messages as one at the top, and turns that alternate: neighbours of one role are one message."""
-    system = [message.content for message in messages if message.role == "system"]
-    turns = [Message("system", "\n\n".join(system))] if system else []
-    for message in messages:
-        if message.role == "system":
-            continue
-        if turns and turns[-1].role == message.role:
-            turns[-1] = Message(message.role, f"{turns[-1].content}\n\n{message.content}")
-        else:
-            turns.append(message)
-    return turns
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """As checkpoints' templates expect it; sandboxed, for a template is somebody's program."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-def _to_json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _strftime_now(layout: str) -> str:
-    return datetime.datetime.now().strftime(layout)
-
-
-def _content(token: object) -> str:
-    if isinstance(token, Mapping):
-        return str(token.get("content", ""))
-    return token if isinstance(token, str) else ""
-
-
-def _template_text(folder: Path, settings: Mapping[str, object]) -> str:
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        return file.read_text(encoding="utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):
-        template = next((one["template"] for one in template if one["name"] == "default"), None)
-    if not isinstance(template, str):
-        raise CheckpointUnusable("This checkpoint has no chat template, so it can't chat.")
-    return template
+def _unused_characters(messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[str, str]:
+    used: set[str] = set()
+    for text in strings([*(turn(message) for message in messages), *(definition(tool) for tool in tools)]):
+        used |= set(text)
+    unused = (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
+    return next(unused), next(unused)

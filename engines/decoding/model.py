@@ -1,21 +1,17 @@
-"""mlx-lm, behind one module: its API moves between versions.
+"""A checkpoint in MLX: loading and forward passes, by mlx-lm. With `caches.py` the only module that knows mlx-lm."""
 
-A cache is a list with one entry a layer. A row's cache holds one sequence; `merge` makes a batch cache of rows, in
-which rows of different lengths decode together.
-"""
-
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
-from engines.decoding.schedule import KvShape
+from engines.checkpoint import eos_ids
+from engines.decoding.caches import Cache
 
-Cache = list[Any]
+CACHE_BYTES = 1 << 30
 
 
 class Model:
@@ -23,70 +19,78 @@ class Model:
 
     def __init__(self, module: Any, eos: frozenset[int]) -> None:
         self._module = module
+        self._parts = _parts(module)
         self.eos = eos
 
     def new_cache(self) -> Cache:
         return list(make_prompt_cache(self._module))
 
+    def feed(self, tokens: Sequence[int], cache: Cache) -> None:
+        """Feed one row's tokens, all but the last of its prompt."""
+        self._module(mx.array([list(tokens)]), cache=cache)  # the head is never computed
+        mx.eval([layer.state for layer in cache])
+
     def prefill(self, tokens: Sequence[int], cache: Cache) -> mx.array:
         """Feed one row's tokens; the logits [1, vocabulary] behind the last."""
-        return self._forward(mx.array([list(tokens)]), cache)
+        inputs = mx.array([list(tokens)])
+        if self._parts is None or len(tokens) == 1:
+            return _evaluated(self._module(inputs, cache=cache)[:, -1], cache)
+        body, head = self._parts
+        return _evaluated(head(body(inputs, cache)[:, -1:])[:, -1], cache)
+
+    def score(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+        """Feed one row's tokens; the logits [tokens, vocabulary] behind each of them."""
+        return _evaluated(self._module(mx.array([list(tokens)]), cache=cache)[0], cache)
 
     def decode(self, tokens: Sequence[int], cache: Cache) -> mx.array:
         """Feed one token a row; the logits [rows, vocabulary]."""
-        return self._forward(mx.array([[token] for token in tokens]), cache)
+        return _evaluated(self._module(mx.array([[token] for token in tokens]), cache=cache)[:, -1], cache)
 
-    def _forward(self, tokens: mx.array, cache: Cache) -> mx.array:
-        logits: mx.array = self._module(tokens, cache=cache)[:, -1]
-        mx.eval(logits, [layer.state for layer in cache])
-        return logits
+
+def _evaluated(logits: mx.array, cache: Cache) -> mx.array:
+    mx.eval(logits, [layer.state for layer in cache])
+    return logits
+
+
+def _parts(module: Any) -> tuple[Any, Any] | None:
+    """The layers and the head apart, so that a prompt pays the head for its last token alone; None if not so built.
+
+    At 151,936 entries the head is most of a short prompt's cost. That the two make the whole is tried, not assumed.
+    """
+    outer = getattr(module, "language_model", module)
+    body = getattr(outer, "model", None)
+    head = outer.lm_head if "lm_head" in outer else getattr(getattr(body, "embed_tokens", None), "as_linear", None)
+    if body is None or head is None:
+        return None
+    probe = mx.array([[0, 1]])
+    whole = module(probe)[:, -1]
+    try:
+        apart = head(body(probe)[:, -1:])[:, -1]
+    except TypeError:
+        return None
+    return (body, head) if mx.allclose(whole, apart, rtol=1e-3, atol=1e-3).item() else None
 
 
 def load(folder: Path) -> Model:
     """Load the weights of a checkpoint's folder, strictly. Never looks at a hub: the folder must exist."""
     if not folder.is_dir():
         raise FileNotFoundError(folder)
-    module, config = load_model(folder, strict=True)
+    module, _ = load_model(folder, strict=True)
     mx.eval(module.parameters())
-    return Model(module, _eos(folder, config))
+    return Model(module, eos_ids(folder))
 
 
-def merge(rows: Sequence[Cache]) -> Cache:
-    """A batch cache of single rows' caches."""
-    return [type(layers[0]).merge(list(layers)) for layers in zip(*rows, strict=True)]
+def set_limits(lease_bytes: int) -> None:
+    """Keep MLX within a lease: what it holds, what it keeps for reuse, and on Metal what stays resident."""
+    mx.set_memory_limit(lease_bytes)
+    mx.set_cache_limit(min(lease_bytes // 16, CACHE_BYTES))
+    if mx.metal.is_available():
+        mx.set_wired_limit(min(lease_bytes, device_bytes()))
 
 
-def extend(batch: Cache, other: Cache) -> None:
-    """Put the rows of `other` behind those of `batch`."""
-    for layer, more in zip(batch, other, strict=True):
-        layer.extend(more)
-
-
-def keep(batch: Cache, rows: Sequence[int]) -> None:
-    """Drop all rows but these."""
-    for layer in batch:
-        layer.filter(mx.array(list(rows)))
-    mx.eval([layer.state for layer in batch])
-
-
-def extract(batch: Cache, row: int) -> Cache:
-    """A row's own cache, taken out of the batch."""
-    own = [layer.extract(row) for layer in batch]
-    # Unevaluated, it would hold the whole batch's buffers for as long as the row is away.
-    mx.eval([layer.state for layer in own])
-    return own
-
-
-def kv_shape(cache: Cache) -> KvShape:
-    """How a single row's cache, which holds something, grows. A layer without positions counts as one."""
-    return KvShape(tuple(_layer_shape(layer) for layer in cache))
-
-
-def _layer_shape(layer: Any) -> tuple[int, int]:
-    if isinstance(layer, KVCache | RotatingKVCache):
-        keys: Any = layer.keys
-        return layer.nbytes // keys.shape[2], getattr(layer, "max_size", 0)
-    return layer.nbytes, 1
+def release() -> None:
+    """Give back what MLX keeps for reuse."""
+    mx.clear_cache()
 
 
 def active_bytes() -> int:
@@ -106,11 +110,3 @@ def device_bytes() -> int:
     if not mx.metal.is_available():
         return 0
     return int(mx.device_info().get("max_recommended_working_set_size", 0))
-
-
-def _eos(folder: Path, config: dict[str, Any]) -> frozenset[int]:
-    """The generation configuration overrides the model's; both know one id or several."""
-    file = folder / "generation_config.json"
-    generation = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    ids = generation.get("eos_token_id", config.get("eos_token_id"))
-    return frozenset([ids] if isinstance(ids, int) else ids or [])

@@ -1,25 +1,49 @@
-"""The next token of every row: greedy rows by one argmax on the device, sampled rows on the host.
+"""The next token of every row: plain greedy rows by one argmax on the device, all others on the host.
 
 A row's randomness is a function of its seed and of the position in its output alone, so the same seed and prompt give
-the same text whatever else runs in the batch.
+the same text whatever else runs in the batch. The order of what is applied stands at `types.Sampling`.
 """
+
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from engines.decoding.penalties import Penalties
+from engines.types import Sampling
+
 FIRST_CANDIDATES = 64
 WIDEN = 8
 
+Logits = npt.NDArray[np.float32]
+Allow = Callable[[Logits], Logits]
+
 
 class Draw(msgspec.Struct, frozen=True):
-    """How one row chooses: `temperature` 0 is greedy, `position` counts the tokens it has made."""
+    """How one row chooses. `position` counts the tokens it has made; `allow` puts -inf where a token is forbidden."""
 
-    temperature: float
-    top_p: float
+    sampling: Sampling
     seed: int
     position: int
+    penalties: Penalties | None = None
+    allow: Allow | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """The likeliest token of the logits as they are, and nothing more is asked."""
+        sampling = self.sampling
+        free = self.penalties is None and self.allow is None
+        return sampling.temperature == 0 and free and sampling.logprobs is None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A token; where `Sampling.logprobs` asks for it, with its logprob and the likeliest tokens there, with theirs."""
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Choices:
@@ -29,39 +53,76 @@ class Choices:
         self._logits = logits if valid is None else logits + valid
         self._greedy: list[int] = mx.argmax(self._logits, axis=-1).tolist()  # type: ignore[assignment]
 
-    def token(self, row: int, draw: Draw) -> int:
-        """A row's next token id. Raises ValueError if a draw meets logits that are no numbers."""
-        if draw.temperature == 0:
-            return self._greedy[row]
-        return choose(np.array(self._logits[row].astype(mx.float32)), draw)
+    def choose(self, row: int, draw: Draw) -> Choice:
+        """A row's next token. Raises ValueError if a draw meets logits that are no numbers."""
+        if draw.is_plain:
+            return Choice(self._greedy[row])
+        return choose(self.row(row), draw)
+
+    def row(self, row: int) -> Logits:
+        """A row's logits [vocabulary] on the host."""
+        return np.array(self._logits[row].astype(mx.float32))
 
 
-def choose(logits: npt.NDArray[np.float32], draw: Draw) -> int:
-    """One draw from logits [vocabulary]: the temperature first, then the nucleus of `top_p`."""
+def choose(logits: Logits, draw: Draw) -> Choice:
+    """One token from logits [vocabulary]."""
+    adjusted = logits if draw.penalties is None else draw.penalties.applied(logits)
+    if draw.allow is not None:
+        adjusted = draw.allow(adjusted)
+    token = _token(adjusted, draw)
+    return Choice(token) if draw.sampling.logprobs is None else described(logits, token, draw.sampling.logprobs)
+
+
+def described(logits: Logits, token: int, top: int) -> Choice:
+    """A token of logits [vocabulary] with its logprob, and those of the `top` likeliest, likeliest first."""
+    logprobs = logits.astype(np.float64) - _log_sum_exp(logits)
+    best: Sequence[int] = []
+    if top:
+        ids = np.argpartition(logprobs, -top)[-top:]
+        best = ids[np.lexsort((ids, -logprobs[ids]))].tolist()
+    return Choice(token, float(logprobs[token]), tuple((id, float(logprobs[id])) for id in best))
+
+
+def _log_sum_exp(logits: Logits) -> float:
+    most = float(logits.max())
+    return most + float(np.log(np.exp(logits - most).sum()))
+
+
+def _token(logits: Logits, draw: Draw) -> int:
+    sampling = draw.sampling
+    if sampling.temperature == 0:
+        return int(logits.argmax())
     below = logits.astype(np.float64) - logits.max()
     with np.errstate(over="ignore"):
-        weights = np.exp(below / draw.temperature)
+        weights = np.exp(below / sampling.temperature)
     if not np.isfinite(weights.sum()):
         raise ValueError("the logits are no numbers")
-    uniform = np.random.Generator(np.random.Philox(key=draw.seed, counter=draw.position)).random()
-    if draw.top_p >= 1:
+    key = draw.seed + (sampling.choice << 64)
+    uniform = np.random.Generator(np.random.Philox(key=key, counter=draw.position)).random()
+    if sampling.min_p > 0:
+        weights[weights < sampling.min_p] = 0  # the likeliest weighs 1
+    if sampling.top_k == 0 and sampling.top_p >= 1:
         return _inverse(np.cumsum(weights), uniform)
-    ids, mass = _nucleus(weights, draw.top_p)
+    ids, mass = _nucleus(weights, sampling.top_k, sampling.top_p)
     return int(ids[_inverse(mass, uniform)])
 
 
-def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """The likeliest ids that together hold `top_p` of the mass, likeliest first, and their cumulated weights.
+def _nucleus(
+    weights: npt.NDArray[np.float64], top_k: int, top_p: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Of the `top_k` (0: all) likeliest ids those that hold `top_p` of their mass, likeliest first; cumulated weights.
 
     A full sort of 150,000 costs a multiple of the step: a few candidates are sorted, more if they don't hold enough.
     """
-    wanted = top_p * weights.sum()
-    size = min(FIRST_CANDIDATES, len(weights))
+    total = weights.sum()
+    size = min(top_k or FIRST_CANDIDATES, len(weights))
     while True:
         ids = np.argpartition(weights, -size)[-size:]
         ids = ids[np.lexsort((ids, -weights[ids]))]
         mass = np.cumsum(weights[ids])
-        if mass[-1] >= wanted or size == len(weights):
+        all_candidates = top_k > 0 or size == len(weights)
+        wanted = top_p * (mass[-1] if all_candidates else total)
+        if mass[-1] >= wanted:
             count = min(int(np.searchsorted(mass, wanted)) + 1, size)
             return ids[:count], mass[:count]
         size = min(size * WIDEN, len(weights))

@@ -1,9 +1,10 @@
 """One tree of decisions, from the state and a `now` to what must happen."""
 
 import math
+from collections.abc import Iterator
 
 from engines.errors import DoesNotFit, LoadFailed
-from engines.pool.state import Effect, Job, Load, Refuse, Resident, Spec, Start, State, Unload, WakeAt
+from engines.pool.state import Effect, Job, Load, Refuse, Resident, Resize, Spec, Start, State, Unload, WakeAt
 
 GB = 1e9
 
@@ -17,6 +18,7 @@ def decide(state: State, now: float) -> list[Effect]:
     for effect in (
         _refusal(state, now),
         _start(state, now),
+        _grow(state, now),
         _drained(state),
         _shrink(state),
         _make_room(state, now),
@@ -33,7 +35,7 @@ def never_fits(state: State, model: str, kv_bytes: int = 0) -> DoesNotFit | None
     spec = state.specs[model]
     need = spec.fixed_bytes + kv_bytes
     kept = sum(
-        r.lease
+        r.spec.fixed_bytes
         for name, r in state.residents.items()
         if name != model and r.spec.pinned and r.phase != "unloading" and name not in state.draining
     )
@@ -62,6 +64,32 @@ def _refusal(state: State, now: float) -> Effect | None:
 
 def _start(state: State, now: float) -> Effect | None:
     """First come, first served for each model; one that must make room takes nobody younger than who waits for it."""
+    for job, resident in _startable(state, now):
+        if job.kv_bytes <= resident.kv_free:
+            return Start(job)
+    return None
+
+
+def _grow(state: State, now: float) -> Effect | None:
+    """More KV room for a loaded model's next job, of memory that is free or that others don't use.
+
+    Not while an older job waits for a model of its own: it comes first.
+    """
+    homeless = [job.age for job in state.queue if _homeless(state, job)]
+    for job, resident in _startable(state, now):
+        if any(age < job.age for age in homeless):
+            continue
+        deficit = job.kv_bytes - resident.kv_free
+        if deficit <= _free(state):
+            wish = min(resident.spec.kv_wish - resident.kv_room, _free(state) // 2)
+            return Resize(job.model, resident.lease + max(deficit, wish))
+        if (effect := _tighten(state, deficit - _free(state), but=job.model)) is not None:
+            return effect
+    return None
+
+
+def _startable(state: State, now: float) -> Iterator[tuple[Job, Resident]]:
+    """Jobs that could start on a loaded model if there is KV room."""
     stopped = _giving_way(state, now)
     for job in _heads(state):
         resident = state.residents.get(job.model)
@@ -69,9 +97,22 @@ def _start(state: State, now: float) -> Effect | None:
             continue
         if job.model in stopped and job.age >= stopped[job.model]:
             continue
-        if len(resident.running) < state.limits.max_running and job.kv_bytes <= resident.kv_free:
-            return Start(job)
-    return None
+        if len(resident.running) < state.limits.max_running:
+            yield job, resident
+
+
+def _tighten(state: State, missing: int, but: str = "") -> Effect | None:
+    """Take KV room that nothing runs in (it holds stored blocks at most), if there is enough of it for what is missing.
+
+    That costs some prefill again, and unloading a model far more.
+    """
+    roomy = sorted(
+        (r for r in state.residents.values() if r.phase == "ready" and r.kv_free > 0 and r.spec.model != but),
+        key=lambda r: (r.last_used, r.spec.model),
+    )
+    if missing <= 0 or sum(r.kv_free for r in roomy) < missing:
+        return None
+    return Resize(roomy[0].spec.model, roomy[0].lease - min(missing, roomy[0].kv_free))
 
 
 def _drained(state: State) -> Effect | None:
@@ -83,7 +124,9 @@ def _drained(state: State) -> Effect | None:
 
 
 def _shrink(state: State) -> Effect | None:
-    """Unload what is idle while the leases exceed a budget that was lowered."""
+    """Take unused room, or unload what is idle, while the leases exceed a budget that was lowered."""
+    if (effect := _tighten(state, -_coming(state))) is not None:
+        return effect
     for resident in _by_age(state):
         if _coming(state) < 0 and not resident.running:
             return Unload(resident.spec.model)
@@ -122,8 +165,12 @@ def _load_or_unload(state: State, spec: Spec, kv_bytes: int, promised: int) -> E
         if need > _free(state) or spec.model in state.residents:
             return None  # what is being unloaded will do
         return Load(spec.model, _lease(state, spec, kv_bytes, promised))
+    if (effect := _tighten(state, missing)) is not None:
+        return effect
     # What could start has started: a model with a queue and nobody in work is one that must make room.
-    chosen = _fewest([r for r in _by_age(state) if not r.running], missing)
+    idle = [r for r in _by_age(state) if not r.running]
+    unused = sum(r.kv_free for r in state.residents.values() if r.phase == "ready" and r not in idle)
+    chosen = _fewest(idle, missing - unused)
     return Unload(chosen[0].spec.model) if chosen else None
 
 

@@ -90,6 +90,13 @@ class Load(msgspec.Struct, frozen=True):
     lease: int
 
 
+class Resize(msgspec.Struct, frozen=True):
+    """A loaded model's lease becomes another: KV room comes or goes, the weights stay."""
+
+    model: str
+    lease: int
+
+
 class Unload(msgspec.Struct, frozen=True):
     model: str
 
@@ -107,7 +114,7 @@ class WakeAt(msgspec.Struct, frozen=True):
     time: float
 
 
-Effect = Load | Unload | Start | Refuse | WakeAt
+Effect = Load | Resize | Unload | Start | Refuse | WakeAt
 
 
 def register(state: State, spec: Spec) -> None:
@@ -200,6 +207,8 @@ def apply(state: State, effect: Effect, now: float) -> None:
         case Load():
             spec = state.specs[effect.model]
             state.residents[effect.model] = Resident(spec, "loading", effect.lease, last_used=now)
+        case Resize():
+            state.residents[effect.model].lease = effect.lease
         case Unload():
             state.residents[effect.model].phase = "unloading"
         case Start():

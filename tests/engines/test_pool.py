@@ -2,7 +2,7 @@ import pytest
 
 from engines import pool
 from engines.errors import DoesNotFit, LoadFailed, QueueFull
-from engines.pool import Job, Limits, Load, Refuse, Resident, Spec, Start, State, Unload, WakeAt
+from engines.pool import Job, Limits, Load, Refuse, Resident, Resize, Spec, Start, State, Unload, WakeAt
 
 GB = 10**9
 
@@ -155,17 +155,32 @@ def test_a_failed_load_forgets_that_it_was_asked_to_unload() -> None:
     assert carry_out(it, 2.0) == [Start(Job(1, "chat", 0, 0.0))]
 
 
-def test_a_request_too_long_for_the_lease_waits_for_the_others_and_then_for_a_bigger_one() -> None:
+def test_a_request_too_long_for_the_lease_makes_it_grow_while_others_run() -> None:
     it = state(chat=ready("chat", 8, running=1))
+    pool.arrive(it, Job(1, "chat", 3 * GB, 1.0))
+    assert carry_out(it, 2.0) == [Resize("chat", 11 * GB), Start(Job(1, "chat", 3 * GB, 1.0))]
+
+
+def test_a_request_too_long_for_the_memory_waits_for_the_others_and_younger_ones_wait_behind_it() -> None:
+    it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1, running=1))
+    it.residents["chat"].running[-1] = Job(-1, "chat", GB, 0.0)
     pool.arrive(it, Job(1, "chat", 3 * GB, 1.0))
     pool.arrive(it, Job(2, "chat", 0, 2.0))
     assert carry_out(it, 2.0) == []
     pool.finished(it, -1, 3.0, well=True)
-    assert carry_out(it, 3.0) == [Unload("chat")]
-    pool.unloaded(it, "chat")
-    assert carry_out(it, 4.0) == [Load("chat", 11 * GB)]
-    pool.loaded(it, "chat", 5.0)
-    assert [e.job.id for e in carry_out(it, 5.0) if isinstance(e, Start)] == [1, 2]
+    assert carry_out(it, 3.0) == [
+        Resize("embed", GB),
+        Resize("chat", 11 * GB),
+        Start(Job(1, "chat", 3 * GB, 1.0)),
+        Start(Job(2, "chat", 0, 2.0)),
+    ]
+
+
+def test_room_that_nothing_runs_in_is_taken_before_a_model_is_unloaded() -> None:
+    it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1, last_used=5.0))
+    pool.register(it, Spec("other", 3 * GB, kv_wish=GB))
+    pool.arrive(it, Job(1, "other", 0, 6.0))
+    assert carry_out(it, 6.0) == [Resize("chat", 8 * GB), Resize("embed", GB), Load("other", 3 * GB)]
 
 
 def test_requests_start_in_the_order_in_which_they_arrived_even_when_prepared_in_another() -> None:
@@ -266,12 +281,7 @@ def test_a_lower_budget_unloads_what_is_idle_and_lets_work_end() -> None:
     it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1, last_used=5.0))
     pool.set_budget(it, 8 * GB)
     pool.arrive(it, Job(1, "chat", 0, 6.0))
-    assert carry_out(it, 6.0) == [Unload("embed")]
-    pool.finished(it, -1, 7.0, well=True)
-    assert carry_out(it, 7.0) == [Unload("chat")]
-    pool.unloaded(it, "chat")
-    pool.unloaded(it, "embed")
-    assert carry_out(it, 8.0) == [Load("chat", 8 * GB)]
+    assert carry_out(it, 6.0) == [Unload("embed"), Resize("chat", 8 * GB), Start(Job(1, "chat", 0, 6.0))]
 
 
 def test_patience_ends_exactly_when_the_pool_said_that_it_would_wake() -> None:

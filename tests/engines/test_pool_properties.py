@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from engines import pool
 from engines.errors import DoesNotFit, LoadFailed, QueueFull
-from engines.pool import Effect, Job, Limits, Load, Refuse, Spec, Start, State, Unload, WakeAt
+from engines.pool import Effect, Job, Limits, Load, Refuse, Resize, Spec, Start, State, Unload, WakeAt
 
 SIZES = {"small": 2, "middle": 4, "large": 8, "pinned": 3}
 models = st.sampled_from(sorted(SIZES))
@@ -128,6 +128,11 @@ class History(RuleBasedStateMachine):
                 assert self.leased() + lease <= it.limits.budget
                 need = max((job.kv_bytes for job in it.queue if job.model == model), default=0)
                 assert lease >= it.specs[model].fixed_bytes + (need if self.alone(model) else 0)
+            case Resize(model, lease):
+                resident = it.residents[model]
+                assert resident.phase == "ready"
+                assert lease >= resident.spec.fixed_bytes + sum(job.kv_bytes for job in resident.running.values())
+                assert lease < resident.lease or self.leased() - resident.lease + lease <= it.limits.budget
             case Unload(model):
                 assert it.residents[model].phase == "ready" and not it.residents[model].running
                 head = next((job for job in it.queue if job.model == model), None)
@@ -154,8 +159,9 @@ class History(RuleBasedStateMachine):
         return sum(job.model == model for job in self.state.queue) == 1
 
     def never_fits(self, job: Job) -> bool:
-        others = [r for m, r in self.state.residents.items() if m != job.model and r.spec.pinned]
-        kept = sum(r.lease for r in others if r.phase != "unloading" and r.spec.model not in self.state.draining)
+        it = self.state
+        others = [r for m, r in it.residents.items() if m != job.model and m not in it.draining and r.spec.pinned]
+        kept = sum(r.spec.fixed_bytes for r in others if r.phase != "unloading")
         return SIZES[job.model] + job.kv_bytes > self.state.limits.budget - kept
 
     def leased(self) -> int:
@@ -177,6 +183,7 @@ class History(RuleBasedStateMachine):
         if self.leased() - leaving > self.state.limits.budget:
             ready = [r for r in self.state.residents.values() if r.phase == "ready" and not r.spec.pinned]
             assert all(resident.running for resident in ready)
+            assert sum(resident.kv_free for resident in ready) < self.leased() - leaving - self.state.limits.budget
 
     def teardown(self) -> None:
         """When nothing more arrives and runners do their work, every request ends within a few turns each."""

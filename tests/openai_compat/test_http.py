@@ -1,4 +1,5 @@
 import json
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import openai
 import pytest
 
 from engines import errors
+from engines.trace import Traced
 
 Serve = Callable[..., Any]
 LEAVES = [leaf for leaf in errors.leaves() if not leaf.__subclasses__()] + [errors.InvalidRequest]
@@ -201,7 +203,8 @@ def test_only_our_own_pages_and_the_configured_are_answered(serve: Serve, origin
 )
 def test_a_key_opens_everything_and_health_needs_none(serve: Serve, headers: dict[str, Any], status: int) -> None:
     served = serve(api_keys=("first", "second"))
-    assert httpx2.get(f"{served.url}/v1/models", headers=headers).status_code == status
+    answer = httpx2.get(f"{served.url}/v1/models", headers=headers)
+    assert (answer.status_code, answer.headers.get("www-authenticate")) == (status, "Bearer" if status == 401 else None)
     assert httpx2.get(f"{served.url}/health", headers=headers).status_code == 200
 
 
@@ -231,6 +234,42 @@ def test_fields_of_no_reference_are_told_back_harmlessly(served: Any) -> None:
     answer = httpx2.post(f"{served.url}/v1/chat/completions", json=body)
     assert answer.status_code == 200
     assert answer.headers["x-ignored-fields"] == "a%0D%0Ab, zebra, %C3%A9"
+
+
+def test_fields_of_no_reference_are_counted_where_they_are_too_many_for_a_header(served: Any) -> None:
+    body = asking("hi", **{f"field-{number:03}": 1 for number in range(500)}, zz="x", **{"é" * 5000: 1})
+    told = httpx2.post(f"{served.url}/v1/chat/completions", json=body).headers["x-ignored-fields"]
+    assert told.startswith("field-000, field-001, ") and len(told) < 2100
+    assert told.endswith(f"... and {502 - told.count('field')} more")
+
+
+def test_every_line_of_the_log_names_its_request(served: Any) -> None:
+    def say() -> Any:
+        logging.getLogger("engines").warning("asked")
+        return asked()
+
+    asked, served.scripted.health = served.scripted.health, say
+    told = Told()
+    logging.getLogger().addHandler(told)
+    try:
+        httpx2.get(f"{served.url}/health", headers={"X-Request-Id": "first"})
+        httpx2.get(f"{served.url}/health", headers={"X-Request-Id": "second"})
+        post(served, "fail: runner_died", {"X-Request-Id": "third"})
+    finally:
+        logging.getLogger().removeHandler(told)
+    assert told.traces == ["first", "second", "third"]
+
+
+class Told(logging.Handler):
+    """The requests that lines of the log concern."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.addFilter(Traced())
+        self.traces: list[str] = []
+
+    def emit(self, record: Any) -> None:
+        self.traces.append(record.trace)
 
 
 def test_what_is_not_there_is_told_in_openais_shape(served: Any) -> None:

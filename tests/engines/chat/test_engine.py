@@ -11,9 +11,10 @@ from demo.checkpoints import make_gemma3, make_qwen3
 from engines import wire
 from engines.chat.engine import ChatEngine
 from engines.chat.prompt import Prompt
+from engines.decoding import caches
 from engines.decoding import model as models
+from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
-from engines.decoding.model import Cache
 from engines.types import Sampling
 
 GREEDY = Sampling(temperature=0.0)
@@ -49,12 +50,12 @@ def run(engine: ChatEngine, texts: dict[int, str] | None = None) -> dict[int, st
     while not engine.idle:
         for report in engine.step():
             assert not isinstance(report, wire.Failed)
-            if isinstance(report, wire.Text):
-                texts[report.id] = texts.get(report.id, "") + report.text
+            if isinstance(report, wire.Said):
+                texts[report.id] = texts.get(report.id, "") + report.delta.text
     return texts
 
 
-def iterate(engine: ChatEngine) -> Iterator[wire.Text | wire.Finished | wire.Failed]:
+def iterate(engine: ChatEngine) -> Iterator[wire.Said | wire.Finished | wire.Failed]:
     while not engine.idle:
         yield from engine.step()
 
@@ -67,8 +68,8 @@ def outcome(engine: ChatEngine) -> tuple[dict[int, str], list[int]]:
         if isinstance(report, wire.Failed):
             assert "secret" not in report.failure.message
             failed.append(report.id)
-        elif isinstance(report, wire.Text):
-            texts[report.id] = texts.get(report.id, "") + report.text
+        elif isinstance(report, wire.Said):
+            texts[report.id] = texts.get(report.id, "") + report.delta.text
     return {id: text for id, text in texts.items() if id not in failed}, failed
 
 
@@ -88,8 +89,8 @@ def test_batched_greedy_equals_the_librarys_single_generation(
     for length in lengths:
         engine.submit(length, prompt(length), 10_000)
         for report in engine.step():
-            if isinstance(report, wire.Text):
-                texts[report.id] = texts.get(report.id, "") + report.text
+            if isinstance(report, wire.Said):
+                texts[report.id] = texts.get(report.id, "") + report.delta.text
     run(engine, texts)
     valid = mx.array([0.0 if one else -float("inf") for one in table.valid] + [-float("inf")] * 4096)
     for length in lengths:
@@ -123,8 +124,8 @@ def test_a_cancelled_request_sends_nothing_more_and_the_others_go_on(make_engine
     texts: dict[int, str] = {}
     for _ in range(4):
         for report in engine.step():
-            if isinstance(report, wire.Text):
-                texts[report.id] = texts.get(report.id, "") + report.text
+            if isinstance(report, wire.Said):
+                texts[report.id] = texts.get(report.id, "") + report.delta.text
     engine.cancel(2)
     cut = texts.get(2, "")
     run(engine, texts)
@@ -151,9 +152,9 @@ def test_a_row_never_sends_more_than_its_credit(make_engine: Callable[[int], Cha
         sent = 0
         while not engine.idle:
             for report in engine.step():
-                if isinstance(report, wire.Text):
+                if isinstance(report, wire.Said):
                     sent += 1
-                    texts[1] = texts.get(1, "") + report.text
+                    texts[1] = texts.get(1, "") + report.delta.text
         assert sent <= 1
         if texts[1] == before:
             break
@@ -169,6 +170,10 @@ class Counting(models.Model):
         super().__init__(loaded._module, frozenset())
         self.prompt_tokens = 0
 
+    def feed(self, tokens: Sequence[int], cache: Cache) -> None:
+        self.prompt_tokens += len(tokens)
+        super().feed(tokens, cache)
+
     def prefill(self, tokens: Sequence[int], cache: Cache) -> mx.array:
         self.prompt_tokens += len(tokens)
         return super().prefill(tokens, cache)
@@ -180,7 +185,7 @@ def test_a_preempted_row_says_the_same_and_is_prefilled_once_more_at_most(folder
     cache = model.new_cache()
     model.prefill([300], cache)
     model.prompt_tokens = 0
-    engine = ChatEngine(model, table, models.kv_shape(cache).bytes(2, 256) - 1)
+    engine = ChatEngine(model, table, caches.kv_shape(cache).bytes(2, 256) - 1)
     for length in expected:
         engine.submit(length, prompt(length), 10_000)
     assert run(engine) == expected
@@ -192,13 +197,13 @@ def test_a_lone_row_that_outgrows_the_budget_ends_by_length(folder: Path) -> Non
     expected = alone(ChatEngine(model, table, ROOM), prompt(40))
     cache = model.new_cache()
     model.prefill([300], cache)
-    engine = ChatEngine(model, table, models.kv_shape(cache).bytes(1, 50))
+    engine = ChatEngine(model, table, caches.kv_shape(cache).bytes(1, 50))
     engine.submit(1, prompt(40), 10_000)
     reports = list(iterate(engine))
     last = reports[-1]
     assert isinstance(last, wire.Finished) and last.finish_reason == "length"
     assert last.usage.completion_tokens < 24
-    text = "".join(report.text for report in reports if isinstance(report, wire.Text))
+    text = "".join(report.delta.text for report in reports if isinstance(report, wire.Said))
     assert text and expected.startswith(text.rstrip("\ufffd"))
 
 
@@ -283,13 +288,13 @@ def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Cal
     engine = make_engine(ROOM)
     engine.submit(1, prompt(20), 10_000)
     engine.submit(2, prompt(31), 10_000)
-    engine._prefilling[1].detokenizer._table = Broken([])
+    engine._prefilling[1].answer._detokenizer._table = Broken([])
     texts, failed = "", []
     while not engine.idle:
         for report in engine.step():
             if isinstance(report, wire.Failed):
                 failed.append(report)
-            elif isinstance(report, wire.Text):
-                texts += report.text
+            elif isinstance(report, wire.Said):
+                texts += report.delta.text
     assert [report.id for report in failed] == [2] and "secret" not in failed[0].failure.message
     assert texts == expected

@@ -1,0 +1,257 @@
+"""One request in work: its tokens, the text they make, and how its next token is chosen."""
+
+import functools
+from collections import deque
+from collections.abc import Sequence as Tokens
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.chat.prompt import Prompt, ReplyPlan
+from engines.chat.reply import ReplyParser
+from engines.decoding.blocks import Chain
+from engines.decoding.caches import Cache
+from engines.decoding.detokenize import Detokenizer, TokenTable
+from engines.decoding.grammar import Grammar, allowed
+from engines.decoding.penalties import Penalties
+from engines.decoding.sampling import Allow, Choice, Choices, Draw, Logits, described
+from engines.decoding.stops import StopMatcher
+from engines.types import Delta, FinishReason, TokenLogprob, Usage
+
+
+@dataclass(eq=False)
+class Sequence:
+    """`cache` is its own while it isn't in the batch; None before its first token is fed, and after a preemption.
+
+    `tokens` are the prompt's and the answer's, `fed` of which the cache holds; `computed` counts what prefill fed.
+    """
+
+    id: int
+    arrival: int
+    prompt: Prompt
+    credit: int
+    seed: int
+    answer: "Answer"
+    penalties: Penalties | None
+    guide: "Guide | None"
+    tokens: list[int] = field(default_factory=list)
+    forced: deque[int] = field(default_factory=deque)
+    chain: Chain = field(default_factory=Chain)
+    cache: Cache | None = None
+    fed: int = 0
+    computed: int = 0
+    began: float = 0.0
+    first: float = 0.0
+
+    @property
+    def made(self) -> int:
+        """The tokens of the answer so far."""
+        return len(self.tokens) - len(self.prompt.ids)
+
+    @property
+    def positions(self) -> int:
+        """How many its cache holds when all is fed that can be: the newest token of the answer isn't yet."""
+        return len(self.tokens) - (self.made > 0)
+
+    @property
+    def to_feed(self) -> Tokens[int]:
+        """What prefill still has to feed."""
+        return self.tokens[self.fed : self.positions]
+
+    @property
+    def scored(self) -> bool:
+        """The prompt's own tokens are to have logprobs, so all of it is computed and none taken from a cache."""
+        return self.prompt.echo is not None and self.prompt.sampling.logprobs is not None
+
+    def choose(self, choices: Choices, row: int) -> Choice:
+        """The next token. Raises ValueError if the logits are no numbers."""
+        if self.forced:
+            token, top = self.forced.popleft(), self.prompt.sampling.logprobs
+            return Choice(token) if top is None else described(choices.row(row), token, top)
+        allow = self.guide.allow(self.answer) if self.guide is not None else None
+        return choices.choose(row, Draw(self.prompt.sampling, self.seed, self.made, self.penalties, allow))
+
+    def accept(self, choice: Choice, ends: bool) -> tuple[Delta | None, FinishReason | None]:
+        """Take a token in: what it lets the client see, and why the answer ends with it, if it does.
+
+        `ends`: it is one of the model's ends of an answer.
+        """
+        self.tokens.append(choice.token)
+        if self.penalties is not None:
+            self.penalties.count(choice.token)
+        if self.guide is not None:
+            self.guide.accept(choice.token)
+        thinking = self.answer.thinking
+        reason = self.answer.accept(choice, ends, self.made >= self.prompt.max_tokens)
+        if reason is None:
+            self._lead(thinking)
+        return self.answer.take(), reason
+
+    def usage(self) -> Usage:
+        prompt = len(self.prompt.ids)
+        return Usage(prompt, self.made, max(0, prompt - self.computed), self.answer.reasoning_tokens)
+
+    def _lead(self, was_thinking: bool) -> None:
+        """Close a thought that has used up its tokens; bring one that ended to the answer that must follow."""
+        plan = self.prompt.reply
+        if plan is None or self.forced:
+            return
+        if self.answer.thinking and plan.budget is not None and self.answer.reasoning_tokens >= plan.budget:
+            self.forced.extend(plan.closing)
+        elif was_thinking and not self.answer.thinking and self.guide is not None:
+            self.forced.extend(plan.behind)
+
+
+class Answer:
+    """The text side of a sequence: tokens in, what a client may see out."""
+
+    def __init__(self, prompt: Prompt, table: TokenTable) -> None:
+        plan = prompt.reply
+        self._table = table
+        self._detokenizer = Detokenizer(table)
+        self._stops = StopMatcher(prompt.sampling.stop)
+        self._parser = _parser(plan) if plan is not None else None
+        self._wants_logprobs = prompt.sampling.logprobs is not None
+        self._pending: list[TokenLogprob] = []
+        self._out: list[Delta] = []
+        self.unfinished_calls: tuple[int, ...] = ()
+        self.unfinished_text = ""
+        self.reasoning_tokens = 0
+
+    @property
+    def thinking(self) -> bool:
+        return self._parser is not None and self._parser.phase == "thinking"
+
+    @property
+    def begun(self) -> bool:
+        """A thought can't begin any more, and none is open."""
+        return self._parser is None or self._parser.phase not in ("start", "thinking")
+
+    def say(self, text: str) -> None:
+        """Text that isn't the model's, with what was noted of its tokens."""
+        if text:
+            self._put(Delta(text))
+
+    def note(self, choice: Choice) -> None:
+        """The next text that is shown was made of this token."""
+        bytes_of = self._table.bytes_of
+        top = tuple((id, bytes_of(id), logprob) for id, logprob in choice.top)
+        self._pending.append(TokenLogprob(choice.token, bytes_of(choice.token), choice.logprob, top))
+
+    def accept(self, choice: Choice, ends: bool, full: bool) -> FinishReason | None:
+        """A token of the model's; `full`: no more may follow."""
+        was_thinking = self.thinking
+        if ends:
+            return self._finish("stop", cut=False)
+        if self._wants_logprobs:
+            self.note(choice)
+        stopped = self._feed(self._detokenizer.feed(choice.token))
+        self.reasoning_tokens += was_thinking or self.thinking
+        if stopped:
+            return self._stopped()
+        if self._parser is not None and self._parser.ended:
+            return self._finish("stop", cut=False)
+        return self._finish("length", cut=True) if full else None
+
+    def end(self) -> None:
+        """Cut here, for a reason that isn't the model's."""
+        self._finish("length", cut=True)
+
+    def take(self) -> Delta | None:
+        """All that may be shown since the last time."""
+        out, self._out = self._out, []
+        if len(out) < 2:
+            return out[0] if out else None
+        return Delta(
+            "".join(delta.text for delta in out),
+            "".join(delta.reasoning for delta in out),
+            tuple(call for delta in out for call in delta.calls),
+            tuple(one for delta in out for one in delta.logprobs),
+        )
+
+    def _feed(self, text: str) -> bool:
+        """Whether a stop string was met."""
+        if not text:
+            return False
+        return self._show(self._parser.feed(text) if self._parser is not None else [Delta(text)])
+
+    def _show(self, deltas: Tokens[Delta]) -> bool:
+        for delta in deltas:
+            text, stopped = self._stops.feed(delta.text) if delta.text else ("", False)
+            self._put(Delta(text, delta.reasoning, delta.calls))
+            if stopped:
+                return True
+        return False
+
+    def _put(self, delta: Delta) -> None:
+        if delta.text:
+            logprobs, self._pending = tuple(self._pending), []
+            self._out.append(Delta(delta.text, delta.reasoning, delta.calls, logprobs))
+        elif delta.reasoning or delta.calls:
+            self._pending = []  # these are told of the answer's text alone
+            self._out.append(delta)
+
+    def _finish(self, reason: FinishReason, cut: bool) -> FinishReason:
+        """Show what was held back as half a character, half a mark or half a stop string."""
+        if self._feed(self._detokenizer.flush()):
+            return self._stopped()
+        called = False
+        if self._parser is not None:
+            end = self._parser.finish(cut=cut)
+            self.unfinished_calls, self.unfinished_text = end.unfinished_calls, end.unfinished_text
+            called = end.called
+            if self._show(end.deltas):
+                return "tool_calls" if called else "stop"
+        self._put(Delta(self._stops.flush()))
+        return "tool_calls" if called and reason == "stop" else reason
+
+    def _stopped(self) -> FinishReason:
+        """A stop string ends the answer where it stood: what the parser holds lies behind it."""
+        called = self._parser is not None and self._parser.finish(cut=False).called
+        return "tool_calls" if called else "stop"
+
+
+class Guide:
+    """A grammar at work: it begins behind the thought, and its masks are made beside the step thread."""
+
+    def __init__(self, grammar: Grammar, opening: int | None, eos: frozenset[int], executor: Executor) -> None:
+        self._grammar = grammar
+        self._opening = opening
+        self._eos = np.array(sorted(eos), np.intp)
+        self._executor = executor
+        self._mask: Future[npt.NDArray[np.uint32]] = executor.submit(grammar.mask)
+        self._guiding = False
+
+    def allow(self, answer: Answer) -> Allow:
+        """What the next token may be, by where the answer is."""
+        if answer.thinking:
+            self._guiding = False
+            return self._no_end
+        self._guiding = True
+        opening = self._opening if not answer.begun else None
+        return functools.partial(self._masked, opening)
+
+    def accept(self, token: int) -> None:
+        """The token that was chosen after `allow`; forced ones belong to a thought and are none of the grammar's."""
+        guiding, self._guiding = self._guiding, False
+        if guiding and token != self._opening:
+            self._grammar.accept(token)
+            self._mask = self._executor.submit(self._grammar.mask)
+
+    def _masked(self, opening: int | None, logits: Logits) -> Logits:
+        masked = allowed(self._mask.result(), logits)
+        if opening is not None:
+            masked[opening] = logits[opening]
+        return masked
+
+    def _no_end(self, logits: Logits) -> Logits:
+        """A thought without an answer would be no document."""
+        logits = logits.copy()
+        logits[self._eos] = -np.inf
+        return logits
+
+
+def _parser(plan: ReplyPlan) -> ReplyParser:
+    return ReplyParser(plan.tools, thinking=plan.thinking, separate=plan.separate, parallel=plan.parallel)

@@ -1,0 +1,60 @@
+"""The prefix cache: KV of what sequences had in common is computed once. Used on the step thread.
+
+Blocks are captured while they are in the caches of running sequences: window layers forget, so a block must be cut out
+before it has moved out of their window.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from engines.decoding import caches
+from engines.decoding.blocks import BLOCK, BlockStore, Chain
+from engines.decoding.caches import Cache
+
+
+class PrefixCache:
+    """Blocks of one model. Off until the first `capture`, and for good if its caches can't be cut into blocks."""
+
+    def __init__(self) -> None:
+        self._store: BlockStore[mx.array] | None = None
+        self._off = False
+
+    @property
+    def bytes(self) -> int:
+        return self._store.bytes if self._store is not None else 0
+
+    def known(self, chain: Chain, tokens: Sequence[int], most: int) -> int:
+        """How many of the first `most` tokens are here, ready to go on behind; a multiple of `BLOCK`."""
+        if self._store is None:
+            return 0
+        return self._store.usable(chain.grow(tokens, most)) * BLOCK
+
+    def restore(self, chain: Chain, known: int, cache: Cache) -> None:
+        """Fill a new cache with what `known` said is here."""
+        if self._store is not None:
+            caches.paste(cache, self._store.take(chain.keys[: known // BLOCK]))
+
+    def capture(self, chain: Chain, tokens: Sequence[int], before: int, end: int, cache: Cache, row: int = 0) -> None:
+        """Store the blocks that became whole as a sequence's positions in a cache grew from `before` to `end`."""
+        start, stop = before // BLOCK, end // BLOCK
+        if start == stop or self._off:
+            return
+        if self._store is None:
+            window = caches.window(cache)
+            if window is None:
+                self._off = True
+                return
+            self._store = BlockStore(-(-window // BLOCK))
+        grown = chain.grow(tokens, end)
+        while start < stop and self._store.complete(grown[start]):
+            start += 1
+        if start < stop:
+            blocks = caches.cut(cache, row, end - start * BLOCK, stop - start)
+            sizes = blocks[0].full.nbytes, max((b.window.nbytes for b in blocks if b.window is not None), default=0)
+            self._store.put(grown, start, blocks, sizes)
+
+    def shrink(self, limit: int) -> None:
+        """Hold at most so many bytes; least recently used blocks give way."""
+        if self._store is not None:
+            self._store.shrink(max(0, limit))

@@ -1,0 +1,152 @@
+"""The messages and tools of a request → those of `engines.types`. Pure; every error names the place."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from engines.errors import InvalidRequest, UnsupportedField
+from engines.types import Message, Role, Tool, ToolCall, ToolChoice
+from openai_compat.reading import Reader
+
+ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+_MESSAGE_FIELDS = frozenset("role content reasoning_content reasoning tool_calls tool_call_id refusal".split())
+_TEXT_PARTS = {"text": "text", "refusal": "refusal"}
+
+
+def messages(body: Reader) -> tuple[tuple[Message, ...], set[str]]:
+    """The conversation, with tools' results in the order of their calls; and names of fields that nothing knows."""
+    if not isinstance(body.raw("messages"), list) or not body.raw("messages"):
+        raise body.error("messages", "a list of at least one message")
+    ignored: set[str] = set()
+    read: list[Message] = []
+    for fields in body.objects("messages"):
+        read.append(_message(fields, read))
+        ignored |= {f"messages.{name}" for name in fields.names - _MESSAGE_FIELDS}
+    return tuple(_ordered(read)), ignored
+
+
+def tools(body: Reader) -> tuple[Tool, ...]:
+    read: list[Tool] = []
+    for fields in body.objects("tools"):
+        if fields.raw("type") != "function":
+            raise UnsupportedField(f"{fields.place('type')} must be function.", param=fields.place("type"))
+        tool = _tool(fields.object("function"))
+        if tool.name in (other.name for other in read):
+            place = f"{fields.place('function')}.name"
+            raise InvalidRequest(f"{place} is {tool.name}, which another tool is called already.", param=place)
+        read.append(tool)
+    return tuple(read)
+
+
+def tool_choice(body: Reader, known: Sequence[Tool]) -> ToolChoice:
+    parallel = body.flag("parallel_tool_calls", True)
+    asked = body.raw("tool_choice")
+    if isinstance(asked, dict):
+        name = body.object("tool_choice").object("function").raw("name")
+        if asked.get("type") != "function" or name not in (tool.name for tool in known):
+            names = ", ".join(tool.name for tool in known) or "none"
+            raise body.error("tool_choice", f"a function among the tools ({names}), or auto, none or required")
+        return ToolChoice("named", str(name), parallel)
+    mode = body.one_of("tool_choice", ("auto", "none", "required"), "auto")
+    if mode == "required" and not known:
+        raise InvalidRequest("tool_choice is required, but there are no tools.", param="tool_choice")
+    return msgspec.structs.replace(ToolChoice(parallel=parallel), mode=mode)
+
+
+def _tool(fields: Reader) -> Tool:
+    name = fields.text("name", "")
+    if not 0 < len(name) <= 128 or not name.isprintable() or any(character.isspace() for character in name):
+        raise fields.error("name", "a name of 1 to 128 characters without blanks")
+    schema = fields.raw("parameters")
+    if schema is not None and not isinstance(schema, dict):
+        raise fields.error("parameters", "a JSON schema")
+    return Tool(name, fields.text("description", ""), schema or {}, fields.flag("strict", False))
+
+
+def _message(fields: Reader, before: Sequence[Message]) -> Message:
+    role = fields.raw("role")
+    if role not in ROLES:
+        raise fields.error("role", f"one of {', '.join(ROLES)}")
+    calls = tuple(_call(call) for call in fields.objects("tool_calls"))
+    if calls and role != "assistant":
+        raise InvalidRequest(
+            f"{fields.place('tool_calls')}: only an assistant calls tools.", param=fields.place("tool_calls")
+        )
+    return Message(
+        ROLES[role],
+        _content(fields, role, optional=role == "assistant"),
+        fields.text("reasoning_content", "") or fields.text("reasoning", ""),
+        calls,
+        _answered_call(fields, before) if role == "tool" else "",
+    )
+
+
+def _call(fields: Reader) -> ToolCall:
+    function = fields.object("function")
+    name, arguments = function.text("name", ""), function.text("arguments", "{}")
+    if not name:
+        raise function.error("name", "the name of the function that was called")
+    try:
+        json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        raise function.error("arguments", "JSON, as text") from None
+    return ToolCall(fields.text("id", ""), name, arguments or "{}")
+
+
+def _answered_call(fields: Reader, before: Sequence[Message]) -> str:
+    """The id of the call that a tool's message answers: one of the last assistant's."""
+    asked = next((message for message in reversed(before) if message.role != "tool"), None)
+    known = [call.id for call in asked.tool_calls] if asked is not None else []
+    given = fields.text("tool_call_id", "")
+    if not known or (given and given not in known):
+        place = fields.place("tool_call_id")
+        message = "answers no call: the assistant's message before it has no tool_calls with that id."
+        raise InvalidRequest(f"{place} {message}", param=place)
+    return given
+
+
+def _ordered(read: Sequence[Message]) -> list[Message]:
+    """Templates know results by their order alone: it must be that of the calls."""
+    ordered: list[Message] = []
+    order: dict[str, int] = {}
+    results: list[Message] = []
+    for message in [*read, None]:
+        if message is not None and message.role == "tool":
+            results.append(message)
+            continue
+        ordered += sorted(results, key=lambda result: order.get(result.tool_call_id, len(order)))
+        results = []
+        if message is not None:
+            ordered.append(message)
+            order = {call.id: place for place, call in enumerate(message.tool_calls)}
+    return ordered
+
+
+def _content(fields: Reader, role: str, optional: bool) -> str:
+    value = fields.raw("content")
+    if isinstance(value, str):
+        return value
+    if value is None and optional:
+        return ""
+    if not isinstance(value, list):
+        raise fields.error("content", "a string or a list of parts")
+    return "".join(_part(part) for part in fields.objects("content"))
+
+
+def _part(part: Reader) -> str:
+    kind = part.raw("type")
+    if kind not in _TEXT_PARTS:
+        raise UnsupportedField(
+            f"{part.place('type')} must be text: the model reads nothing else.", param=part.place("type")
+        )
+    name = _TEXT_PARTS[kind]
+    if not isinstance(part.raw(name), str):
+        raise part.error(name, "a string")
+    return str(part.raw(name))

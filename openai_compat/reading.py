@@ -1,0 +1,107 @@
+"""Reading a JSON object's fields into native values, with errors that name the field. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from engines.errors import InvalidRequest
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+LONGEST = 2**63  # what the wire to the runners carries
+
+
+def decode_object(body: bytes) -> Json:
+    """Raises `InvalidRequest` when the body is no JSON object."""
+    try:
+        return msgspec.json.decode(body, type=Json)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The body must be a JSON object: {error}") from error
+
+
+class Reader:
+    """One object's fields; `null` means "not given". `at` is where it stands in the body."""
+
+    def __init__(self, fields: Json, at: str = "") -> None:
+        self._fields = {name: value for name, value in fields.items() if value is not None}
+        self._at = at
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._fields
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._fields)
+
+    def place(self, name: str) -> str:
+        return f"{self._at}.{name}" if self._at else name
+
+    def error(self, name: str, wanted: str) -> InvalidRequest:
+        place = self.place(name)
+        return InvalidRequest(f"{place} must be {wanted}.", param=place)
+
+    def raw(self, name: str) -> Any:
+        return self._fields.get(name)
+
+    def number(self, name: str, default: float, low: float, high: float, *, above: bool = False) -> float:
+        """From `low` (`above`: and not itself) to `high`."""
+        value = self._fields.get(name, default)
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not low <= value <= high or (above and value == low):
+            raise self.error(name, f"a number {'above' if above else 'from'} {low:g} to {high:g}")
+        return float(value)
+
+    def whole(self, name: str, default: T, low: int, high: int = 2 * LONGEST - 1) -> int | T:
+        if name not in self._fields:
+            return default
+        value = self._fields[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            bound = f"from {low} to {high}" if high < LONGEST else f"from {low}" if low > -LONGEST else "of 64 bits"
+            raise self.error(name, f"a whole number {bound}")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self._fields.get(name, default)
+        if not isinstance(value, bool):
+            raise self.error(name, "true or false")
+        return value
+
+    def text(self, name: str, default: T) -> str | T:
+        if name not in self._fields:
+            return default
+        value = self._fields[name]
+        if not isinstance(value, str):
+            raise self.error(name, "a string")
+        return value
+
+    def one_of(self, name: str, values: Sequence[str], default: T) -> str | T:
+        if name not in self._fields:
+            return default
+        if self._fields[name] not in values:
+            raise self.error(name, f"one of {', '.join(values)}")
+        return str(self._fields[name])
+
+    def object(self, name: str) -> "Reader":
+        """An empty one where it isn't given."""
+        value = self._fields.get(name, {})
+        if not isinstance(value, dict):
+            raise self.error(name, "an object")
+        return Reader(value, self.place(name))
+
+    def items(self, name: str) -> list[Any]:
+        value = self._fields.get(name, [])
+        if not isinstance(value, list):
+            raise self.error(name, "a list")
+        return value
+
+    def objects(self, name: str) -> "list[Reader]":
+        """A list of objects, each with its place."""
+        found = []
+        for index, value in enumerate(self.items(name)):
+            at = f"{self.place(name)}[{index}]"
+            if not isinstance(value, dict):
+                raise InvalidRequest(f"{at} must be an object.", param=at)
+            found.append(Reader(value, at))
+        return found

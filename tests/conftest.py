@@ -1,0 +1,40 @@
+"""For tests in whose process the server's code runs on an event loop: nothing may block the loop."""
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import blockbuster
+import pytest
+
+HERE = Path(__file__).parent
+IN_PROCESS = ("openai_compat", "mcp_server", "engines/test_runtime.py", "engines/test_runners.py")
+OURS = ["engines", "openai_compat", "mcp_server", "mlx_local_inference"]
+ALLOWED = [
+    ("logging/__init__.py", "emit"),  # a line to stderr
+    ("engines/runtime.py", "models"),  # the catalog looks at the disk: fronts ask in a thread, tests where they are
+    ("engines/runtime.py", "model"),
+    ("engines/awake.py", "wanted"),  # starts and ends a helper, on a Mac, when work begins and ends
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_event_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Also what the server caught, for it answers 500 then, and a test may not look."""
+    if not any(request.path.is_relative_to(HERE / place) for place in IN_PROCESS):
+        yield
+        return
+    seen: list[str] = []
+
+    class Seen(blockbuster.BlockingError):
+        def __init__(self, function: str) -> None:
+            super().__init__(function)
+            seen.append(f"{function} blocks the event loop:\n{''.join(traceback.format_stack(limit=12)[:-2])}")
+
+    monkeypatch.setattr(blockbuster.blockbuster, "BlockingError", Seen)
+    with blockbuster.blockbuster_ctx(scanned_modules=OURS) as watched:
+        for place, function in ALLOWED:
+            for one in watched.functions.values():
+                one.can_block_in(place, function)
+        yield
+    assert not seen, "\n".join(seen)
