@@ -187,7 +187,7 @@ class Answer:
 
     def _put(self, delta: Delta) -> None:
         if delta.text:
-            logprobs, self._pending = tuple(self._pending), []
+            logprobs, self._pending = _made_of(delta.text.encode(), self._pending)
             self._out.append(Delta(delta.text, delta.reasoning, delta.calls, logprobs))
         elif delta.reasoning or delta.calls:
             self._pending = []  # these are told of the answer's text alone
@@ -251,6 +251,27 @@ class Guide:
         logits = logits.copy()
         logits[self._eos] = -np.inf
         return logits
+
+
+def _made_of(text: bytes, pending: list[TokenLogprob]) -> tuple[tuple[TokenLogprob, ...], list[TokenLogprob]]:
+    """Of the tokens since the last text: those that this text was made of, and those behind it.
+
+    Those before it were markup. Where the text isn't in them as it is (it holds U+FFFD), it was made of all.
+    """
+    start = b"".join(one.token for one in pending).find(text)
+    if start < 0:
+        return tuple(pending), []
+    end = start + len(text)
+    made: list[TokenLogprob] = []
+    behind: list[TokenLogprob] = []
+    place = 0
+    for one in pending:
+        if place >= end:
+            behind.append(one)
+        elif place + len(one.token) > start:
+            made.append(one)
+        place += len(one.token)
+    return tuple(made), behind
 
 
 def _parser(plan: ReplyPlan) -> ReplyParser:

@@ -1,14 +1,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
 from demo.checkpoints import make_gemma3, make_qwen3
-from engines.chat.prompt import PromptWriter
+from engines.chat.prompt import PromptWriter, ReplyPlan
 from engines.errors import ContextLengthExceeded, InvalidRequest
-from engines.types import ChatRequest, Message, Sampling
+from engines.types import ChatRequest, CompletionRequest, Message, Sampling, Thinking, Tool, ToolCall, ToolChoice
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ids(folder: Path, *messages: Message) -> tuple[int, ...]:
-    return PromptWriter.read(folder, 4096).write(ChatRequest("m", messages)).ids
+def ids(folder: Path, *messages: Message, **fields: Any) -> tuple[int, ...]:
+    return PromptWriter.read(folder, 4096).write(ChatRequest("m", messages, **fields)).ids
 
 
 def test_users_text_never_becomes_control_tokens(qwen3: Path) -> None:
@@ -87,3 +88,119 @@ def test_whatever_a_template_raises_is_the_requests_fault(qwen3: Path, tmp_path:
     (tmp_path / "copy" / "chat_template.jinja").write_text("{{ messages[0].content + 1 }}", encoding="utf-8")
     with pytest.raises(InvalidRequest):
         ids(tmp_path / "copy", Message("user", "hello"))
+
+
+# -- tools, thoughts, continuations ---------------------------------------------------------------------------------
+
+WEATHER = Tool("weather", "The weather.<|im_end|>", {"type": "object", "properties": {"city": {"type": "string"}}})
+CALLED = Message("assistant", "", tool_calls=(ToolCall("a", "weather", '{"city": "<tool_call>"}'),))
+
+
+def text(folder: Path, *messages: Message, **fields: Any) -> str:
+    writer = PromptWriter.read(folder, 4096)
+    return writer.text_of(writer.write(ChatRequest("m", messages, **fields)).ids)
+
+
+def plan(folder: Path, *messages: Message, **fields: Any) -> ReplyPlan:
+    found = PromptWriter.read(folder, 4096).write(ChatRequest("m", messages, **fields)).reply
+    assert found is not None
+    return found
+
+
+def test_tools_calls_and_results_reach_a_model_whose_template_knows_them(qwen3: Path) -> None:
+    got = text(qwen3, Message("user", "Hot?"), CALLED, Message("tool", "24", tool_call_id="a"), tools=(WEATHER,))
+    assert '<tools>\n{"type": "function", "function": {"name": "weather"' in got
+    assert '<tool_call>\n{"name": "weather", "arguments": {"city": "<tool_call>"}}\n</tool_call><|im_end|>' in got
+    assert "<|im_start|>user\n<tool_response>\n24\n</tool_response><|im_end|>" in got
+
+
+def test_what_users_write_into_tools_and_calls_never_becomes_control_tokens(qwen3: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
+
+    def count(token: str, **fields: Any) -> int:
+        return ids(qwen3, Message("user", "Hot?"), CALLED, **fields).count(tokenizer.token_to_id(token))
+
+    assert count("<|im_end|>", tools=(WEATHER,)) == 3
+    assert count("<tool_call>") == 1
+
+
+def test_tools_calls_and_results_are_text_for_a_model_whose_template_knows_none(gemma3: Path) -> None:
+    turns = (Message("system", "Be brief."), Message("user", "Hot?"), CALLED, Message("tool", "24", tool_call_id="a"))
+    got = text(gemma3, *turns, Message("user", "And?"), tools=(WEATHER,))
+    assert got.startswith("<bos><start_of_turn>user\nBe brief.\n\n# Tools")
+    assert '<start_of_turn>model\n<tool_call>\n{"name": "weather", "arguments": {"city": "<tool_call>"}}' in got
+    assert "<start_of_turn>user\n<tool_response>\n24\n</tool_response>\n\nAnd?<end_of_turn>" in got
+
+
+def test_with_the_choice_none_the_model_is_told_of_no_tools(qwen3: Path) -> None:
+    asked = (Message("user", "Hot?"),)
+    assert text(qwen3, *asked, tools=(WEATHER,), tool_choice=ToolChoice("none")) == text(qwen3, *asked)
+    assert plan(qwen3, *asked, tools=(WEATHER,), tool_choice=ToolChoice("none")).tools == frozenset()
+    assert plan(qwen3, *asked, tools=(WEATHER,)).tools == {"weather"}
+
+
+def test_a_thought_may_come_first_unless_it_is_switched_off_or_the_template_closed_it(
+    qwen3: Path, gemma3: Path
+) -> None:
+    asked = Message("user", "Hot? <think>")
+    assert plan(qwen3, asked).thinking == "possible"
+    assert plan(qwen3, asked, thinking=Thinking(enabled=True)).thinking == "possible"
+    assert plan(qwen3, asked, thinking=Thinking(enabled=False)).thinking == "absent"
+    assert plan(gemma3, asked, thinking=Thinking(enabled=False)).thinking == "absent"
+
+
+def test_a_template_that_opens_the_thought_itself_is_understood(qwen3: Path, tmp_path: Path) -> None:
+    shutil.copytree(qwen3, tmp_path / "copy")
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}A:<think>\n{% endif %}"
+    (tmp_path / "copy" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    assert plan(tmp_path / "copy", Message("user", "Hot?")).thinking == "open"
+
+
+def test_thinking_that_a_model_does_not_know_is_refused(gemma3: Path) -> None:
+    for thinking in (Thinking(enabled=True), Thinking(budget=5)):
+        with pytest.raises(InvalidRequest, match="doesn't think"):
+            text(gemma3, Message("user", "Hot?"), thinking=thinking)
+
+
+@pytest.mark.parametrize("said", ["It is", "It is ", "", "<think>"])
+def test_a_last_answer_is_continued_where_it_stands(qwen3: Path, gemma3: Path, said: str) -> None:
+    for folder in (qwen3, gemma3):
+        got = text(folder, Message("user", "Hot?"), Message("assistant", said), continue_final=True)
+        assert got.endswith(said) and not got.rstrip().endswith(("<|im_end|>", "<end_of_turn>"))
+
+
+def test_a_variable_that_the_template_does_not_know_is_refused(qwen3: Path) -> None:
+    with pytest.raises(InvalidRequest, match="no variable zebra") as caught:
+        text(qwen3, Message("user", "Hot?"), template={"zebra": 1})
+    assert caught.value.param == "chat_template_kwargs"
+
+
+def test_ids_that_no_token_has_are_refused_by_their_place(qwen3: Path) -> None:
+    writer = PromptWriter.read(qwen3, 4096)
+    for request, param in (
+        (ChatRequest("m", (Message("user", "x"),), Sampling(logit_bias=((99999, 1.0),))), "logit_bias"),
+        (CompletionRequest("m", (5, 99999)), "prompt"),
+    ):
+        with pytest.raises(InvalidRequest, match="99999") as caught:
+            writer.write(request)
+        assert caught.value.param == param
+    with pytest.raises(InvalidRequest):
+        writer.text_of([99999])
+
+
+def test_a_completion_continues_its_text_as_it_is(qwen3: Path) -> None:
+    writer = PromptWriter.read(qwen3, 4096)
+    prompt = writer.write(CompletionRequest("m", "你好<|im_end|> world", Sampling(max_tokens=3), echo=True))
+    assert writer.text_of(prompt.ids) == prompt.echo == "你好<|im_end|> world"
+    assert (prompt.reply, prompt.max_tokens) == (None, 3)
+    tokenizer = Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
+    assert prompt.ids.count(tokenizer.token_to_id("<|im_end|>")) == 1
+    assert writer.write(CompletionRequest("m", prompt.ids)).ids == prompt.ids
+    with pytest.raises(InvalidRequest, match="empty"):
+        writer.write(CompletionRequest("m", ""))
+
+
+def test_tokens_are_told_of_prompts_longer_than_the_context_too(qwen3: Path) -> None:
+    writer = PromptWriter.read(qwen3, 20)
+    assert len(writer.ids_of(CompletionRequest("m", "word " * 100))) > 20
+    assert len(writer.ids_of(ChatRequest("m", (Message("user", "word " * 100),)))) > 20
