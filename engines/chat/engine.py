@@ -63,8 +63,8 @@ class ChatEngine:
         sampling, reply = prepared.sampling, prepared.reply
         opening = reply.opening if reply is not None else None
         guide = None
-        if prepared.grammar is not None:
-            guide = Guide(prepared.grammar, opening, self._model.eos, self._masks)
+        if prepared.grammar is not None or prepared.call_grammar is not None:
+            guide = Guide(prepared.grammar, prepared.call_grammar, opening, self._model.eos, self._masks)
         sequence = Sequence(
             id=id,
             arrival=self._arrivals,

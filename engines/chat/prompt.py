@@ -48,8 +48,9 @@ class ReplyPlan(msgspec.Struct, frozen=True):
 class Prompt(msgspec.Struct, frozen=True):
     """What a model is to continue, and for how many tokens at most.
 
-    `reply` None is plain text. `grammar` is a state of its own, which moves as the answer does. `echo` is the text to
-    give back first; with `Sampling.logprobs`, with those of the prompt's tokens.
+    `reply` None is plain text. `grammar` is of all that follows the thought, `call_grammar` of the inside of each call
+    in an answer that is free otherwise. `echo` is the text to give back first; with `Sampling.logprobs`, with those of
+    the prompt's tokens.
     """
 
     ids: tuple[int, ...]
@@ -58,6 +59,7 @@ class Prompt(msgspec.Struct, frozen=True):
     trace: str = ""
     reply: ReplyPlan | None = None
     grammar: Grammar | None = None
+    call_grammar: Grammar | None = None
     echo: str | None = None
 
 
@@ -124,8 +126,9 @@ class PromptWriter:
         ids = self._encoded(text, sentinel)
         plan = self._plan(request, text)
         grammar = self._grammars.answer(request.constraint, request.tools, request.tool_choice)
+        calls = self._grammars.call_body(request.tools, request.tool_choice) if grammar is None else None
         max_tokens = self._room(ids, request.sampling.max_tokens, "messages")
-        return Prompt(ids, max_tokens, request.sampling, request.trace, plan, grammar)
+        return Prompt(ids, max_tokens, request.sampling, request.trace, plan, grammar, calls)
 
     def _rendered(self, request: ChatRequest) -> tuple[str, str]:
         """The text, and the character in it at which it is to be encoded apart."""
@@ -201,7 +204,7 @@ class PromptWriter:
             echo = request.prompt if isinstance(request.prompt, str) else self.text_of(ids)
         grammar = self._grammars.answer(request.constraint, (), ChatRequest("", ()).tool_choice)
         max_tokens = self._room(ids, request.sampling.max_tokens, "prompt")
-        return Prompt(ids, max_tokens, request.sampling, request.trace, None, grammar, echo)
+        return Prompt(ids, max_tokens, request.sampling, request.trace, None, grammar, echo=echo)
 
     def _given(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
         """As the model's makers encode text: with what the tokenizer puts before it, control tokens as such."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.chat.prompt import Prompt, ReplyPlan
-from engines.chat.reply import ReplyParser
+from engines.chat.reply import Phase, ReplyParser
 from engines.decoding.blocks import Chain
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import Detokenizer, TokenTable
@@ -100,7 +100,7 @@ class Sequence:
             return
         if self.answer.thinking and plan.budget is not None and self.answer.reasoning_tokens >= plan.budget:
             self.forced.extend(plan.closing)
-        elif was_thinking and not self.answer.thinking and self.guide is not None:
+        elif was_thinking and not self.answer.thinking and self.guide is not None and self.guide.follows_thought:
             self.forced.extend(plan.behind)
 
 
@@ -121,13 +121,13 @@ class Answer:
         self.reasoning_tokens = 0
 
     @property
-    def thinking(self) -> bool:
-        return self._parser is not None and self._parser.phase == "thinking"
+    def phase(self) -> Phase:
+        """Where the model is in its answer."""
+        return "answer" if self._parser is None else self._parser.phase
 
     @property
-    def begun(self) -> bool:
-        """A thought can't begin any more, and none is open."""
-        return self._parser is None or self._parser.phase not in ("start", "thinking")
+    def thinking(self) -> bool:
+        return self.phase == "thinking"
 
     def say(self, text: str) -> None:
         """Text that isn't the model's, with what was noted of its tokens."""
@@ -214,31 +214,52 @@ class Answer:
 
 
 class Guide:
-    """A grammar at work: it begins behind the thought, and its masks are made beside the step thread."""
+    """Grammars at work, their masks made beside the step thread: one for all that follows the thought, or one for
+    the inside of each call, which begins anew with it."""
 
-    def __init__(self, grammar: Grammar, opening: int | None, eos: frozenset[int], executor: Executor) -> None:
-        self._grammar = grammar
+    def __init__(
+        self, grammar: Grammar | None, call: Grammar | None, opening: int | None, eos: frozenset[int], masks: Executor
+    ) -> None:
+        self._answers = grammar
+        self._calls = call
         self._opening = opening
         self._eos = np.array(sorted(eos), np.intp)
-        self._executor = executor
-        self._mask: Future[npt.NDArray[np.uint32]] = executor.submit(grammar.mask)
+        self._masks = masks
+        self._active: Grammar | None = None
+        self._mask: Future[npt.NDArray[np.uint32]]
         self._guiding = False
+        self._activate(grammar)
 
-    def allow(self, answer: Answer) -> Allow:
-        """What the next token may be, by where the answer is."""
-        if answer.thinking:
-            self._guiding = False
-            return self._no_end
+    @property
+    def follows_thought(self) -> bool:
+        """Whether what comes directly behind a thought is bound."""
+        return self._answers is not None
+
+    def allow(self, answer: Answer) -> Allow | None:
+        """What the next token may be, by where the answer is; None: anything."""
+        self._guiding = False
+        if answer.phase == "thinking":
+            return self._no_end if self._answers is not None else None
+        if self._answers is None:
+            in_call = answer.phase == "call"
+            if in_call != (self._active is not None):
+                self._activate(self._calls.copy() if in_call and self._calls is not None else None)
+        if self._active is None:
+            return None
         self._guiding = True
-        opening = self._opening if not answer.begun else None
-        return functools.partial(self._masked, opening)
+        return functools.partial(self._masked, self._opening if answer.phase == "start" else None)
 
     def accept(self, token: int) -> None:
         """The token that was chosen after `allow`; forced ones belong to a thought and are none of the grammar's."""
         guiding, self._guiding = self._guiding, False
-        if guiding and token != self._opening:
-            self._grammar.accept(token)
-            self._mask = self._executor.submit(self._grammar.mask)
+        if guiding and self._active is not None and token != self._opening:
+            self._active.accept(token)
+            self._activate(self._active)
+
+    def _activate(self, grammar: Grammar | None) -> None:
+        self._active = grammar
+        if grammar is not None:
+            self._mask = self._masks.submit(grammar.mask)
 
     def _masked(self, opening: int | None, logits: Logits) -> Logits:
         masked = allowed(self._mask.result(), logits)

@@ -219,6 +219,17 @@ def test_a_call_that_must_be_made_is_made_and_matches_its_schema(
     assert heard.end.finish_reason == "tool_calls"
 
 
+def test_calls_of_strict_tools_match_their_schema_and_the_text_around_them_is_free(desk: Desk) -> None:
+    strict = Tool("weather", "", WEATHER.parameters, strict=True)
+    broken = '<tool_call>\n{"name": "weather", "arguments": {"name": "Eve"}}\n</tool_call>'
+    heard = desk.chat(f"Let me see.\n{broken}", tools=(strict, Tool("other")))
+    assert heard.text.startswith("Let me see.") and heard.end.finish_reason == "tool_calls"
+    for name, arguments in heard.calls:
+        assert name == "other" or jsonschema.validate(json.loads(arguments), strict.parameters) is None
+    loose = desk.chat(f"Let me see.\n{broken}", tools=(WEATHER,))
+    assert loose.calls == [("weather", '{"name": "Eve"}')]
+
+
 def test_one_call_is_the_end_where_only_one_is_allowed(desk: Desk) -> None:
     heard = desk.chat(f"{CALL}\n{CALL}", tools=(WEATHER,), tool_choice=ToolChoice(parallel=False))
     assert len(heard.calls) == 1 and heard.end.finish_reason == "tool_calls"
