@@ -23,6 +23,7 @@ from engines.errors import LoadFailed, RunnerDied, ServiceError, ShuttingDown, S
 from engines.runners import COMMAND, Heard, Runners
 from engines.status import metrics, model_status
 from engines.tasks import Tasks
+from engines.ticket import Question, Ticket
 from engines.types import (
     ChatRequest,
     CompletionRequest,
@@ -32,20 +33,15 @@ from engines.types import (
     Metric,
     ModelStatus,
     Request,
-    Started,
-    Timings,
     Tokenized,
+    Usage,
 )
 from engines.watchdog import verdict
 from engines.worker import Worker
 
-CREDIT = 64
 TICK_SECONDS = 0.25
 OPEN_IDLE_SECONDS = 30.0
-RESERVED_TOKENS = 1024
 WORK_SPACE = 256 * 1024 * 1024
-
-Question = wire.Prepare | wire.Tokenize | wire.Detokenize
 
 log = logging.getLogger("runtime")
 
@@ -59,28 +55,6 @@ class Options(msgspec.Struct, frozen=True):
     preload: tuple[str, ...] = ()
     spare: bool = False
     runner: tuple[str, ...] = COMMAND
-
-
-class Ticket:
-    """One request on its way: where it was prepared, and what came for it."""
-
-    def __init__(self, id: int, entry: Entry) -> None:
-        self.id = id
-        self.entry = entry
-        self.worker: Worker | None = None
-        self.answer: asyncio.Future[wire.Answer] | None = None
-        self.inbox: asyncio.Queue[Started | wire.Said | wire.Finished | ServiceError] = asyncio.Queue()
-        self.request: Request | None = None
-        self.sent = False
-        self.prompt_tokens = 0
-        self.reserved_tokens = 0
-
-    def fail(self, error: ServiceError) -> None:
-        """The request ends with this error, unless its runner's helper is asked something: then that fails."""
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_exception(error)
-        else:
-            self.inbox.put_nowait(error)
 
 
 class Runtime:
@@ -98,7 +72,8 @@ class Runtime:
         self._awake = awake or KeepAwake()
         self._tasks = Tasks()
         self._changed = asyncio.Event()
-        self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0, "runner_deaths": 0, "tokens": 0}
+        self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0, "runner_deaths": 0}
+        self._counts |= {"tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
         self._closing = False
 
     async def __aenter__(self) -> "Runtime":
@@ -147,15 +122,17 @@ class Runtime:
         return answer.text
 
     async def _run(self, request: Request) -> AsyncGenerator[Event]:
-        ticket = await self._admit(request.model)
+        ticket = await self._admit(request.model, request)
         outcome = "cancelled"
         try:
             arrived = self._clock.now
-            await self._prepare(ticket, request)
-            self._enqueue(ticket, arrived)
-            async for event in self._events(ticket, arrived):
+            await self._ask(ticket, wire.Prepare(ticket.id, request))
+            pool.arrive(self._state, pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived))
+            self._settle()
+            async for event in ticket.events(arrived, self._clock):
                 if isinstance(event, Done):
                     outcome = "done"
+                    self._count(event.usage)
                 yield event
         except ServiceError:
             outcome = "failed"
@@ -209,78 +186,33 @@ class Runtime:
 
     # -- the life of a request ----------------------------------------------------------------------------------
 
-    async def _admit(self, model: str) -> Ticket:
+    async def _admit(self, model: str, request: Request | None) -> Ticket:
         self._refuse_when_closing()
         entry = await asyncio.to_thread(self._catalog.resolve, model)
         self._register(entry)
-        ticket = Ticket(next(self._ids), entry)
+        ticket = Ticket(next(self._ids), entry, request)
         self._tickets[ticket.id] = ticket
         return ticket
 
     async def _asked(self, model: str, command: Callable[[int], Question]) -> wire.Answer:
         """What the model's tokenizer says; its weights aren't needed."""
-        ticket = await self._admit(model)
+        ticket = await self._admit(model, None)
         try:
             return await self._ask(ticket, command(ticket.id))
         finally:
             self._forget(ticket)
 
-    async def _prepare(self, ticket: Ticket, request: Request) -> None:
-        """Have the prompt rendered and encoded by the model's runner; raises what is wrong with it."""
-        ticket.request = request
-        prepared = await self._ask(ticket, wire.Prepare(ticket.id, request))
-        assert isinstance(prepared, wire.Prepared)
-        ticket.prompt_tokens = prepared.prompt_tokens
-        ticket.reserved_tokens = prepared.prompt_tokens + min(prepared.max_tokens, RESERVED_TOKENS)
-
     async def _ask(self, ticket: Ticket, question: Question) -> wire.Answer:
         """Once more if the runner dies over it: it may have been on its way out."""
         try:
-            return await self._ask_once(ticket, question)
+            return await ticket.ask(await self._runners.open(ticket.entry), question)
         except RunnerDied:
-            return await self._ask_once(ticket, question)
+            return await ticket.ask(await self._runners.open(ticket.entry), question)
 
-    async def _ask_once(self, ticket: Ticket, question: Question) -> wire.Answer:
-        ticket.worker = await self._runners.open(ticket.entry)
-        ticket.answer = asyncio.get_running_loop().create_future()
-        ticket.worker.send(question)
-        try:
-            return await ticket.answer
-        finally:
-            ticket.answer = None
-
-    def _enqueue(self, ticket: Ticket, arrived: float) -> None:
-        seen = ticket.entry.checkpoint
-        kv_bytes = seen.kv_bytes_fixed + seen.kv_bytes_per_token * ticket.reserved_tokens
-        pool.arrive(self._state, pool.Job(ticket.id, ticket.entry.key, kv_bytes, arrived))
-        self._settle()
-
-    async def _events(self, ticket: Ticket, arrived: float) -> AsyncGenerator[Event]:
-        queued = 0.0
-        taken = 0
-        started = False
-        while True:
-            item = await ticket.inbox.get()
-            match item:
-                case Started():
-                    queued = self._clock.now - arrived
-                    if not started:  # tried once more after its runner died, it starts once for its client
-                        yield item
-                    started = True
-                case wire.Said():
-                    yield item.delta
-                    taken += 1
-                    if taken % (CREDIT // 2) == 0 and ticket.worker is not None:
-                        ticket.worker.send(wire.Credit(ticket.id, CREDIT // 2))
-                case wire.Finished():
-                    self._counts["tokens"] += item.usage.completion_tokens
-                    timings = Timings(queued, item.prefill, item.decode)
-                    yield Done(item.finish_reason, item.usage, timings, item.unfinished_calls, item.unfinished_text)
-                    return
-                case ServiceError():
-                    raise item
-                case _:
-                    assert_never(item)
+    def _count(self, usage: Usage) -> None:
+        self._counts["tokens"] += usage.completion_tokens
+        self._counts["prompt_tokens"] += usage.prompt_tokens
+        self._counts["cached_tokens"] += usage.cached_tokens
 
     def _leave(self, ticket: Ticket, outcome: str) -> None:
         """The one place where a request ends, however it does."""
@@ -352,7 +284,7 @@ class Runtime:
             return  # it died in between: the request was requeued or failed with it
         if ticket.worker is not worker and ticket.request is not None:
             try:
-                await self._prepare(ticket, ticket.request)
+                await self._ask(ticket, wire.Prepare(ticket.id, ticket.request))
             except ServiceError as error:
                 ticket.fail(error)
                 return
@@ -360,8 +292,7 @@ class Runtime:
                 return
         if not self._busy_but(ticket):
             worker.work_begins(self._clock.now)
-        ticket.inbox.put_nowait(Started(ticket.entry.names[0], ticket.prompt_tokens))
-        worker.send(wire.Submit(ticket.id, CREDIT))
+        ticket.start(worker)
 
     # -- what runners say (`runners.Listener`) ------------------------------------------------------------------
 
@@ -376,18 +307,7 @@ class Runtime:
                 self._settle()
             case _:
                 if (ticket := self._tickets.get(report.id)) is not None:
-                    self._deliver(ticket, report)
-
-    def _deliver(self, ticket: Ticket, report: wire.Said | wire.Finished | wire.Failed | wire.Answer) -> None:
-        match report:
-            case wire.Said() | wire.Finished():
-                ticket.sent = ticket.sent or isinstance(report, wire.Said)
-                ticket.inbox.put_nowait(report)
-            case wire.Failed():
-                ticket.fail(report.failure.error())
-            case _:
-                if ticket.answer is not None and not ticket.answer.done():
-                    ticket.answer.set_result(report)
+                    ticket.deliver(report)
 
     def ended(self, worker: Worker, reason: str, expected: bool) -> None:
         if expected:
@@ -405,7 +325,7 @@ class Runtime:
         for ticket in [ticket for ticket in self._tickets.values() if ticket.worker is worker]:
             job = jobs.get(ticket.id)
             ticket.worker = None
-            if job is not None and not ticket.sent and job.attempts == 0 and ticket.answer is None:
+            if job is not None and not ticket.sent and job.attempts == 0 and not ticket.asking:
                 pool.requeue(self._state, job)
             elif ticket.id not in waiting:
                 ticket.fail(RunnerDied(f"{reason} Try again: the model is loaded anew."))

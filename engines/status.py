@@ -31,6 +31,9 @@ def metrics(state: pool.State, counts: Mapping[str, int], name_of: Callable[[str
         labels = (("outcome", outcome),)
         yield Metric("mlx_local_requests_total", "counter", "Requests that ended", counts[outcome], labels)
     yield Metric("mlx_local_tokens_total", "counter", "Tokens generated", counts["tokens"])
+    yield Metric("mlx_local_prompt_tokens_total", "counter", "Tokens of prompts", counts["prompt_tokens"])
+    help = "Tokens of prompts that were not computed again"
+    yield Metric("mlx_local_cached_tokens_total", "counter", help, counts["cached_tokens"])
     yield Metric("mlx_local_runner_deaths_total", "counter", "Runners that died", counts["runner_deaths"])
     yield Metric("mlx_local_queue_length", "gauge", "Requests that wait", len(state.queue))
     for key, resident in state.residents.items():

@@ -5,12 +5,14 @@ from contextlib import aclosing
 
 from engines.errors import UnknownModel
 from engines.inference import Inference
-from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types import ChatRequest, CompletionRequest, Delta, Done, Event, Message, Sampling, Started
 
 
 async def check_inference(inference: Inference, model: str) -> None:
     """Fails an assertion where the protocol isn't kept. `model` must be a chat model that can be loaded."""
     await _a_request_starts_once_and_ends_once(inference, model)
+    await _a_completion_continues_its_prompt(inference, model)
+    await _tokens_of_a_text_give_it_back(inference, model)
     await _a_limit_cuts_and_says_so(inference, model)
     await _leaving_frees_the_place(inference, model)
     await _cancelling_frees_the_place(inference, model)
@@ -31,8 +33,22 @@ async def _a_request_starts_once_and_ends_once(inference: Inference, model: str)
     events = await _collect(inference, _ask(model, 5))
     assert [type(event) for event in events].count(Started) == 1 and isinstance(events[0], Started)
     assert [type(event) for event in events].count(Done) == 1 and isinstance(events[-1], Done)
-    assert all(event.text for event in events if isinstance(event, Delta))
+    assert all(event.text or event.reasoning for event in events if isinstance(event, Delta))
     assert events[-1].usage.prompt_tokens == events[0].prompt_tokens > 0
+
+
+async def _a_completion_continues_its_prompt(inference: Inference, model: str) -> None:
+    request = CompletionRequest(model, "one two three", Sampling(0.0, max_tokens=3))
+    async with aclosing(inference.complete(request)) as events:
+        seen = [event async for event in events]
+    assert isinstance(seen[0], Started) and isinstance(seen[-1], Done)
+    assert seen[-1].usage.completion_tokens <= 3
+
+
+async def _tokens_of_a_text_give_it_back(inference: Inference, model: str) -> None:
+    found = await inference.tokenize(CompletionRequest(model, "one 二 three"))
+    assert 0 < len(found.tokens) < found.context_length
+    assert await inference.detokenize(model, found.tokens) == "one 二 three"
 
 
 async def _a_limit_cuts_and_says_so(inference: Inference, model: str) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from engines.catalog import Catalog, Entry, NotInstalled, Roots, default_roots
 from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
+from tests.promises import promise
 
 
 def write(folder: Path, kind: str = "qwen3") -> Path:
@@ -77,6 +78,7 @@ def test_an_alias_may_name_a_default_name(tmp_path: Path) -> None:
     assert catalog(tmp_path, chat="qwen3-14b").resolve("chat").key == str(folder.resolve())
 
 
+@promise("core:names:case")
 @given(st.data())
 def test_case_does_not_matter(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["qwen3-14b", "Org/Thing", "Thing", "mlx-community/Qwen3-14B-4bit", "nick"]))
@@ -125,6 +127,7 @@ def test_a_model_that_cannot_chat_is_refused(tmp_path: Path) -> None:
         catalog(tmp_path).resolve("ears")
 
 
+@promise("core:names:no-paths")
 @pytest.mark.parametrize("shape", ["{0}", "~/own/m", "..", "../m", "own\\m", "", "org/../m", "./m", "m\0"])
 def test_a_path_is_never_opened(tmp_path: Path, shape: str) -> None:
     folder = write(tmp_path / "own/m")

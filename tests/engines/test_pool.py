@@ -3,6 +3,7 @@ import pytest
 from engines import pool
 from engines.errors import DoesNotFit, LoadFailed, QueueFull
 from engines.pool import Job, Limits, Load, Refuse, Resident, Resize, Spec, Start, State, Unload, WakeAt
+from tests.promises import promise
 
 GB = 10**9
 
@@ -32,6 +33,7 @@ def test_a_request_loads_its_model_and_then_starts() -> None:
     assert pool.decide(it, 1.0) == [Start(job)]
 
 
+@promise("core:unload:not-under-requests")
 def test_a_model_that_is_answering_is_not_unloaded_for_one_that_waits() -> None:
     it = state(chat=ready("chat", 8, running=1))
     pool.arrive(it, Job(1, "big", 0, 0.0))
@@ -44,6 +46,7 @@ def test_an_idle_model_makes_room_for_one_that_waits() -> None:
     assert pool.decide(it, 9.0) == [Unload("embed")]
 
 
+@promise("core:load:figures")
 def test_what_can_never_fit_is_refused_with_figures_and_nothing_is_unloaded_for_it() -> None:
     it = state(chat=ready("chat", 8))
     pool.arrive(it, Job(1, "huge", 0, 0.0))
@@ -77,6 +80,7 @@ def test_an_idle_model_is_unloaded_when_its_time_has_come_and_not_before() -> No
     assert pool.decide(it, 610.0) == [Unload("chat")]
 
 
+@promise("core:runner:back-off")
 def test_a_model_that_keeps_failing_is_left_alone_for_longer_and_longer() -> None:
     it = state()
     pauses = []
@@ -183,6 +187,7 @@ def test_room_that_nothing_runs_in_is_taken_before_a_model_is_unloaded() -> None
     assert carry_out(it, 6.0) == [Resize("chat", 8 * GB), Resize("embed", GB), Load("other", 3 * GB)]
 
 
+@promise("core:request:order")
 def test_requests_start_in_the_order_in_which_they_arrived_even_when_prepared_in_another() -> None:
     it = state(chat=ready("chat", 8))
     pool.arrive(it, Job(2, "chat", 0, 5.0))
@@ -199,6 +204,7 @@ def test_a_load_longer_than_patience_is_of_use_to_the_request_that_asked_for_it(
     assert carry_out(it, 40.0) == [Start(Job(1, "chat", 0, 0.0))]
 
 
+@promise("core:wait:nobody-for-ever")
 def test_two_models_that_never_fit_together_take_turns_under_steady_load() -> None:
     it = state()
     arrived: dict[int, float] = {}
@@ -237,6 +243,7 @@ def test_memory_is_kept_for_who_waited_too_long() -> None:
     assert carry_out(it, 31.0) == []
 
 
+@promise("core:unload:idle")
 def test_idle_time_counts_from_the_end_of_the_last_request() -> None:
     it = state(chat=ready("chat", 8, running=1, last_used=10.0))
     assert pool.decide(it, 9999.0) == []

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from engines import pool
 from engines.errors import DoesNotFit, LoadFailed, QueueFull
 from engines.pool import Effect, Job, Limits, Load, Refuse, Resize, Spec, Start, State, Unload, WakeAt
+from tests.promises import promise
 
 SIZES = {"small": 2, "middle": 4, "large": 8, "pinned": 3}
 models = st.sampled_from(sorted(SIZES))
@@ -204,4 +205,4 @@ class History(RuleBasedStateMachine):
 
 
 History.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestAnyHistory = History.TestCase
+TestAnyHistory = promise("core:load:leases", "core:wait:nobody-for-ever")(History.TestCase)

@@ -15,6 +15,7 @@ from engines.errors import RunnerDied, ServiceError, ShuttingDown
 from engines.pool import Limits
 from engines.runtime import Options, Runtime
 from engines.types import ChatRequest, Event, Message
+from tests.promises import promise
 
 HEAD = """
 import socket, sys, time
@@ -52,6 +53,7 @@ def run(catalog: Catalog, code: str, body: Callable[[Runtime], Coroutine[None, N
     assert not [child for child in psutil.Process().children() if code in child.cmdline()]
 
 
+@promise("core:runner:nonsense")
 @pytest.mark.parametrize("spare", [False, True])
 @pytest.mark.parametrize("code", [GARBAGE, TOO_LARGE, TWICE_OPEN, ENDS])
 def test_a_runner_that_talks_nonsense_is_ended_and_its_requests_fail(catalog: Catalog, code: str, spare: bool) -> None:

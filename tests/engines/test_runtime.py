@@ -24,6 +24,7 @@ from engines.pool import Limits
 from engines.runtime import Options, Runtime
 from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
 from tests.contract import check_inference
+from tests.promises import promise
 
 GIB = 1 << 30
 DIES = """
@@ -72,6 +73,7 @@ def run(catalog: Catalog, body: Callable[[Runtime], Coroutine[None, None, None]]
     asyncio.run(main())
 
 
+@promise("core:load:once")
 def test_requests_by_any_name_share_one_load_and_each_ends_once(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         names = ["qwen3-14b", "TOY-QWEN3", "Qwen3-14B", "gemma-3-12b"]
@@ -86,6 +88,7 @@ def test_requests_by_any_name_share_one_load_and_each_ends_once(catalog: Catalog
     run(catalog, body)
 
 
+@promise("core:runner:death-told")
 def test_a_killed_runner_fails_what_it_was_saying_and_the_next_request_works(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
@@ -101,6 +104,7 @@ def test_a_killed_runner_fails_what_it_was_saying_and_the_next_request_works(cat
     run(catalog, body)
 
 
+@promise("core:runner:death-retried")
 def test_a_request_that_has_said_nothing_survives_its_runner(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         request = ask("qwen3-14b", text="hello " * 500)
@@ -154,6 +158,7 @@ def test_what_is_wrong_with_a_request_is_known_before_a_model_is_loaded(catalog:
     run(catalog, body)
 
 
+@promise("core:load:figures")
 def test_a_model_beyond_the_budget_is_refused_with_the_figures(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         with pytest.raises(DoesNotFit, match="GB"):
@@ -175,6 +180,7 @@ def test_no_runner_outlives_the_runtime(catalog: Catalog) -> None:
         os.kill(pids[0], 0)
 
 
+@promise("core:request:ends-once")
 def test_the_runtime_keeps_the_contract_of_inference(catalog: Catalog) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), Runtime(catalog, options()) as runtime:
@@ -200,6 +206,7 @@ async def spare_of(runtime: Runtime) -> int:
     return runtime._runners.spare_pid
 
 
+@promise("core:server:awake")
 def test_a_mac_is_kept_awake_while_there_is_work_and_no_longer(catalog: Catalog) -> None:
     async def main() -> None:
         awake = KeepAwake((sys.executable, "-c", "import time; time.sleep(60)"))
@@ -219,6 +226,7 @@ def test_a_mac_is_kept_awake_while_there_is_work_and_no_longer(catalog: Catalog)
     asyncio.run(main())
 
 
+@promise("core:runner:back-off")
 def test_a_model_that_keeps_dying_is_left_alone_and_says_so(catalog: Catalog) -> None:
     async def main() -> None:
         broken = (*options().runner[:1], "-c", DIES)
@@ -236,6 +244,7 @@ def test_a_model_that_keeps_dying_is_left_alone_and_says_so(catalog: Catalog) ->
     asyncio.run(main())
 
 
+@promise("core:watchdog:ended")
 def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
@@ -252,6 +261,7 @@ def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) ->
     run(catalog, body)
 
 
+@promise("core:request:ends-once")
 def test_sixty_four_requests_at_once_all_end(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         answers = await asyncio.gather(*(collect(runtime, ask("qwen3-14b", text=f"hello {n}")) for n in range(64)))
@@ -260,6 +270,7 @@ def test_sixty_four_requests_at_once_all_end(catalog: Catalog) -> None:
     run(catalog, body)
 
 
+@promise("core:queue:full")
 def test_a_full_queue_is_refused_and_the_rest_goes_on(catalog: Catalog) -> None:
     async def main() -> None:
         limits = Limits(4 * GIB, max_running=1, queue_limit=1, idle_unload=-1.0, patience=30.0)
@@ -273,6 +284,7 @@ def test_a_full_queue_is_refused_and_the_rest_goes_on(catalog: Catalog) -> None:
     asyncio.run(main())
 
 
+@promise("core:leave:frees-the-place")
 @pytest.mark.parametrize("steps", range(6))
 def test_a_client_that_leaves_in_any_phase_frees_its_place(catalog: Catalog, steps: int) -> None:
     async def body(runtime: Runtime) -> None:

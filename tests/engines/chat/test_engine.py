@@ -16,6 +16,7 @@ from engines.decoding import model as models
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
 from engines.types import Sampling
+from tests.promises import promise
 
 GREEDY = Sampling(temperature=0.0)
 ROOM = 1 << 30
@@ -78,6 +79,7 @@ def alone(engine: ChatEngine, one: Prompt) -> str:
     return run(engine).get(1, "")
 
 
+@promise("chat:batch:greedy")
 def test_batched_greedy_equals_the_librarys_single_generation(
     folder: Path, make_engine: Callable[[int], ChatEngine]
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_prompt_whose_forward_raises_fails_alone(folder: Path) -> None:
     assert outcome(engine) == ({1: expected}, [2])
 
 
+@promise("core:runner:row-alone")
 def test_a_row_whose_draw_raises_fails_alone(folder: Path) -> None:
     model, table = Faulty(folder), TokenTable.read(folder)
     expected = alone(ChatEngine(model, table, ROOM), prompt(20))
@@ -279,6 +282,7 @@ def test_a_stop_string_ends_a_row_and_is_not_shown(make_engine: Callable[[int], 
     assert run(engine).get(1, "") == whole[: whole.index(stop)]
 
 
+@promise("core:runner:row-alone")
 def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Callable[[int], ChatEngine]) -> None:
     class Broken(TokenTable):
         def bytes_of(self, id: int) -> bytes:

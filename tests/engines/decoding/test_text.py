@@ -10,6 +10,7 @@ from demo.checkpoints import make_gemma3, make_qwen3
 from engines.decoding.detokenize import Detokenizer, TokenTable
 from engines.decoding.stops import StopMatcher
 from engines.errors import CheckpointUnusable
+from tests.promises import promise
 
 MIXED = " leading space, 你好嘅𨋢 👩‍👩‍👧 مرحبا\n\n  naïve 🙂."
 
@@ -42,6 +43,7 @@ def test_a_tokenizer_that_cannot_be_turned_back_to_text_is_refused_by_its_kind()
         TokenTable.from_tokenizer_json({"model": {"vocab": {"a": 0}}, "decoder": {"type": "WordPiece"}})
 
 
+@promise("chat:stop:hidden")
 @given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3), st.data())
 def test_a_stop_string_is_never_shown_whatever_the_split(text: str, stops: list[str], data: st.DataObject) -> None:
     places = [place for stop in stops if (place := text.find(stop)) >= 0]

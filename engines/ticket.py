@@ -1,0 +1,110 @@
+"""One request on its way through the runtime: what its runner is asked, and what comes of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import assert_never
+
+from engines import wire
+from engines.catalog import Entry
+from engines.clock import AwakeClock
+from engines.errors import ServiceError
+from engines.types import Done, Event, Request, Started, Timings
+from engines.worker import Worker
+
+CREDIT = 64
+RESERVED_TOKENS = 1024
+
+Question = wire.Prepare | wire.Tokenize | wire.Detokenize
+
+
+class Ticket:
+    """`worker` is the runner that knows the request, None if there is none (any more).
+
+    `sent` once a client may have seen something: then it can't be tried again.
+    """
+
+    def __init__(self, id: int, entry: Entry, request: Request | None) -> None:
+        self.id = id
+        self.entry = entry
+        self.request = request
+        self.worker: Worker | None = None
+        self.sent = False
+        self._prepared = wire.Prepared(id, 0, 0)
+        self._answer: asyncio.Future[wire.Answer] | None = None
+        self._inbox: asyncio.Queue[Started | wire.Said | wire.Finished | ServiceError] = asyncio.Queue()
+
+    @property
+    def asking(self) -> bool:
+        """Whether its runner's helper owes an answer."""
+        return self._answer is not None
+
+    @property
+    def kv_bytes(self) -> int:
+        """The room that is kept for it: for its prompt, and as much of its answer as it is likely to have."""
+        seen = self.entry.checkpoint
+        tokens = self._prepared.prompt_tokens + min(self._prepared.max_tokens, RESERVED_TOKENS)
+        return seen.kv_bytes_fixed + seen.kv_bytes_per_token * tokens
+
+    async def ask(self, worker: Worker, question: Question) -> wire.Answer:
+        """What the runner's helper says; raises what is wrong with the request."""
+        self.worker = worker
+        self._answer = asyncio.get_running_loop().create_future()
+        worker.send(question)
+        try:
+            answer = await self._answer
+        finally:
+            self._answer = None
+        if isinstance(answer, wire.Prepared):
+            self._prepared = answer
+        return answer
+
+    def start(self, worker: Worker) -> None:
+        """Run what was prepared."""
+        self._inbox.put_nowait(Started(self.entry.names[0], self._prepared.prompt_tokens))
+        worker.send(wire.Submit(self.id, CREDIT))
+
+    def deliver(self, report: wire.Said | wire.Finished | wire.Failed | wire.Answer) -> None:
+        """What the runner said."""
+        match report:
+            case wire.Said() | wire.Finished():
+                self.sent = self.sent or isinstance(report, wire.Said)
+                self._inbox.put_nowait(report)
+            case wire.Failed():
+                self.fail(report.failure.error())
+            case _:
+                if self._answer is not None and not self._answer.done():
+                    self._answer.set_result(report)
+
+    def fail(self, error: ServiceError) -> None:
+        """It ends with this error, unless its runner's helper is asked something: then that fails."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+        else:
+            self._inbox.put_nowait(error)
+
+    async def events(self, arrived: float, clock: AwakeClock) -> AsyncGenerator[Event]:
+        """Everything until it is done, started once for its client however often it was tried; raises its failure."""
+        queued = 0.0
+        taken = 0
+        started = False
+        while True:
+            item = await self._inbox.get()
+            match item:
+                case Started():
+                    queued = clock.now - arrived
+                    if not started:
+                        yield item
+                    started = True
+                case wire.Said():
+                    yield item.delta
+                    taken += 1
+                    if taken % (CREDIT // 2) == 0 and self.worker is not None:
+                        self.worker.send(wire.Credit(self.id, CREDIT // 2))
+                case wire.Finished():
+                    timings = Timings(queued, item.prefill, item.decode)
+                    yield Done(item.finish_reason, item.usage, timings, item.unfinished_calls, item.unfinished_text)
+                    return
+                case ServiceError():
+                    raise item
+                case _:
+                    assert_never(item)
