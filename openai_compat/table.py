@@ -4,6 +4,7 @@ A field acts; or it is refused by name, because it would change the answer and i
 neutral one; or it is accepted without effect, because it can't change an answer. Names in no table are told back.
 """
 
+import json
 from collections.abc import Mapping
 
 import msgspec
@@ -13,9 +14,9 @@ from openai_compat.reading import Reader
 
 
 class Table(msgspec.Struct, frozen=True):
-    """The fields of one route. `refused` has the neutral values, `without_effect` the reasons."""
+    """The fields of one route: what each that acts does, neutral values of what is refused, and reasons."""
 
-    acts: frozenset[str]
+    acts: Mapping[str, str]
     refused: Mapping[str, tuple[object, ...]]
     without_effect: Mapping[str, str]
 
@@ -24,13 +25,29 @@ class Table(msgspec.Struct, frozen=True):
         for name in sorted(body.names & self.refused.keys()):
             if body.raw(name) not in self.refused[name]:
                 raise UnsupportedField(f"{name} isn't supported by this server; leave it out.", param=name)
-        return tuple(sorted(body.names - self.acts - self.refused.keys() - self.without_effect.keys()))
+        return tuple(sorted(body.names - self.acts.keys() - self.refused.keys() - self.without_effect.keys()))
 
 
-_SAMPLING = frozenset(
-    "model stream stream_options n temperature top_p top_k min_p max_tokens stop seed presence_penalty "
-    "frequency_penalty repetition_penalty logit_bias logprobs grammar regex choice".split()
-)
+_BOTH = {
+    "model": "name of a model, as `/v1/models` lists them, in any case",
+    "stream": "server-sent events as they are made, instead of one answer",
+    "stream_options": "`include_usage`: a last chunk with the usage",
+    "n": "answers to the same prompt, 1 to 16, each a choice",
+    "max_tokens": "the answer's length at most; what is cut says `finish_reason` `length`",
+    "temperature": "0 (always the likeliest token) to 2; applied before what narrows the choice down",
+    "top_k": "only the likeliest so many tokens; 0 or -1: all",
+    "min_p": "only tokens at least so likely, as a share of the likeliest one's probability",
+    "top_p": "only the likeliest tokens that together have this probability",
+    "seed": "the same seed and prompt give the same text, whatever else runs",
+    "presence_penalty": "-2 to 2, subtracted once from every token that the answer has",
+    "frequency_penalty": "-2 to 2, subtracted for every time that the answer has a token",
+    "repetition_penalty": "above 0, 1 is none; over prompt and answer, positive logits are divided by it",
+    "logit_bias": "token ids, each with a number from -100 to 100 that is added to its logit",
+    "stop": "a text or up to four at which the answer ends; they are not shown, and not looked for in thoughts",
+    "grammar": "a Lark grammar that the answer must follow",
+    "regex": "a regular expression that the whole answer must match",
+    "choice": "texts, exactly one of which the answer must be",
+}
 _BOOKKEEPING = {
     "user": "says who asks, for abuse checks",
     "metadata": "notes of the client's, for its own lists",
@@ -43,12 +60,25 @@ _BOOKKEEPING = {
 }
 
 CHAT = Table(
-    acts=_SAMPLING
-    | frozenset(
-        "messages max_completion_tokens top_logprobs response_format tools tool_choice parallel_tool_calls "
-        "reasoning_effort reasoning_format enable_thinking thinking_budget chat_template_kwargs "
-        "continue_final_message add_generation_prompt".split()
-    ),
+    acts=_BOTH
+    | {
+        "messages": "the conversation: roles `system`, `developer`, `user`, `assistant`, `tool`; contents text or parts",
+        "max_completion_tokens": "as `max_tokens`; the smaller of both acts",
+        "logprobs": "`true`: each token of the content with its logprob, before any of the above",
+        "top_logprobs": "0 to 20: so many likeliest tokens beside each",
+        "response_format": "`json_object`, or a `json_schema` that the answer follows, behind its thought",
+        "tools": "functions that the model may call",
+        "tool_choice": "`auto`, `none`, `required` or a function; what must be called follows its schema",
+        "parallel_tool_calls": "`false`: one call at most",
+        "reasoning_effort": "`none` switches thinking off; `minimal`, `low` and `medium` bound it to 256, 1,024 and "
+        "4,096 tokens; `high` and above leave it to the model",
+        "reasoning_format": "`none` leaves the thought in the content; else it is `reasoning_content`",
+        "enable_thinking": "`false` switches thinking off; also in `chat_template_kwargs`",
+        "thinking_budget": "tokens of thought at most; then it is closed and the answer follows",
+        "chat_template_kwargs": "variables for the model's chat template; unknown ones are refused",
+        "continue_final_message": "goes on with the last message, an assistant's",
+        "add_generation_prompt": "the opposite of `continue_final_message`",
+    },
     refused={
         "audio": (),
         "functions": ([],),
@@ -63,18 +93,54 @@ CHAT = Table(
 )
 
 COMPLETIONS = Table(
-    acts=_SAMPLING | frozenset(("prompt", "echo", "best_of")),
+    acts=_BOTH
+    | {
+        "prompt": "a text, token ids, or up to 16 of either, each with `n` choices",
+        "echo": "gives the prompt back first; with `logprobs`, with those of its tokens",
+        "logprobs": "0 to 20: each token's logprob, and so many likeliest tokens beside it",
+        "best_of": "the same as `n`: all answers are given",
+    },
     refused={"suffix": ("",)},
     without_effect=_BOOKKEEPING,
 )
 
 TOKENIZE = Table(
-    acts=frozenset(
-        "model prompt messages tools tool_choice enable_thinking chat_template_kwargs continue_final_message "
-        "add_generation_prompt reasoning_effort".split()
-    ),
+    acts={
+        "prompt": "a text, or",
+        **{
+            name: CHAT.acts[name]
+            for name in (
+                "model messages tools tool_choice enable_thinking chat_template_kwargs continue_final_message "
+                "add_generation_prompt reasoning_effort"
+            ).split()
+        },
+    },
     refused={},
     without_effect={},
 )
 
-DETOKENIZE = Table(acts=frozenset(("model", "tokens")), refused={}, without_effect={})
+DETOKENIZE = Table(acts={"model": _BOTH["model"], "tokens": "token ids"}, refused={}, without_effect={})
+
+
+def reference() -> str:
+    """The tables as a page of Markdown."""
+    lines = [
+        "# Fields of requests",
+        "",
+        '`null` means "not given". Names in no table are told back in `X-Ignored-Fields`.',
+    ]
+    for route, table in (("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETIONS)):
+        lines += ["", f"## `POST {route}`", "", "| field | what it does |", "| --- | --- |"]
+        lines += [f"| `{name}` | {what} |" for name, what in sorted(table.acts.items())]
+        refused = [
+            f"`{name}`" + (f" (but for {_listed(neutral)})" if neutral else "")
+            for name, neutral in table.refused.items()
+        ]
+        lines += ["", f"Refused by name, because it would change the answer and isn't built: {', '.join(refused)}."]
+        without = [f"`{name}` ({reason})" for name, reason in table.without_effect.items()]
+        lines += ["", f"Accepted without effect: {', '.join(without)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    return ", ".join(f"`{json.dumps(value)}`" for value in values)

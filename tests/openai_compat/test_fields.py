@@ -1,6 +1,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from engines.types import (
     ToolChoice,
 )
 from openai_compat.fields import Parsed, parse_chat, parse_completion, parse_detokenize, parse_tokenize
-from openai_compat.table import CHAT, COMPLETIONS, Table
+from openai_compat.table import CHAT, COMPLETIONS, Table, reference
+from tests.promises import promise
 
 HELLO = [{"role": "user", "content": "hello"}]
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -60,10 +62,18 @@ def completion(**fields: Any) -> CompletionRequest:
     ids=["chat", "completions"],
 )
 def test_every_field_of_the_reference_is_in_exactly_one_class(table: Table, reference: type) -> None:
-    classes = [table.acts, table.refused.keys(), table.without_effect.keys()]
+    classes = [table.acts.keys(), table.refused.keys(), table.without_effect.keys()]
     for name in {*inspect.get_annotations(reference), "stream"}:
         assert sum(name in one for one in classes) == 1, name
     assert all(table.without_effect.values())
+
+
+def test_the_page_of_fields_is_current_and_names_them_all() -> None:
+    page = (Path(__file__).parents[2] / "references" / "http.md").read_text(encoding="utf-8")
+    assert reference() in page
+    for table in (CHAT, COMPLETIONS):
+        for name in (*table.acts, *table.refused, *table.without_effect):
+            assert f"`{name}`" in reference()
 
 
 CHAT_ACTS: dict[str, dict[str, Any]] = {
@@ -145,9 +155,10 @@ def test_what_is_without_effect_changes_nothing(parse: Callable[..., Parsed], ta
     assert parse(**dict.fromkeys(table.without_effect, "x")) == parse()
 
 
+@promise("chat:fields:null")
 @pytest.mark.parametrize(("parse", "table"), ROUTES)
 def test_null_means_not_given_for_every_optional_field(parse: Callable[..., Parsed], table: Table) -> None:
-    names = (table.acts | table.refused.keys() | table.without_effect.keys()) - {"model", "messages", "prompt"}
+    names = (table.acts.keys() | table.refused.keys() | table.without_effect.keys()) - {"model", "messages", "prompt"}
     assert parse(**dict.fromkeys(names)) == parse()
 
 
@@ -159,6 +170,7 @@ def test_names_in_no_reference_are_told_back(parse: Callable[..., Parsed], table
 # -- values -------------------------------------------------------------------------------------------------------
 
 
+@promise("chat:fields:stop")
 @pytest.mark.parametrize(
     ("stop", "expected"), [("b", ("b",)), (["b"], ("b",)), ([], ()), (None, ()), (["a", "b"], ("a", "b"))]
 )
@@ -199,6 +211,7 @@ BAD: dict[str, list[Any]] = {
 }
 
 
+@promise("chat:fields:named")
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in BAD.items() for value in values])
 def test_a_bad_value_is_refused_by_the_fields_name(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as caught:
@@ -229,6 +242,7 @@ NESTED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@promise("chat:fields:named")
 @pytest.mark.parametrize(("fields", "param"), NESTED)
 def test_a_bad_value_within_is_refused_by_its_place(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

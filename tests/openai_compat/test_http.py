@@ -10,6 +10,7 @@ import pytest
 
 from engines import errors
 from engines.trace import Traced
+from tests.promises import promise
 
 Serve = Callable[..., Any]
 LEAVES = [leaf for leaf in errors.leaves() if not leaf.__subclasses__()] + [errors.InvalidRequest]
@@ -35,6 +36,7 @@ def client(served: Any) -> Iterator[openai.OpenAI]:
         yield made
 
 
+@promise("chat:stream:same")
 def test_the_official_client_reads_the_same_answer_streamed_and_whole(client: openai.OpenAI) -> None:
     asked = asking("say: one two three", max_tokens=2)
     whole = client.chat.completions.create(**asked)
@@ -56,6 +58,7 @@ def test_a_stream_has_the_role_once_then_each_piece_then_the_reason_then_the_end
     assert len({one["id"] for one in chunks}) == 1
 
 
+@promise("http:error:shape")
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: leaf.code)
 def test_every_error_has_its_status_and_openais_shape(
@@ -69,6 +72,7 @@ def test_every_error_has_its_status_and_openais_shape(
     assert answer.headers.get("x-should-retry") == ("false" if leaf.status >= 500 else None)
 
 
+@promise("chat:stream:error")
 def test_an_error_after_the_first_chunk_is_told_in_the_stream(served: Any) -> None:
     answer = post(served, "crash after 2", stream=True)
     assert answer.status_code == 200
@@ -83,6 +87,7 @@ def test_an_error_in_a_whole_answer_says_when_to_try_again(served: Any) -> None:
     assert "x-should-retry" not in answer.headers
 
 
+@promise("core:leave:frees-the-place")
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("text", ["hang", "wait 1"])
 def test_a_client_that_leaves_ends_its_work(
@@ -158,6 +163,7 @@ def status_of(port: int, *headers: str) -> int:
         return int(wire.makefile("rb").readline().split()[1])
 
 
+@promise("http:boundary:rebinding")
 @pytest.mark.parametrize(("host", "status"), HOSTS)
 def test_only_our_own_names_are_answered(serve: Serve, host: str, status: int) -> None:
     served = serve(hosts=("127.0.0.1:{port}", "localhost:{port}", "named.lan"))
@@ -169,6 +175,7 @@ def test_a_host_that_is_missing_or_given_twice_is_refused(served: Any) -> None:
     assert status_of(served.port, "Host: 127.0.0.1", "Host: 127.0.0.1") in (400, 403)
 
 
+@promise("http:boundary:rebinding")
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
@@ -188,6 +195,7 @@ def test_only_our_own_pages_and_the_configured_are_answered(serve: Serve, origin
     assert status_of(served.port, own, f"Origin: {origin.format(port=served.port)}") == status
 
 
+@promise("http:error:authenticate", "http:boundary:keys")
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -208,6 +216,7 @@ def test_a_key_opens_everything_and_health_needs_none(serve: Serve, headers: dic
     assert httpx2.get(f"{served.url}/health", headers=headers).status_code == 200
 
 
+@promise("http:boundary:size")
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_that_is_too_large_is_refused_while_it_is_read(serve: Serve, declared: bool) -> None:
     served = serve(max_body_bytes=1000)
@@ -217,6 +226,7 @@ def test_a_body_that_is_too_large_is_refused_while_it_is_read(serve: Serve, decl
     assert post(served, "hello").status_code == 200
 
 
+@promise("http:trace:answers")
 @pytest.mark.parametrize("asked", ["mine-1._X", "has space", "x" * 129, ""])
 def test_a_request_id_is_the_clients_if_it_is_harmless(served: Any, asked: str) -> None:
     answers = [
@@ -243,6 +253,7 @@ def test_fields_of_no_reference_are_counted_where_they_are_too_many_for_a_header
     assert told.endswith(f"... and {502 - told.count('field')} more")
 
 
+@promise("http:trace:log")
 def test_every_line_of_the_log_names_its_request(served: Any) -> None:
     def say() -> Any:
         logging.getLogger("engines").warning("asked")
