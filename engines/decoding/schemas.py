@@ -266,7 +266,16 @@ def _ends(schema: object, ending: set[str]) -> bool:
     properties = schema.get("properties", {})
     if "object" in types and all(_ends(properties.get(name, True), ending) for name in schema.get("required", ())):
         return True
-    return "array" in types and (not schema.get("minItems") or _ends(schema.get("items", True), ending))
+    return "array" in types and all(_ends(one, ending) for one in _first_items(schema))
+
+
+def _first_items(schema: Json) -> list[object]:
+    """The schemas of the items that an array must have: a tuple's own, then that of all others."""
+    items = schema.get("items", True)
+    own = items if isinstance(items, list) else schema.get("prefixItems", [])
+    others = schema.get("additionalItems", True) if isinstance(items, list) else items
+    least = schema.get("minItems", 0)
+    return [*own[:least], *([others] if least > len(own) else [])]
 
 
 def _misshapen(keyword: str, value: object) -> str:

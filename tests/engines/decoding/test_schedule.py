@@ -1,10 +1,11 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.decoding.schedule import LARGEST, SMALLEST, KvShape, TokenBudget, Waiting, plan, room
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=8), st.integers(1, 600))
+@settings(deadline=None)
 def test_prefill_keeps_its_budget_and_everybody_finishes(lengths: list[int], budget: int) -> None:
     left = dict(enumerate(lengths))
     turn = 0

@@ -1,0 +1,185 @@
+"""What an answer must be, as grammars of llguidance: a constrained document, calls of tools, or either. Pure.
+
+A JSON document is written on one line, with at most one blank after each comma and colon, so that a weak model can't
+fill its answer with white space; keys come in the schema's order.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from llguidance import regex_to_lark
+
+from engines.decoding.patterns import regex_fault
+from engines.decoding.schemas import MAX_SCHEMA_BYTES, enforced, json_text
+from engines.errors import InvalidRequest
+from engines.types import Constraint, Json, Tool, ToolChoice
+
+MAX_GRAMMAR_BYTES = 64 * 1024
+MAX_CHOICES = 1000
+# Without \u escapes: llguidance lets a key escape its name and so evade its schema; characters stand as they are.
+STYLE = {
+    "whitespace_flexible": False,
+    "item_separator": ", ?",
+    "key_separator": ": ?",
+    "json_allowed_escapes": 'nrbtf\\"',
+}
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+Numbered = tuple[int, Tool]  # a tool with its place in the request
+Placed = tuple[str, Json]  # a schema with its place in the request
+Part = dict[str, Any]  # one of llguidance's grammars, as its JSON has it
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What the model may write: the document if there is one, or calls of the tools if there are any.
+
+    With `all_strict` arguments follow the schemas of all tools, else of strict ones alone; others are any object. With
+    `body_only` it is what follows the `<tool_call>` of one call, up to its end, and then anything.
+    """
+
+    document: Constraint | None
+    tools: list[Numbered]
+    all_strict: bool = False
+    parallel: bool = True
+    body_only: bool = False
+
+    @property
+    def at(self) -> str:
+        """The field of the request that asks for it, for errors."""
+        return "tools" if self.document is None else self.document.at
+
+
+def wanted_answer(constraint: Constraint | None, tools: Sequence[Tool], choice: ToolChoice) -> Wanted | None:
+    """What the answer must be; None if it is free."""
+    must_call = choice.mode in ("required", "named")
+    if not must_call and constraint is None:
+        return None
+    callees = _callable(tools, choice) if must_call or choice.mode == "auto" else []
+    return Wanted(None if must_call else constraint, callees, all_strict=must_call, parallel=choice.parallel)
+
+
+def wanted_call_body(tools: Sequence[Tool], choice: ToolChoice) -> Wanted | None:
+    """What a call that nobody asked for must be; None if it is free."""
+    if choice.mode != "auto" or not any(tool.strict for tool in tools):
+        return None
+    return Wanted(None, list(enumerate(tools)), body_only=True)
+
+
+def written(wanted: Wanted, marks: Mapping[str, int]) -> tuple[list[Part], list[Placed]]:
+    """llguidance's grammars, the one to start with first, and the schemas in them.
+
+    `marks` are tokens by their text. Raises `InvalidRequest` for what can't be enforced, as far as it shows here.
+    """
+    parts, schemas = ([], []) if wanted.document is None else _document(wanted.document)
+    if wanted.tools:
+        arguments = _arguments(wanted.tools, wanted.all_strict)
+        rules = [*_call_rules(wanted, marks), *_body_rules(wanted.tools, arguments, marks)]
+        parts.insert(0, {"name": "main", "lark_grammar": "\n".join(rules)})
+        schemas += arguments
+    return parts, schemas
+
+
+def styled(schema: Json) -> Json:
+    """A schema with the style in which its documents are written."""
+    return {**schema, "x-guidance": STYLE}
+
+
+def constraint_refused(at: str, fault: str) -> InvalidRequest:
+    """The error for a constraint as a whole; `fault` goes on after "The constraint in …"."""
+    return InvalidRequest(f"The constraint in {at} {fault}.", param=at)
+
+
+def _callable(tools: Sequence[Tool], choice: ToolChoice) -> list[Numbered]:
+    """The tools that may be called, with their place in the request."""
+    found = [(index, tool) for index, tool in enumerate(tools) if choice.mode != "named" or tool.name == choice.name]
+    if not found and choice.mode != "auto":
+        wanted = f"the tool {choice.name}, which is not among them" if choice.mode == "named" else "a call"
+        raise InvalidRequest(f"tool_choice asks for {wanted}: add it to tools.", param="tool_choice")
+    return found
+
+
+def _call_rules(wanted: Wanted, marks: Mapping[str, int]) -> list[str]:
+    if wanted.body_only:
+        # The token that completed a mark written as text may have held the line's end already.
+        return ['start: "\\n"? body']
+    return [
+        "start: calls" if wanted.document is None else "start: calls | @answer",
+        'calls: call ("\\n" call)*' if wanted.parallel else "calls: call",
+        f'call: {_mark(OPEN, marks)} "\\n" body',
+    ]
+
+
+def _body_rules(tools: Sequence[Numbered], arguments: Sequence[Placed], marks: Mapping[str, int]) -> Iterator[str]:
+    yield f'body: ({" | ".join(f"call_{index}" for index, _ in tools)}) "\\n" {_mark(CLOSE, marks)}'
+    for (index, tool), (_, schema) in zip(tools, arguments, strict=True):
+        head = json_text(f'{{"name": {json_text(tool.name)}, "arguments": ')
+        yield f'call_{index}: {head} %json {json_text(styled(schema))} "}}"'
+
+
+def _mark(text: str, marks: Mapping[str, int]) -> str:
+    return f"<[{marks[text]}]>" if text in marks else json_text(text)
+
+
+def _arguments(tools: Sequence[Numbered], all_strict: bool) -> list[Placed]:
+    """Where each tool's schema stands in the request, and what is enforced of it."""
+    found: list[Placed] = []
+    for index, tool in tools:
+        at = f"tools[{index}].function.parameters"
+        if not (all_strict or tool.strict):
+            found.append((at, {"type": "object"}))
+        elif not tool.parameters:
+            found.append((at, {"type": "object", "additionalProperties": False}))
+        else:
+            found.append((at, _object(enforced(tool.parameters, at), at)))
+    return found
+
+
+def _object(schema: Json, at: str) -> Json:
+    kinds = schema.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        raise InvalidRequest(f"{at} must describe an object, for arguments have names.", param=at)
+    return {**schema, "type": "object"}
+
+
+def _document(constraint: Constraint) -> tuple[list[Part], list[Placed]]:
+    """The grammar of a constrained document, and its schema if it has one."""
+    value, at = constraint.value, constraint.at
+    if constraint.kind in ("json_object", "json_schema"):
+        schema = {"type": "object"} if constraint.kind == "json_object" else enforced(value, at)
+        return [{"name": "answer", "json_schema": styled(schema)}], [(at, schema)]
+    lark = {"grammar": _lark, "regex": _regex, "choice": _choice}[constraint.kind](value, at)
+    return [{"name": "answer", "lark_grammar": lark}], []
+
+
+def _lark(value: object, at: str) -> str:
+    text = _short_text(value, at)
+    option = re.search(r"^\s*[?!]?[\w-]+\s*\[[^\]\n]*?\b(temperature|stop)\s*=", text, re.MULTILINE)
+    if option:
+        raise constraint_refused(at, f"can't be enforced: the option {option[1]} isn't supported")
+    return text
+
+
+def _regex(value: object, at: str) -> str:
+    text = _short_text(value, at)
+    if fault := regex_fault(text):
+        raise constraint_refused(at, f"can't be enforced: {fault}")
+    return f"start: /{regex_to_lark(text, '')}/"
+
+
+def _choice(value: object, at: str) -> str:
+    texts = value if isinstance(value, list | tuple) else ()
+    if not 1 <= len(texts) <= MAX_CHOICES or not all(isinstance(text, str) and text for text in texts):
+        raise constraint_refused(at, f"must be a list of 1 to {MAX_CHOICES} texts that aren't empty")
+    if sum(len(text.encode()) for text in texts) > MAX_SCHEMA_BYTES:
+        raise constraint_refused(at, f"is longer than {MAX_SCHEMA_BYTES // 1024} KB")
+    return "start: " + " | ".join(json_text(text) for text in dict.fromkeys(texts))
+
+
+def _short_text(value: object, at: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise constraint_refused(at, "must be a text that isn't empty")
+    if len(value.encode()) > MAX_GRAMMAR_BYTES:
+        raise constraint_refused(at, f"is longer than {MAX_GRAMMAR_BYTES // 1024} KB")
+    return value
