@@ -1,10 +1,12 @@
 """What a client sent as a tool's arguments → native values. Pure.
 
-Clients send numbers as strings, null for what they leave out, and keys that they made up: the first two are taken, the
-third is an error that names the nearest valid key, because an argument that is silently dropped changes the answer.
+Clients send numbers as strings, objects where JSON as text is wanted, null for what they leave out, and keys that they
+made up. The last are errors that name the nearest valid key, because an argument that is silently dropped changes the
+answer; all others are taken.
 """
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ def parse(schema: Schema, given: Mapping[str, Any] | None) -> dict[str, Value]:
     for name in schema.get("required", ()):
         if name not in values:
             raise InvalidRequest(f"The argument {name} is missing.", param=name)
+        if not str(values[name]).strip():
+            raise InvalidRequest(f"The argument {name} is empty.", param=name)
     return values
 
 
@@ -36,8 +40,10 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _value(name: str, kind: str, value: object) -> Value:
-    if kind == "string" and isinstance(value, str):
-        return value
+    if kind == "string" and isinstance(value, str | dict):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if kind == "boolean" and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
     if kind in ("number", "integer") and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             number = float(value)

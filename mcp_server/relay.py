@@ -9,6 +9,10 @@ import posix
 import select
 import sys
 
+TYPE_CHECKING = False  # that of `typing`, which costs time
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DEFAULT_PORT = 8787
 LONGEST_PATH = 100  # macOS allows 103 bytes for a unix socket's path
 CHUNK = 1 << 16
@@ -17,7 +21,11 @@ ORPHAN_CHECK_MS = 5000
 LAST_ANSWERS_SECONDS = 1.0
 START_SECONDS = 15.0
 
-USAGE = "usage: mlx-local mcp [--port N] [--socket PATH] [--no-start]\n"
+USAGE = """usage: mlx-local mcp [--port N | --socket PATH] [--no-start]
+
+Relays between stdin and stdout and the service on this port; starts it when there is none, unless --no-start is given
+or --socket: a service finds its socket by its port, so none could be started on that one.
+"""
 
 
 def socket_path(port: int, environ: "dict[str, str]") -> str:
@@ -56,7 +64,7 @@ def main(arguments: "list[str]") -> int:
 
 
 def _parse(arguments: "list[str]", environ: "dict[str, str]") -> _Options:
-    port = int(environ.get("MLX_LOCAL_PORT") or DEFAULT_PORT)
+    port = None
     path = None
     start = True
     rest = list(arguments)
@@ -70,13 +78,23 @@ def _parse(arguments: "list[str]", environ: "dict[str, str]") -> _Options:
             value = value or rest.pop(0)
             if word == "--socket":
                 path = value
-            elif value.isdigit():
-                port = int(value)
             else:
-                raise ValueError(f"--port must be a number, not {value}")
+                port = _port(value, word)
         else:
             raise ValueError(f"there is no option {word}")
-    return _Options(port, path or socket_path(port, environ), start)
+    if path is not None:
+        if port is not None:
+            raise ValueError("--socket and --port name two services; give one of them")
+        return _Options(DEFAULT_PORT, path, False)
+    if port is None:
+        port = _port(environ.get("MLX_LOCAL_PORT") or str(DEFAULT_PORT), "MLX_LOCAL_PORT")
+    return _Options(port, socket_path(port, environ), start)
+
+
+def _port(text: str, origin: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536:
+        return int(text)
+    raise ValueError(f"{origin} must be a number from 1 to 65535, not {text}")
 
 
 def _connect(path: str) -> "_socket.socket | None":
@@ -128,19 +146,31 @@ def _refuse(options: _Options, environ: "dict[str, str]") -> int:
         f"its log is {_log_path(environ)}."
     )
     posix.write(2, f"mlx-local mcp: {told}\n".encode())
-    line = b""
-    while b"\n" not in line and len(line) < MOST_PENDING:
+    for line in _lines():
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        known = isinstance(message, dict)
+        # What can't be understood is answered as well, for its sender may wait; notifications and answers are not.
+        if not known or ("id" in message and "method" in message):
+            id = message["id"] if known else None
+            error = {"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": told}}
+            posix.write(1, json.dumps(error).encode() + b"\n")
+            break
+    return 1
+
+
+def _lines() -> "Iterator[bytes]":
+    """What the client sends, line by line without blank ones; what stands behind the last line's end is none."""
+    rest = b""
+    while len(rest) < MOST_PENDING:
         data = posix.read(0, CHUNK)
         if not data:
-            return 1
-        line += data
-    try:
-        id = json.loads(line.split(b"\n")[0]).get("id")
-    except (ValueError, AttributeError):
-        id = None
-    error = {"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": told}}
-    posix.write(1, json.dumps(error).encode() + b"\n")
-    return 1
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        yield from (line for line in lines if line.strip())
+    yield rest
 
 
 # -- the relay --------------------------------------------------------------------------------------------------------

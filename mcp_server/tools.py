@@ -16,7 +16,7 @@ import msgspec
 
 from engines.errors import InvalidRequest, ServiceError
 from engines.inference import Inference
-from engines.types import ChatRequest, Delta, Done, Message, Sampling
+from engines.types import ChatRequest, Constraint, Delta, Done, Message, Sampling, Thinking
 from mcp_server import arguments
 from mcp_server.arguments import Value
 
@@ -41,6 +41,14 @@ CHAT = mcp.Tool(
             "system": {"type": "string", "description": "Instructions that stand before the prompt."},
             "temperature": {"type": "number", "description": "0 (always the likeliest word) to 2; 1 if absent."},
             "max_tokens": {"type": "integer", "description": "Length of the answer; as long as it needs if absent."},
+            "thinking": {
+                "type": "boolean",
+                "description": "false: answer at once; true: think first. What the model does by itself if absent.",
+            },
+            "json_schema": {
+                "type": "string",
+                "description": "A JSON schema, as text. The answer is then a JSON document that matches it.",
+            },
         },
         "required": ["prompt"],
     },
@@ -142,7 +150,17 @@ def _request(given: Mapping[str, Value]) -> ChatRequest:
         model=str(given.get("model", DEFAULT_CHAT_MODEL)),
         messages=(*system, Message("user", str(given["prompt"]))),
         sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
+        constraint=_constraint(str(given["json_schema"])) if "json_schema" in given else None,
+        thinking=Thinking(bool(given["thinking"]) if "thinking" in given else None),
     )
+
+
+def _constraint(schema: str) -> Constraint:
+    try:
+        return Constraint("json_schema", msgspec.json.decode(schema, type=dict[str, Any]), "json_schema")
+    except (msgspec.DecodeError, RecursionError) as error:
+        message = f"The argument json_schema must be a JSON schema, as text: {error}"
+        raise InvalidRequest(message, param="json_schema") from error
 
 
 async def _models(inference: Inference) -> mcp.CallToolResult:

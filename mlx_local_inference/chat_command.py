@@ -1,6 +1,7 @@
 """`mlx-local chat`: a conversation with a running server, streamed to the terminal."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -45,9 +46,10 @@ def _questions(words: Sequence[str]) -> Iterator[str]:
 
 
 def _answer(client: httpx2.Client, body: dict[str, object]) -> str:
-    """Print an answer as it comes, say so if it was cut, and give it back whole."""
+    """Print an answer as it comes, say so if it was cut, and give it back whole. Thoughts go to stderr, in grey."""
     parts: list[str] = []
     cut = False
+    thought = _Thought()
     try:
         with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
             if response.status_code != 200:
@@ -60,10 +62,14 @@ def _answer(client: httpx2.Client, body: dict[str, object]) -> str:
                 if "error" in chunk:
                     raise ChatFailed(_message(chunk))
                 for choice in chunk["choices"]:
+                    thought.show(choice["delta"].get("reasoning_content") or "")
                     parts.append(choice["delta"].get("content") or "")
+                    if parts[-1]:
+                        thought.end()
                     sys.stdout.write(parts[-1])
                     sys.stdout.flush()
                     cut = cut or choice["finish_reason"] == "length"
+            thought.end()
     except httpx2.HTTPError as error:
         hint = "Start it with: mlx-local serve"
         raise ChatFailed(f"no answer from {client.base_url} ({type(error).__name__}). {hint}") from error
@@ -71,6 +77,27 @@ def _answer(client: httpx2.Client, body: dict[str, object]) -> str:
     if cut:
         sys.stderr.write("[the answer was cut at its token limit]\n")
     return "".join(parts)
+
+
+class _Thought:
+    """What a model thinks before it answers, for people who watch: shown on a terminal alone."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        plain = "NO_COLOR" in os.environ
+        self._grey, self._normal = ("", "") if plain else ("\x1b[2m", "\x1b[0m")
+
+    def show(self, text: str) -> None:
+        if text and sys.stderr.isatty():
+            sys.stderr.write(f"{self._grey}{text}{self._normal}")
+            sys.stderr.flush()
+            self._shown = True
+
+    def end(self) -> None:
+        """The answer begins on a line of its own."""
+        if self._shown:
+            sys.stderr.write("\n\n")
+            self._shown = False
 
 
 def _message(body: object) -> str:

@@ -19,7 +19,6 @@ def parser() -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="start the service and stay in the foreground")
     serve.add_argument("--demo", action="store_true", help="serve the small bundled models under the default names")
     serve.add_argument("--audio-listen", metavar="unix:PATH", help="listen on a unix socket instead of the audio port")
-    serve.add_argument("--models-dir", action="append", default=[], metavar="DIR", help="one more of --model-dirs")
     serve.add_argument("--json", action="store_true", help="print one line of JSON when ready")
     _add_settings(serve)
 
@@ -75,7 +74,7 @@ def _carry_out(options: argparse.Namespace, resolved: Resolved) -> int:
     if options.verb == "chat":
         url = options.url or os.environ.get("MLX_LOCAL_URL") or f"http://127.0.0.1:{resolved.settings.port}"
         return chat_command.run(url, options.model, options.prompt, options.max_tokens, resolved.settings.api_keys)
-    command = serving.Command(options.demo, options.audio_listen, tuple(options.models_dir), options.json)
+    command = serving.Command(options.demo, options.audio_listen, options.json)
     return asyncio.run(serving.run(resolved.settings, command))
 
 

@@ -20,6 +20,7 @@ import uvicorn
 from engines import pool
 from engines.catalog import Catalog, Roots, default_roots
 from engines.runtime import Options, Runtime
+from engines.trace import Traced
 from mcp_server.relay import socket_path
 from mcp_server.sockets import SocketTaken, listen
 from mlx_local_inference.mcp_service import PATHS, McpService
@@ -38,7 +39,6 @@ class Command(msgspec.Struct, frozen=True):
 
     demo: bool = False
     audio_listen: str | None = None
-    models_dirs: tuple[str, ...] = ()
     as_json: bool = False
 
 
@@ -48,8 +48,8 @@ class PortTaken(Exception):
 
 async def run(settings: Settings, command: Command) -> int:
     """Serve until SIGTERM or SIGINT; the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    _log_to_stderr()
+    stop = _stop_on_signals()
     ready_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # stdout carries the ready line alone; what libraries print belongs to the log
     if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.api_keys:
@@ -66,12 +66,21 @@ async def run(settings: Settings, command: Command) -> int:
                 async with _listening(runtime, settings, places):
                     ready_line.write(_ready(places, command))
                     ready_line.flush()
-                    await _signalled()
+                    await stop.wait()
                     log.info("stopping")
                     await runtime.close(settings.stop_grace)
         finally:
             await asyncio.to_thread(_unlink, places)
     return 0
+
+
+def _log_to_stderr() -> None:
+    """Each line names the request that it concerns, as its client knows it."""
+    handler = logging.StreamHandler()
+    handler.addFilter(Traced())
+    line = "%(asctime)s %(name)s %(levelname)s [%(trace)s] %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, handlers=[handler])
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -122,7 +131,7 @@ def _owner(port: int) -> str:
 
 
 async def _catalog(settings: Settings, command: Command, scratch: Path) -> Catalog:
-    folders = _folders((*settings.model_dirs, *command.models_dirs))
+    folders = _folders(settings.model_dirs)
     if not command.demo:
         return Catalog(default_roots(os.environ, Path.home(), folders), settings.aliases)
     await asyncio.to_thread(
@@ -130,6 +139,7 @@ async def _catalog(settings: Settings, command: Command, scratch: Path) -> Catal
         [sys.executable, "-P", "-m", "demo.checkpoints", str(scratch)],
         check=True,
         stdout=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C is for the server
     )
     return Catalog(Roots(configured=(scratch, *folders)), {**DEMO_NAMES, **settings.aliases})
 
@@ -174,7 +184,7 @@ async def _listening(runtime: Runtime, settings: Settings, places: Places) -> As
 
 
 class _Server(uvicorn.Server):
-    """Two servers in one loop: signals are handled once, by `_signalled`."""
+    """Two servers in one loop: signals are handled once, by `_stop_on_signals`."""
 
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
@@ -201,6 +211,7 @@ def _front(settings: Settings, listener: socket.socket, chat: bool) -> http.Opti
         hosts=own + settings.allowed_hosts,
         origins=settings.allowed_origins,
         max_body_bytes=int(settings.max_body_mb * (1 << 20)),
+        keepalive_seconds=settings.keepalive,
         chat=chat,
     )
 
@@ -225,9 +236,10 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _signalled() -> None:
+def _stop_on_signals() -> asyncio.Event:
+    """Set by a signal, also by one that comes before the server is ready: it then starts, and stops in order."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop

@@ -20,6 +20,7 @@ from msgspec import Meta
 PREFIX = "MLX_LOCAL_"
 NOT_SETTINGS = frozenset({"MLX_LOCAL_URL", "MLX_LOCAL_RUN_DIR"})
 SECRETS = frozenset({"api_keys"})
+FLAGS = {"model_dirs": "--models-dir"}  # where a flag, given once for each value, is not its key
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Address = Annotated[str, Meta(min_length=1)]
@@ -40,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...], Meta(description="origins of web pages that may call the server, beside its own")
     ] = ()
     aliases: Annotated[dict[str, str], Meta(description="further names of models, as alias=model")] = {}
-    model_dirs: Annotated[tuple[str, ...], Meta(description="folders with models, beside the usual cache")] = ()
+    model_dirs: Annotated[tuple[str, ...], Meta(description="folders with models, beside the usual places")] = ()
     memory_budget_gb: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="memory for models in GB, derived from the machine if unset"),
@@ -58,6 +59,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_limit: Annotated[int, Meta(ge=1, description="tokens of prompt and answer together, at most")] = 32768
     max_body_mb: Annotated[float, Meta(gt=0, description="largest body of a request in MB")] = 32.0
     spare_runner: Annotated[bool, Meta(description="keep a started runner at hand, so that loading is quicker")] = True
+    keepalive: Annotated[
+        float, Meta(gt=0, description="seconds after which a silent stream gets a comment, so that no proxy gives up")
+    ] = 15.0
     stop_grace: Annotated[float, Meta(ge=0, description="seconds that running requests get when the server stops")] = (
         10.0
     )
@@ -89,7 +93,7 @@ class Field(msgspec.Struct, frozen=True):
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return FLAGS.get(self.name) or "--" + self.name.replace("_", "-")
 
     @property
     def many(self) -> bool:

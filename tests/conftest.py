@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import blockbuster
@@ -18,12 +19,9 @@ ALLOWED = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def nothing_blocks_the_event_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Also what the server caught, for it answers 500 then, and a test may not look."""
-    if not any(request.path.is_relative_to(HERE / place) for place in IN_PROCESS):
-        yield
-        return
+@contextmanager
+def watching_the_event_loop() -> Iterator[list[str]]:
+    """Any call of ours that blocks a running loop raises; all are listed, for a server answers 500 and goes on."""
     seen: list[str] = []
 
     class Seen(blockbuster.BlockingError):
@@ -31,10 +29,19 @@ def nothing_blocks_the_event_loop(request: pytest.FixtureRequest, monkeypatch: p
             super().__init__(function)
             seen.append(f"{function} blocks the event loop:\n{''.join(traceback.format_stack(limit=12)[:-2])}")
 
-    monkeypatch.setattr(blockbuster.blockbuster, "BlockingError", Seen)
-    with blockbuster.blockbuster_ctx(scanned_modules=OURS) as watched:
+    with pytest.MonkeyPatch.context() as patch, blockbuster.blockbuster_ctx(scanned_modules=OURS) as watched:
+        patch.setattr(blockbuster.blockbuster, "BlockingError", Seen)
         for place, function in ALLOWED:
             for one in watched.functions.values():
                 one.can_block_in(place, function)
+        yield seen
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_event_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not any(request.path.is_relative_to(HERE / place) for place in IN_PROCESS):
+        yield
+        return
+    with watching_the_event_loop() as seen:
         yield
     assert not seen, "\n".join(seen)

@@ -2,8 +2,6 @@
 
 import importlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,14 +46,6 @@ def commands() -> list[str]:
 def test_every_make_target_in_the_readme_is_one(command: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f"\n{command.split()[1]}:" in makefile
-
-
-@pytest.mark.parametrize("command", [line for line in commands() if "mlx-local" in line and "curl" not in line])
-def test_every_command_in_the_readme_parses(command: str) -> None:
-    words = command.split("#")[0].split()
-    verbs = words[1:3] if words[1] == "models" else words[1:2]
-    helped = subprocess.run([sys.executable, "-P", "-m", "mlx_local_inference", *verbs, "--help"], capture_output=True)
-    assert helped.returncode == 0, helped.stderr
 
 
 def test_the_reference_of_settings_is_current() -> None:

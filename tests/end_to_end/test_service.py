@@ -14,6 +14,8 @@ import psutil
 import pytest
 from mcp import Client, StdioServerParameters
 
+from tests.promises import promise
+
 HELLO = [{"role": "user", "content": "hello"}]
 ASK = {"model": "qwen3-14b", "messages": HELLO, "max_tokens": 12, "temperature": 0}
 LONG = {**ASK, "max_tokens": 3000, "stream": True}
@@ -25,6 +27,7 @@ def client(service: Any) -> Iterator[openai.OpenAI]:
         yield made
 
 
+@promise("chat:stream:same")
 def test_the_official_client_gets_the_same_answer_streamed_and_whole(client: openai.OpenAI) -> None:
     asked = {"model": "qwen3-14b", "messages": HELLO, "max_tokens": 12, "temperature": 0}
     whole = client.chat.completions.create(**asked)  # type: ignore[call-overload]
@@ -43,6 +46,7 @@ def test_an_unknown_model_is_a_404_with_the_known_names(client: openai.OpenAI) -
         client.chat.completions.create(model="nobody", messages=HELLO)  # type: ignore[arg-type]
 
 
+@promise("chat:stream:status")
 def test_an_error_known_before_the_stream_has_its_true_status(client: openai.OpenAI) -> None:
     client.chat.completions.create(model="gemma-3-12b", messages=HELLO, max_tokens=1)  # type: ignore[arg-type]
     with pytest.raises(openai.BadRequestError) as caught:
@@ -138,6 +142,7 @@ def test_a_taken_port_ends_the_second_server_with_the_owners_pid(service: Any) -
     assert ended.returncode == 1 and str(service.process.pid) in ended.stderr and "Traceback" not in ended.stderr
 
 
+@promise("core:many:hundred")
 def test_a_hundred_streams_at_once_all_end(service: Any) -> None:
     async def one(http: httpx2.AsyncClient, number: int) -> str:
         body = {**ASK, "max_tokens": 5, "stream": True, "messages": [{"role": "user", "content": f"hello {number}"}]}
@@ -152,6 +157,7 @@ def test_a_hundred_streams_at_once_all_end(service: Any) -> None:
         assert text.endswith("data: [DONE]\n\n") and '"finish_reason":"' in text and '"error"' not in text
 
 
+@promise("core:network:none")
 def test_nothing_was_ever_connected_to(service: Any) -> None:
     httpx2.post(f"{service.url}/v1/chat/completions", json=ASK, timeout=60)
     missing = httpx2.post(f"{service.url}/v1/chat/completions", json={**ASK, "model": "org/absent"}, timeout=5)
@@ -168,6 +174,7 @@ def test_a_model_is_loaded_and_unloaded_by_request(service: Any) -> None:
         assert httpx2.get(f"{service.url}/v1/models/gemma-3-12b").json()["phase"] == phase
 
 
+@promise("core:server:killed")
 def test_a_killed_server_leaves_no_runner(start: Any) -> None:
     with start("--spare-runner", "false") as service:
         assert httpx2.post(f"{service.url}/v1/chat/completions", json=ASK, timeout=60).status_code == 200
@@ -180,6 +187,7 @@ def test_a_killed_server_leaves_no_runner(start: Any) -> None:
         service.process.wait()
 
 
+@promise("core:server:stopped")
 def test_a_stopped_server_ends_its_streams_and_leaves_nothing(start: Any, tmp_path: Path) -> None:
     with start("--stop-grace", "0.2", "--audio-listen", f"unix:{tmp_path}/a.sock") as service:
         audio = socket.socket(socket.AF_UNIX)
@@ -203,6 +211,7 @@ def test_a_stopped_server_ends_its_streams_and_leaves_nothing(start: Any, tmp_pa
         assert not Path(service.socket).exists() and not (tmp_path / "a.sock").exists()
 
 
+@promise("mcp:relay:starts")
 def test_the_relay_starts_the_service_when_there_is_none(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from engines.scripted import Scripted
 from mcp_server import http, server, sockets, stream
 from mcp_server.relay import socket_path
+from tests.promises import promise
 
 RELAY = "import sys; from mcp_server.relay import main; sys.exit(main(sys.argv[1:]))"
 
@@ -49,11 +50,11 @@ class Stage:
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
     inference = Scripted()
-    built = server.build(inference)
+    built = await asyncio.to_thread(server.build, inference)
     routes, lifespan = http.routes(built)
     app = Starlette(routes=routes)
     web = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
-    listener = sockets.listen(folder / "s")
+    listener = await asyncio.to_thread(sockets.listen, folder / "s")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(stream.serve_unix(built, listener))
         await stack.enter_async_context(lifespan())
@@ -88,6 +89,7 @@ def texts(result: Any) -> list[str]:
     return [block.text for block in result.content if isinstance(block, types.TextContent)]
 
 
+@promise("mcp:tools:alike")
 @pytest.mark.parametrize(("transport", "mode"), WAYS)
 def test_tools_answer_alike_on_every_transport(transport: str, mode: str, tmp_path: Path) -> None:
     async def body(it: Stage) -> None:
@@ -111,6 +113,7 @@ def test_tools_answer_alike_on_every_transport(transport: str, mode: str, tmp_pa
     run(tmp_path, body)
 
 
+@promise("mcp:leave:frees-the-place")
 @pytest.mark.parametrize(("transport", "mode"), WAYS)
 def test_a_client_that_gives_up_or_leaves_frees_its_place(transport: str, mode: str, tmp_path: Path) -> None:
     async def body(it: Stage) -> None:
@@ -188,18 +191,55 @@ def relay(*arguments: str, given: bytes, environ: dict[str, str]) -> "subprocess
     return subprocess.run(command, input=given, capture_output=True, timeout=20, env={**os.environ, **environ})
 
 
-def test_without_a_service_the_relay_says_how_to_start_it(tmp_path: Path) -> None:
-    ended = relay(
-        "--no-start", given=b'{"jsonrpc":"2.0","id":7,"method":"initialize"}\n', environ={"HOME": str(tmp_path)}
-    )
+FIRST_REQUESTS = [
+    (b'{"jsonrpc":"2.0","id":7,"method":"initialize"}\n', 7),
+    (
+        b'\n{"jsonrpc":"2.0","method":"notifications/x"}\r\n{"id":"a","method":"initialize"}\n{"id":8,"method":"x"}\n',
+        "a",
+    ),
+    (b'{"jsonrpc":"2.0","id":3,"result":{}}\n{"jsonrpc":"2.0","id":0,"method":"x"}\n', 0),
+    (b"garbage\n", None),
+    (b'[{"jsonrpc":"2.0","id":7,"method":"initialize"}]\n', None),
+    (b"x" * (2 << 20), None),
+]
+
+
+@promise("mcp:relay:told")
+@pytest.mark.parametrize("socket", [False, True])
+@pytest.mark.parametrize(("given", "id"), FIRST_REQUESTS)
+def test_without_a_service_the_first_request_is_told_how_to_start_it(
+    given: bytes, id: object, socket: bool, tmp_path: Path
+) -> None:
+    where = ["--socket", str(tmp_path / "s")] if socket else ["--no-start"]
+    ended = relay(*where, given=given, environ={"HOME": str(tmp_path)})
     answer = json.loads(ended.stdout)
-    assert (ended.returncode, answer["id"]) == (1, 7)
+    assert (ended.returncode, answer["id"]) == (1, id)
     assert "mlx-local serve" in answer["error"]["message"] and "server.log" in answer["error"]["message"]
+    assert not (tmp_path / ".mlx-server").exists()
 
 
-def test_wrong_arguments_end_the_relay_with_its_usage() -> None:
-    ended = relay("--prt", given=b"", environ={})
-    assert (ended.returncode, ended.stdout) == (2, b"") and b"usage" in ended.stderr
+def test_without_a_service_nothing_but_a_request_is_answered(tmp_path: Path) -> None:
+    given = b'{"jsonrpc":"2.0","method":"notifications/x"}\n{"jsonrpc":"2.0","id":1,"result":{}}\n'
+    ended = relay("--no-start", given=given, environ={"HOME": str(tmp_path)})
+    assert (ended.returncode, ended.stdout) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "said"),
+    [
+        (["--prt"], {}, "--prt"),
+        (["--port"], {}, "needs a value"),
+        (["--port", "99999"], {}, "--port must be a number from 1 to 65535, not 99999"),
+        (["--port=0"], {}, "--port must be"),
+        (["--port=²"], {}, "--port must be"),
+        ([], {"MLX_LOCAL_PORT": "many"}, "MLX_LOCAL_PORT must be"),
+        (["--socket", "s", "--port", "1"], {}, "give one of them"),
+    ],
+)
+def test_wrong_arguments_end_the_relay_with_its_usage(arguments: list[str], environ: dict[str, str], said: str) -> None:
+    ended = relay(*arguments, given=b"", environ=environ)
+    assert (ended.returncode, ended.stdout) == (2, b"") and "usage" in ended.stderr.decode()
+    assert said in ended.stderr.decode() and "Traceback" not in ended.stderr.decode()
 
 
 def test_the_relay_imports_next_to_nothing() -> None:

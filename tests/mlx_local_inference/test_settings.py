@@ -23,6 +23,7 @@ from mlx_local_inference.settings import (
     load,
     reference,
 )
+from tests.promises import promise
 
 EVERY_FIELD = pytest.mark.parametrize("field", fields(), ids=lambda field: field.name)
 
@@ -70,6 +71,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@promise("config:order")
 @EVERY_FIELD
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(field: Field, tmp_path: Path) -> None:
     in_file, in_environment, in_flag = values_of(field)
@@ -97,11 +99,14 @@ def test_a_wrong_type_in_the_file_names_the_key_and_the_file(field: Field, tmp_p
     assert "expected" in str(caught.value)
 
 
+@promise("config:errors")
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("port", "many"),
         ("port", "65536"),
+        ("port", "-1"),
+        ("keepalive", "0"),
         ("port", ""),
         ("idle_unload", "-2"),
         ("patience", "nan"),
@@ -121,6 +126,7 @@ def test_a_wrong_value_is_refused_by_name_from_environment_and_flag(name: str, t
         load(empty(tmp_path), {}, given_flags([f"{field.flag}={text}"]))
 
 
+@promise("config:errors")
 def test_an_unknown_key_names_the_nearest_valid_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"prot \(file .*config\.toml\).*did you mean port\?"):
         load(written(tmp_path, "prot = 1\n"), {}, {})
@@ -164,6 +170,11 @@ def test_a_bare_boolean_flag_means_true_and_minus_one_is_a_value(tmp_path: Path)
     assert settings.idle_unload == -1.0
 
 
+def test_folders_of_models_are_given_by_one_flag_many_times(tmp_path: Path) -> None:
+    file = written(tmp_path, 'model_dirs = ["/a"]\n')
+    assert load(file, {}, given_flags(["--models-dir", "/b", "--models-dir=/c"])).settings.model_dirs == ("/b", "/c")
+
+
 def test_a_blank_budget_in_the_environment_unsets_the_one_in_the_file(tmp_path: Path) -> None:
     file = written(tmp_path, "memory_budget_gb = 8\n")
     assert load(file, {"MLX_LOCAL_MEMORY_BUDGET_GB": ""}, {}).settings.memory_budget_gb is None
@@ -175,6 +186,7 @@ def test_lists_come_back_from_the_environment_as_they_were(names: list[str]) -> 
     assert resolved.settings.pinned == tuple(names)
 
 
+@promise("config:secrets")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_secrets_are_shown_only_as_a_count(as_json: bool, tmp_path: Path) -> None:
     out = io.StringIO()

@@ -1,0 +1,92 @@
+"""What we promise, as a list: each with its source and at least one test that is marked with it.
+
+`@promise("core:leave:frees-the-place")` marks the test that fails when the promise is broken; `test_promises.py` checks
+that no promise is without a test, and no mark without a promise. `pytest -m promise` runs all that is marked.
+"""
+
+from typing import NamedTuple
+
+import pytest
+
+
+class Promise(NamedTuple):
+    source: str
+    sentence: str
+
+
+CORE = "issue 4, the core"
+CHAT = "issue 4, a first chat"
+PROJECT = "issue 4, a project that starts"
+
+PROMISES: dict[str, Promise] = {
+    # -- requests and their models
+    "core:request:ends-once": Promise(CORE, "Every accepted request ends exactly once: done, failed or cancelled."),
+    "core:request:order": Promise(CORE, "Requests of a model start in the order in which they arrived."),
+    "core:load:once": Promise("A10", "However many ask for a cold model, by whatever names, it is loaded once."),
+    "core:load:figures": Promise(CORE, "What doesn't fit is refused with the figures, and nothing is unloaded for it."),
+    "core:load:leases": Promise("G4", "The leases of all models never exceed the budget, whatever happens."),
+    "core:unload:not-under-requests": Promise(CORE, "A model that answers is never unloaded under its requests."),
+    "core:unload:idle": Promise(CORE, "Idle time counts from the end of the last request."),
+    "core:wait:nobody-for-ever": Promise(CORE, "Nobody waits for ever because a busy model never becomes idle."),
+    "core:queue:full": Promise(CORE, "A full queue is 429 with Retry-After, and the others go on."),
+    "core:many:hundred": Promise(CORE, "A hundred streams at once all end."),
+    "core:many:while-another-loads": Promise(CORE, "Several clients of one model go on while another is loaded."),
+    "core:leave:frees-the-place": Promise(CORE, "A client that leaves frees its place, in whatever phase it is."),
+    "core:slow-client": Promise(CORE, "A client that reads nothing holds up nobody else."),
+    # -- processes
+    "core:runner:death-told": Promise("G5", "A runner's death fails what it was saying; the next request works."),
+    "core:runner:death-retried": Promise(CORE, "What had sent nothing when its runner died is tried once more."),
+    "core:runner:back-off": Promise("G5", "A model that keeps dying is left alone for longer and longer, and says so."),
+    "core:runner:nonsense": Promise(CORE, "A runner that can't be understood is ended, and its requests fail."),
+    "core:runner:row-alone": Promise(CORE, "An exception in one request's row never harms the others."),
+    "core:watchdog:ended": Promise(CORE, "A runner that hangs is ended, its requests fail and the next ones work."),
+    "core:watchdog:told": Promise(CORE, "/health is 503 with model and reason while a runner hangs."),
+    "core:server:killed": Promise(CORE, "When the server is killed, every runner ends within a second."),
+    "core:server:stopped": Promise(CORE, "A stop lets requests end for a while, tells the rest and leaves no process."),
+    "core:server:sleep": Promise("G6", "After a sleep of the machine the work goes on."),
+    "core:server:awake": Promise("G6", "A Mac is kept awake while there is work, and no longer."),
+    "core:server:loop": Promise("our own", "Nothing blocks the event loop of the server."),
+    # -- names and network
+    "core:network:none": Promise("G7", "No connection is ever made outside an explicit pull."),
+    "core:names:not-installed": Promise(
+        "G7", "A model that isn't there is an error within 100 ms; it says how to get it."
+    ),
+    "core:names:no-paths": Promise(PROJECT, "HTTP clients name models, never paths."),
+    "core:names:case": Promise(PROJECT, "Names are known without regard to case."),
+    # -- chat
+    "chat:batch:greedy": Promise(CHAT, "Greedy in a batch says what it says alone."),
+    "chat:stop:hidden": Promise(CHAT, "A stop string is never shown, whatever the tokens."),
+    "chat:stream:same": Promise(CHAT, "An answer is the same streamed and whole, usage included."),
+    "chat:stream:status": Promise(CHAT, "What is known before the first word has its true status, in a stream too."),
+    "chat:stream:error": Promise(CHAT, "A failure within a stream is an error event and a clean end."),
+    "chat:stream:comments": Promise("A9", "A silent stream gets comments, in a load and in a long prompt too."),
+    "chat:fields:null": Promise("A1", "null means not given, for every optional field."),
+    "chat:fields:stop": Promise("A2", "A stop string and a list of it are the same."),
+    "chat:fields:named": Promise("A3", "A bad body is a 400 that names the field."),
+    # -- HTTP
+    "http:error:shape": Promise("OpenAI's reference", "Every failure is OpenAI's error object with its status."),
+    "http:error:authenticate": Promise("RFC 9110, 11.6.1", "A 401 says by WWW-Authenticate what is wanted."),
+    "http:boundary:rebinding": Promise(CHAT, "Only our own Host names and origins are answered."),
+    "http:boundary:keys": Promise(CHAT, "A key opens everything, and health needs none."),
+    "http:boundary:size": Promise(CHAT, "A body that is too large is refused while it is read."),
+    "http:trace:answers": Promise(CORE, "X-Request-Id is in every answer."),
+    "http:trace:log": Promise(CORE, "X-Request-Id is in every line of the log that concerns a request."),
+    # -- MCP
+    "mcp:tools:alike": Promise(CHAT, "Tools answer alike on streamable HTTP, SSE and stdio."),
+    "mcp:leave:frees-the-place": Promise(CORE, "An agent that gives up or leaves frees its place."),
+    "mcp:relay:starts": Promise(CHAT, "The relay starts the service when there is none."),
+    "mcp:relay:told": Promise(CHAT, "Without a service the first request is told how to start it."),
+    # -- configuration
+    "config:order": Promise(PROJECT, "File, environment, flag: each overrides the one before."),
+    "config:errors": Promise(PROJECT, "Unknown keys and wrong types are errors that name the key and what is allowed."),
+    "config:secrets": Promise("our own", "No key is ever shown."),
+    "docs:examples": Promise("our own", "Every command and program of README, references and docs runs."),
+}
+
+
+def promise(*ids: str) -> pytest.MarkDecorator:
+    """Marks a test with what it proves."""
+    unknown = [id for id in ids if id not in PROMISES]
+    if unknown:
+        raise LookupError(f"no promise of this name: {', '.join(unknown)}")
+    return pytest.mark.promise(*ids)
