@@ -88,14 +88,14 @@ class Runners:
             process.kill()
         await asyncio.gather(*(process.ended() for process in processes))
         for worker in workers:
-            worker.fail_opening(_stopping())
+            worker.fail_opening(stopping())
             worker.gone.set()
 
     async def _started(self, entry: Entry) -> Worker:
         process = await self._new_process()
         if self._closed:
             await _end(process)
-            raise _stopping()
+            raise stopping()
         if (other := self._workers.get(entry.key)) is not None:
             await _end(process)  # somebody else was quicker
             return other
@@ -171,5 +171,6 @@ async def _end(process: RunnerProcess) -> None:
     await process.ended()
 
 
-def _stopping() -> ShuttingDown:
-    return ShuttingDown("The server is stopping; try again when it is back.")
+def stopping() -> ShuttingDown:
+    """What whoever waits is told when the server stops."""
+    return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)

@@ -15,12 +15,12 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from engines import pool, wire
+from engines import pool, trace, wire
 from engines.awake import KeepAwake
 from engines.catalog import Catalog, Entry
 from engines.clock import AwakeClock
-from engines.errors import LoadFailed, RunnerDied, ServiceError, ShuttingDown, Stalled
-from engines.runners import COMMAND, Heard, Runners
+from engines.errors import LoadFailed, RunnerDied, ServiceError, Stalled
+from engines.runners import COMMAND, Heard, Runners, stopping
 from engines.status import metrics, model_status
 from engines.tasks import Tasks
 from engines.ticket import Question, Ticket
@@ -36,11 +36,12 @@ from engines.types import (
     Tokenized,
     Usage,
 )
-from engines.watchdog import verdict
+from engines.watchdog import answers, verdict
 from engines.worker import Worker
 
 TICK_SECONDS = 0.25
 OPEN_IDLE_SECONDS = 30.0
+RETRY_SECONDS = 1.0
 WORK_SPACE = 256 * 1024 * 1024
 
 log = logging.getLogger("runtime")
@@ -98,10 +99,10 @@ class Runtime:
                 while self._tickets:
                     await self._next_change()
         for ticket in self._tickets.values():
-            ticket.fail(ShuttingDown("The server is stopping; try again when it is back."))
+            ticket.fail(stopping())
         await self._tasks.close()
         await self._runners.close()
-        self._awake.wanted(False)
+        await asyncio.to_thread(self._awake.wanted, False)
 
     # -- Inference ----------------------------------------------------------------------------------------------
 
@@ -126,6 +127,8 @@ class Runtime:
         outcome = "cancelled"
         try:
             arrived = self._clock.now
+            if (fault := pool.left_alone(self._state, ticket.entry.key, arrived)) is not None:
+                raise fault
             await self._ask(ticket, wire.Prepare(ticket.id, request))
             pool.arrive(self._state, pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived))
             self._settle()
@@ -205,9 +208,9 @@ class Runtime:
     async def _ask(self, ticket: Ticket, question: Question) -> wire.Answer:
         """Once more if the runner dies over it: it may have been on its way out."""
         try:
-            return await ticket.ask(await self._runners.open(ticket.entry), question)
+            return await ticket.ask(await self._runners.open(ticket.entry), question, self._clock.now)
         except RunnerDied:
-            return await ticket.ask(await self._runners.open(ticket.entry), question)
+            return await ticket.ask(await self._runners.open(ticket.entry), question, self._clock.now)
 
     def _count(self, usage: Usage) -> None:
         self._counts["tokens"] += usage.completion_tokens
@@ -279,6 +282,7 @@ class Runtime:
 
     async def _start(self, ticket: Ticket) -> None:
         """Hand a request to its model's runner; prepared again if that is not the one that prepared it."""
+        trace.current.set(ticket.trace)
         worker = self._runners.get(ticket.entry.key)
         if worker is None:
             return  # it died in between: the request was requeued or failed with it
@@ -326,9 +330,12 @@ class Runtime:
             job = jobs.get(ticket.id)
             ticket.worker = None
             if job is not None and not ticket.sent and job.attempts == 0 and not ticket.asking:
+                log.warning("request %s is tried once more: %s", ticket.trace, reason)
                 pool.requeue(self._state, job)
             elif ticket.id not in waiting:
-                ticket.fail(RunnerDied(f"{reason} Try again: the model is loaded anew."))
+                log.warning("request %s fails: %s", ticket.trace, reason)
+                message = f"{reason} Try again: the model is loaded anew."
+                ticket.fail(RunnerDied(message, retry_after=RETRY_SECONDS))
 
     def device(self, recommended_bytes: int) -> None:
         if 0 < recommended_bytes < self._state.limits.budget:
@@ -341,21 +348,27 @@ class Runtime:
             await asyncio.sleep(TICK_SECONDS)
             now = self._clock.tick()
             for worker in self._runners:
-                if self._verdict(worker) == "stuck":
+                if self._verdict(worker) == "stuck" or not self._answers(worker, now):
                     self._end_hung(worker)
                 used = worker.key in self._state.residents or any(
                     ticket.entry.key == worker.key for ticket in self._tickets.values()
                 )
                 if not used and now - worker.last_used > OPEN_IDLE_SECONDS:
                     worker.kill()
-            self._awake.wanted(bool(self._tickets))
+            await asyncio.to_thread(self._awake.wanted, bool(self._tickets))
             self._settle()
+
+    def _answers(self, worker: Worker, now: float) -> bool:
+        """Whether its tokenizer opens and answers, as far as anybody waits for it."""
+        asked = [ticket.asked_at for ticket in self._tickets.values() if ticket.worker is worker and ticket.asking]
+        return all(answers(since, now) for since in (asked if worker.opened.done() else [worker.since]))
 
     def _end_hung(self, worker: Worker) -> None:
         log.error("the runner of %s hangs and is ended", self._main_name(worker.key))
         for ticket in self._tickets.values():
             if ticket.worker is worker and ticket.sent:
-                ticket.fail(Stalled("The model hangs and is loaded anew. Try again."))
+                log.error("request %s fails with it", ticket.trace)
+                ticket.fail(Stalled("The model hangs and is loaded anew. Try again.", retry_after=RETRY_SECONDS))
         worker.process.kill()
 
     # -- small questions ----------------------------------------------------------------------------------------
@@ -371,7 +384,7 @@ class Runtime:
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
-            raise ShuttingDown("The server is stopping; try again when it is back.")
+            raise stopping()
 
     def _busy_but(self, ticket: Ticket) -> bool:
         resident = self._state.residents.get(ticket.entry.key)

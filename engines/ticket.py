@@ -20,7 +20,8 @@ Question = wire.Prepare | wire.Tokenize | wire.Detokenize
 class Ticket:
     """`worker` is the runner that knows the request, None if there is none (any more).
 
-    `sent` once a client may have seen something: then it can't be tried again.
+    `sent` once a client may have seen something: then it can't be tried again. `asked_at` is when its runner's helper
+    was asked.
     """
 
     def __init__(self, id: int, entry: Entry, request: Request | None) -> None:
@@ -29,6 +30,7 @@ class Ticket:
         self.request = request
         self.worker: Worker | None = None
         self.sent = False
+        self.asked_at = 0.0
         self._prepared = wire.Prepared(id, 0, 0)
         self._answer: asyncio.Future[wire.Answer] | None = None
         self._inbox: asyncio.Queue[Started | wire.Said | wire.Finished | ServiceError] = asyncio.Queue()
@@ -45,9 +47,15 @@ class Ticket:
         tokens = self._prepared.prompt_tokens + min(self._prepared.max_tokens, RESERVED_TOKENS)
         return seen.kv_bytes_fixed + seen.kv_bytes_per_token * tokens
 
-    async def ask(self, worker: Worker, question: Question) -> wire.Answer:
+    @property
+    def trace(self) -> str:
+        """The client's request id, for the log."""
+        return self.request.trace if self.request is not None else "-"
+
+    async def ask(self, worker: Worker, question: Question, now: float) -> wire.Answer:
         """What the runner's helper says; raises what is wrong with the request."""
         self.worker = worker
+        self.asked_at = now
         self._answer = asyncio.get_running_loop().create_future()
         worker.send(question)
         try:

@@ -20,6 +20,11 @@ class Facts(msgspec.Struct, frozen=True):
     slowest_step: float
 
 
+def answers(asked_at: float, now: float) -> bool:
+    """Whether a tokenizer that was asked at some time is still worth waiting for."""
+    return now - asked_at <= FIRST_SECONDS
+
+
 def verdict(facts: Facts, now: float) -> Literal["well", "late", "stuck"]:
     """ "late" is worth telling, "stuck" is past hope: the runner is to be ended."""
     if facts.phase == "ready" and not facts.busy:

@@ -9,7 +9,10 @@ from engines.watchdog import Facts
 
 
 class Worker:
-    """Owned by the runtime. `opened` is set to None once prompts can be prepared, or to the error that prevents it."""
+    """Owned by the runtime. `opened` is set to None once prompts can be prepared, or to the error that prevents it.
+
+    It exists `since`, and `opened` is done within the watchdog's patience or the runner is ended.
+    """
 
     def __init__(self, key: str, process: RunnerProcess, now: float) -> None:
         self.key = key
@@ -18,6 +21,7 @@ class Worker:
         self.stopping = False
         self.gone = asyncio.Event()
         self.last_used = now
+        self.since = now
         self._moved = now
         self._steps = 0
         self._slowest = 0.0

@@ -6,6 +6,7 @@ result is text is that text alone, because clients differ in which half of a str
 
 import asyncio
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -150,6 +151,7 @@ def _request(given: Mapping[str, Value]) -> ChatRequest:
         model=str(given.get("model", DEFAULT_CHAT_MODEL)),
         messages=(*system, Message("user", str(given["prompt"]))),
         sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
+        trace=f"mcp-{secrets.token_hex(10)}",
         constraint=_constraint(str(given["json_schema"])) if "json_schema" in given else None,
         thinking=Thinking(bool(given["thinking"]) if "thinking" in given else None),
     )

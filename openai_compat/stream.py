@@ -55,6 +55,7 @@ class AnswerStream(Response):
                 async for item in numbered:
                     await items.put(item)
         except ServiceError as error:
+            log.warning("request %s fails: %s", self._parsed.first.trace, error.code)
             await items.put(error)
         except Exception:
             log.exception("request %s failed", self._parsed.first.trace)

@@ -62,7 +62,7 @@ _BOOKKEEPING = {
 CHAT = Table(
     acts=_BOTH
     | {
-        "messages": "the conversation: roles `system`, `developer`, `user`, `assistant`, `tool`; contents text or parts",
+        "messages": "the conversation: roles `system`, `developer`, `user`, `assistant`, `tool`; text or parts",
         "max_completion_tokens": "as `max_tokens`; the smaller of both acts",
         "logprobs": "`true`: each token of the content with its logprob, before any of the above",
         "top_logprobs": "0 to 20: so many likeliest tokens beside each",

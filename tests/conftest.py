@@ -15,7 +15,6 @@ ALLOWED = [
     ("logging/__init__.py", "emit"),  # a line to stderr
     ("engines/runtime.py", "models"),  # the catalog looks at the disk: fronts ask in a thread, tests where they are
     ("engines/runtime.py", "model"),
-    ("engines/awake.py", "wanted"),  # starts and ends a helper, on a Mac, when work begins and ends
 ]
 
 

@@ -5,7 +5,7 @@ carries every effect out and `apply`s it. Memory is counted in leases: the lease
 loaded or unloaded included, never exceed the budget.
 """
 
-from engines.pool.decisions import decide, never_fits
+from engines.pool.decisions import decide, left_alone, never_fits
 from engines.pool.state import (
     Effect,
     Fault,
@@ -53,6 +53,7 @@ __all__ = [
     "decide",
     "died",
     "finished",
+    "left_alone",
     "load_failed",
     "loaded",
     "never_fits",

@@ -48,15 +48,20 @@ def never_fits(state: State, model: str, kv_bytes: int = 0) -> DoesNotFit | None
     )
 
 
+def left_alone(state: State, model: str, now: float) -> LoadFailed | None:
+    """The error for a model that failed and isn't to be tried again yet."""
+    fault = state.faults.get(model)
+    if fault is None or now >= fault.not_before or model in state.residents:
+        return None
+    again = fault.not_before - now
+    message = f"The model failed {fault.count} times in a row and is left alone for {again:.0f} s: {fault.reason}"
+    return LoadFailed(message, retry_after=max(1.0, again))
+
+
 def _refusal(state: State, now: float) -> Effect | None:
     for job in state.queue:
-        fault = state.faults.get(job.model)
-        if fault is not None and now < fault.not_before and job.model not in state.residents:
-            again = fault.not_before - now
-            message = (
-                f"The model failed {fault.count} times in a row and is left alone for {again:.0f} s: {fault.reason}"
-            )
-            return Refuse(job, LoadFailed(message, retry_after=max(1.0, again)))
+        if (fault := left_alone(state, job.model, now)) is not None:
+            return Refuse(job, fault)
         if (error := never_fits(state, job.model, job.kv_bytes)) is not None:
             return Refuse(job, error)
     return None

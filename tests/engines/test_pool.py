@@ -336,3 +336,14 @@ def test_a_late_word_that_a_model_is_loaded_changes_nothing_once_it_is_being_unl
     pool.apply(it, Unload("chat"), 0.0)
     pool.loaded(it, "chat", 1.0)
     assert it.residents["chat"].phase == "unloading"
+
+
+def test_a_model_that_is_left_alone_says_so_before_anything_is_done_for_a_request() -> None:
+    it = state()
+    pool.register(it, Spec("chat", 8 * GB, kv_wish=GB))
+    for _ in range(3):
+        pool.load_failed(it, "chat", "no memory", 0.0)
+    error = pool.left_alone(it, "chat", 0.5)
+    assert isinstance(error, LoadFailed) and error.retry_after and "no memory" in error.message
+    assert pool.left_alone(it, "chat", 60.0) is None
+    assert pool.left_alone(it, "embed", 0.5) is None

@@ -27,11 +27,13 @@ from tests.contract import check_inference
 from tests.promises import promise
 
 GIB = 1 << 30
-DIES = """
+HELLO = """
 import socket, sys
 from engines import wire
 link = socket.socket(fileno=int(sys.argv[1]))
 link.sendall(wire.encode(wire.Hello(1, "cpu", 0)))
+"""
+DIES = f"""{HELLO}
 link.sendall(wire.encode(wire.Opened(100)))
 decoder = wire.Decoder(wire.Command)
 while True:
@@ -259,6 +261,23 @@ def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) ->
         assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
 
     run(catalog, body)
+
+
+@promise("core:watchdog:ended")
+@pytest.mark.parametrize("says", ["", "link.sendall(wire.encode(wire.Opened(100)))"], ids=["opening", "preparing"])
+def test_a_runner_that_hangs_over_its_tokenizer_is_ended_and_its_request_fails(
+    catalog: Catalog, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.watchdog.FIRST_SECONDS", 0.1)
+    mute = (*options().runner[:1], "-c", f"{HELLO}{says}\nlink.recv(1 << 20)\nimport time; time.sleep(100)")
+
+    async def main() -> None:
+        async with asyncio.timeout(60), Runtime(catalog, structs.replace(options(), runner=mute)) as runtime:
+            with pytest.raises(RunnerDied):
+                await collect(runtime, ask("qwen3-14b"))
+            assert not list(runtime._tickets)
+
+    asyncio.run(main())
 
 
 @promise("core:request:ends-once")

@@ -1,6 +1,6 @@
 import pytest
 
-from engines.watchdog import Facts, verdict
+from engines.watchdog import FIRST_SECONDS, Facts, answers, verdict
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,8 @@ from engines.watchdog import Facts, verdict
 )
 def test_a_busy_runner_is_judged_by_its_last_step(facts: Facts, silent: float, expected: str) -> None:
     assert verdict(facts, silent) == expected
+
+
+def test_a_tokenizer_is_waited_for_as_long_as_a_load() -> None:
+    assert answers(100.0, 100.0 + FIRST_SECONDS)
+    assert not answers(100.0, 100.1 + FIRST_SECONDS)
