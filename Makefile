@@ -3,7 +3,7 @@ UV := .tools/uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo serve check test test-slow soak lock clean
+.PHONY: install demo serve check test test-slow soak bench lock clean
 
 install: $(STAMP)
 
@@ -42,6 +42,9 @@ test-slow: install
 
 soak: install
 	$(BIN)/python -m tests.soak.soak
+
+bench: install
+	$(BIN)/python -m bench --work build/bench
 
 lock: $(UV)
 	$(UV) pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \

@@ -1,0 +1,117 @@
+"""`make bench`: measures, prints tables, and one JSON document as the last line. Progress goes to stderr."""
+
+import argparse
+import asyncio
+import datetime
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench import contenders, goals, machine, report
+from bench.parts import arrival, cost, levels, limit, prefix, start
+from bench.scale import FULL, QUICK
+from bench.session import Session
+from bench.streams import BenchFailed
+
+# In this order: cost and limit derive from what levels measured.
+PARTS = {
+    "levels": levels.measure,
+    "arrival": arrival.measure,
+    "prefix": prefix.measure,
+    "start": start.measure,
+    "cost": cost.measure,
+    "limit": limit.measure,
+}
+DERIVED = {"cost", "limit"}
+
+CAVEATS = (
+    "Compare within this run alone, and ratios rather than figures: the machine, and what else runs on it, moves all.",
+    "Checkpoints are random and small (the JSON says how large): what a server adds weighs more than with a real one.",
+    "In process means token ids in and out, without HTTP, templates or text, and a prefix cache kept by hand.",
+    "Of its two settings counts, at every level, the one with more tokens/s; both are in the table.",
+    "The HTTP client shares the processor with the servers that it asks; its own time is not in the cost.",
+    "A figure is the median of the rounds, a ratio that of the rounds' ratios.",
+    "A p99 of one stream is nearly its worst gap, and so the least steady figure.",
+    "The bandwidth is the best of three ways to read a large array; weights in the processor's cache come faster.",
+)
+
+
+def arguments_of(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--part", default=",".join(PARTS), help="some of " + ",".join(PARTS))
+    parser.add_argument("--rounds", type=int, help=f"how often each is measured in turn (default: {FULL.rounds})")
+    parser.add_argument("--vocabulary", help="sizes of vocabularies, with commas (default: 4032,151936)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the BLAS (default: all cores)")
+    parser.add_argument("--work", type=Path, help="folder that keeps checkpoints and logs (default: a temporary one)")
+    parser.add_argument("--quick", action="store_true", help="a smoke run with tiny sizes; its figures mean nothing")
+    arguments = parser.parse_args(words)
+    unknown = set(arguments.part.split(",")) - PARTS.keys()
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    return arguments
+
+
+async def measure(session: Session, parts: Sequence[str]) -> None:
+    wanted = set(parts) | ({"levels"} if DERIVED & set(parts) else set())
+    for name, part in PARTS.items():
+        if name in wanted:
+            await part(session)
+
+
+def caveats(session: Session, *, quick: bool) -> list[str]:
+    found = ["This was a smoke run with tiny sizes: its figures mean nothing."] if quick else []
+    found += CAVEATS
+    found += [f"{name} is not installed and was left out." for name in contenders.not_installed()]
+    others = f"Other work used {session.others.share():.0%} of the processor meanwhile"
+    load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end"
+    return [*found, f"{others} ({load}).", *session.notes]
+
+
+def printed(session: Session, parts: Sequence[str], *, quick: bool) -> str:
+    values = session.figures.values()
+    reached = goals.judge(goals.GOALS, values)
+    ahead = goals.judge(goals.ahead(values), values)
+    said = caveats(session, quick=quick)
+    fields = {
+        "bench": 1,
+        "date": datetime.date.today().isoformat(),
+        "quick": quick,
+        "caveats": said,
+        "machine": machine.describe(session.threads, session.blas),
+        "parts": list(parts),
+        "rounds": session.rounds,
+        "scale": msgspec.to_builtins(session.scale),
+        "medians": session.figures.medians(),
+        "values": values,
+        "series": session.series,
+        "verdicts": reached,
+        "ahead": ahead,
+    }
+    return f"{report.tables(said, values, reached, ahead)}\n{report.document(fields)}\n"
+
+
+def main(words: Sequence[str]) -> int:
+    arguments = arguments_of(words)
+    scale = QUICK if arguments.quick else FULL
+    if arguments.vocabulary:
+        sizes = tuple(int(size) for size in arguments.vocabulary.split(","))
+        scale = msgspec.structs.replace(scale, vocabularies=sizes)
+    parts = arguments.part.split(",")
+    with tempfile.TemporaryDirectory(prefix="mlx-local-bench-") as temporary:
+        work = arguments.work or Path(temporary)
+        session = Session(scale, arguments.rounds or scale.rounds, arguments.threads, work.resolve())
+        try:
+            asyncio.run(measure(session, parts))
+        except BenchFailed as failure:
+            sys.stderr.write(f"error: {failure}\n")
+            return 1
+        sys.stdout.write(printed(session, parts, quick=arguments.quick))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

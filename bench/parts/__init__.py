@@ -1,0 +1,1 @@
+"""One module a part; each puts its figures into the session's."""

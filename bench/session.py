@@ -1,0 +1,135 @@
+"""One run of the bench: who takes turns on which checkpoint, and every figure that came out."""
+
+import contextlib
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from bench import checkpoints, contenders, machine, processes
+from bench.checkpoints import Checkpoint
+from bench.contenders import Contender
+from bench.prompts import Prompts
+from bench.scale import Scale
+from bench.streams import Ask, BenchFailed, Run, check
+
+WARM_TOKENS = 16
+
+
+class Figures:
+    """By figure and contender: one value a round."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+
+    def add(self, key: str, contender: str, value: float) -> None:
+        self._values[key][contender].append(value)
+
+    def medians(self) -> dict[str, dict[str, float]]:
+        return {
+            key: {name: statistics.median(values) for name, values in by_name.items()}
+            for key, by_name in self._values.items()
+        }
+
+    def values(self) -> dict[str, dict[str, list[float]]]:
+        return {key: dict(by_name) for key, by_name in self._values.items()}
+
+
+class Level(Struct, frozen=True):
+    """One burst of equal streams, for the parts that derive something from it."""
+
+    checkpoint: Checkpoint
+    streams: int
+    contender: str
+    run: Run
+
+
+class Session:
+    def __init__(self, scale: Scale, rounds: int, threads: int, work: Path) -> None:
+        self.scale = scale
+        self.rounds = rounds
+        self.threads = threads
+        self.figures = Figures()
+        self.levels: list[Level] = []
+        self.series: dict[str, dict[str, list[float]]] = {}
+        self.notes: list[str] = []
+        self.blas: dict[str, list[str]] = {}
+        self.others = machine.Others()
+        self.logs = work / "logs"
+        self._models = work / "models"
+        self._began = time.monotonic()
+        self.logs.mkdir(parents=True, exist_ok=True)
+
+    def checkpoint(self, rows: int) -> Checkpoint:
+        return checkpoints.make(self._models, rows, self.scale)
+
+    @property
+    def small(self) -> Checkpoint:
+        return self.checkpoint(self.scale.vocabularies[0])
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(f"[{time.monotonic() - self._began:6.0f} s] {text}\n")
+        sys.stderr.flush()
+
+    def note(self, text: str) -> None:
+        """Something the reader of the figures must know."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.say(text)
+
+    @contextlib.asynccontextmanager
+    async def contenders(self, checkpoint: Checkpoint) -> AsyncIterator[list[Contender]]:
+        """All of them, started, warm and at rest."""
+        every: list[Contender] = [
+            *contenders.in_process(checkpoint, self.threads, self.logs),
+            contenders.ours(checkpoint, self.threads, self.logs),
+            *contenders.others(checkpoint, self.threads, self.logs),
+        ]
+        warm = Prompts(checkpoint.folder).of_length(self.scale.short_prompt, WARM_TOKENS, "warm")
+        async with contextlib.AsyncExitStack() as stack:
+            up: list[Contender] = []
+            for contender in every:
+                self.say(f"starting {contender.name} on {checkpoint.name}")
+                stack.push_async_callback(contender.stop)
+                with self.left_out_if_it_fails(contender):
+                    await contender.start()
+                    await self.measured(contender, [warm])
+                    await processes.settled(contender.process)
+                    self._remember_blas(contender)
+                    up.append(contender)
+            yield up
+
+    @contextlib.contextmanager
+    def left_out_if_it_fails(self, contender: Contender) -> Iterator[None]:
+        """A server of somebody else that doesn't start or answer is a note; ours, or mlx-lm's batch, an error."""
+        try:
+            yield
+        except BenchFailed as failure:
+            if contender.name not in contenders.OTHERS:
+                raise
+            self.note(f"{contender.name} was left out: {str(failure).splitlines()[0]}")
+
+    async def measured(self, contender: Contender, asks: Sequence[Ask], *, keep: bool = False) -> Run:
+        """One burst, checked: everybody produced what was asked for."""
+        before = processes.cpu_seconds(contender.process)
+        streams = await contender.run(asks, keep=keep)
+        cpu = processes.cpu_seconds(contender.process) - before
+        check(asks, streams, contender.name)
+        for stream in streams:
+            if stream.retries:
+                self.note(f"{contender.name} dropped connections, which its client had to open again.")
+            if len(stream.arrivals) != stream.tokens:
+                self.note(f"{contender.name} sends several tokens in one event at times: its gaps are between events.")
+        return Run(tuple(streams), cpu)
+
+    def turns(self, every: Sequence[Contender], number: int) -> list[Contender]:
+        """In alternating order, so that what drifts meets all."""
+        return list(every) if number % 2 == 0 else list(reversed(every))
+
+    def _remember_blas(self, contender: Contender) -> None:
+        loaded = {name for one in processes.tree(contender.process) for name in contenders.blas_of(one)}
+        self.blas[contender.name] = sorted(loaded)
