@@ -21,7 +21,7 @@ from engines.decoding.model import Model
 from engines.decoding.penalties import Penalties
 from engines.decoding.prefix import PrefixCache
 from engines.decoding.sampling import Choice, Choices, described
-from engines.decoding.schedule import KvShape, TokenBudget, Waiting, plan, room
+from engines.decoding.schedule import LARGEST, KvShape, TokenBudget, Waiting, plan, room
 from engines.errors import Failure, InternalError, ServiceError
 from engines.types import Delta, FinishReason
 
@@ -38,7 +38,7 @@ class ChatEngine:
         self._table = table
         self._kv_budget = kv_budget_bytes
         self._budget = TokenBudget()
-        self._prefixes = PrefixCache()
+        self._prefixes: PrefixCache | None = None
         self._masks = ThreadPoolExecutor(1, "masks")
         self._turn = 0
         self._arrivals = 0
@@ -57,7 +57,7 @@ class ChatEngine:
     @property
     def stored_bytes(self) -> int:
         """What the prefix cache holds."""
-        return self._prefixes.bytes
+        return self._prefixes.bytes if self._prefixes is not None else 0
 
     def submit(self, id: int, prepared: Prompt, credit: int) -> None:
         sampling, reply = prepared.sampling, prepared.reply
@@ -93,14 +93,14 @@ class ChatEngine:
     def resize(self, kv_budget_bytes: int) -> None:
         """Stored blocks give way at once, sequences with the next step."""
         self._kv_budget = kv_budget_bytes
-        if self._shape is not None:
-            self._prefixes.shrink(kv_budget_bytes - self._live_bytes(self._shape))
+        self._fit_blocks()
 
     def step(self) -> Several[Report]:
         """Feed some prompt tokens, then decode one token of every running row."""
         self._turn += 1
         admitted, reports = self._make_room()
-        reports += self._prefill(admitted)
+        if not self._joins_long():
+            reports += self._prefill(admitted)
         reports += self._guarded(self._return, [*self._running, *self._paused])
         return [*reports, *self._guarded(self._decode, [*self._running])]
 
@@ -123,7 +123,8 @@ class ChatEngine:
             if sequence.cache is None:
                 reports += self._guarded(partial(self._adopt, sequence), [sequence])
         waiting = [Waiting(one.id, len(one.to_feed)) for one in admitted if one in self._prefilling]
-        for chunk in plan(waiting, self._budget.tokens(decoding=bool(self._running)), self._turn):
+        budget = self._budget.tokens(decoding=bool(self._running), waiting=waiting)
+        for chunk in plan(waiting, budget, self._turn):
             sequence = by_id[chunk.id]
             reports += self._guarded(partial(self._feed, sequence, chunk.tokens), [sequence])
         return reports
@@ -131,12 +132,12 @@ class ChatEngine:
     def _adopt(self, sequence: Sequence) -> list[Report]:
         """Take over what is known of a sequence's beginning, if that is more than it has. One token is always fed."""
         known = 0
-        if not sequence.scored:
+        if not sequence.scored and self._prefixes is not None:
             known = self._prefixes.known(sequence.chain, sequence.tokens, sequence.positions - 1)
         if sequence.cache is None or known > sequence.fed:
             sequence.cache = self._model.new_cache()
             sequence.fed = known
-            if known:
+            if known and self._prefixes is not None:
                 self._prefixes.restore(sequence.chain, known, sequence.cache)
         return []
 
@@ -147,8 +148,9 @@ class ChatEngine:
         before, began = sequence.fed, time.monotonic()
         chunk = sequence.to_feed[:count]
         logits = self._forward(sequence, chunk, sequence.cache)
-        self._budget.measured(len(chunk), time.monotonic() - began)
+        self._budget.prefilled(len(chunk), time.monotonic() - began)
         self._shape = self._shape or caches.kv_shape(sequence.cache)
+        self._prefixes = self._prefixes or PrefixCache(sequence.cache)
         sequence.fed += len(chunk)
         sequence.computed += len(chunk)
         if not sequence.scored:
@@ -194,6 +196,11 @@ class ChatEngine:
             self._paused.append(sequence)
         return reports
 
+    def _joins_long(self) -> bool:
+        """Whether long rows are about to join others: copying their caches is work enough for one step."""
+        joining = [one.positions for one in self._paused if one.cache is not None and one.credit > 0]
+        return bool(self._running) and sum(joining) > LARGEST
+
     # -- decode -------------------------------------------------------------------------------------------------
 
     def _return(self) -> list[Report]:
@@ -207,13 +214,17 @@ class ChatEngine:
     def _decode(self) -> list[Report]:
         if self._batch is None:
             return []
+        began = time.monotonic()
         logits = self._model.decode([sequence.tokens[-1] for sequence in self._running], self._batch)
+        self._budget.decoded(time.monotonic() - began)
         choices = Choices(logits, self._mask(logits))
         reports: list[Report] = []
         staying: list[Sequence] = []
         for row, sequence in enumerate(self._running):
             sequence.fed += 1
-            self._prefixes.capture(sequence.chain, sequence.tokens, sequence.fed - 1, sequence.fed, self._batch, row)
+            if self._prefixes is not None:
+                fed = sequence.fed
+                self._prefixes.capture(sequence.chain, sequence.tokens, fed - 1, fed, self._batch, row)
             said, ended = self._deliver(sequence, choices, row)
             reports += said
             if ended:
@@ -282,8 +293,13 @@ class ChatEngine:
         ended = self._end_too_long(self._shape) if fits.keep == 1 else []
         begun = [one for one in holding[: fits.keep] if one in self._prefilling and one.cache is not None]
         self._prefilling.sort(key=lambda sequence: sequence.arrival)
-        self._prefixes.shrink(self._kv_budget - self._live_bytes(self._shape))
+        self._fit_blocks()
         return [one for one in self._prefilling if one in holding[: fits.begin] or one in begun], ended
+
+    def _fit_blocks(self) -> None:
+        """Stored blocks have what the sequences leave."""
+        if self._shape is not None and self._prefixes is not None:
+            self._prefixes.shrink(self._kv_budget - self._live_bytes(self._shape))
 
     def _live_bytes(self, shape: KvShape) -> int:
         alone = [one for one in (*self._prefilling, *self._paused) if one.cache is not None]

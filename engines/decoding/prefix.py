@@ -14,11 +14,14 @@ from engines.decoding.caches import Cache
 
 
 class PrefixCache:
-    """Blocks of one model. Off until the first `capture`, and for good if its caches can't be cut into blocks."""
+    """Blocks of one model, as `cache` shows it: a single row's that holds something.
 
-    def __init__(self) -> None:
-        self._store: BlockStore[mx.array] | None = None
-        self._off = False
+    Without a store, if such caches can't be cut into blocks: then nothing is ever known.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        window = caches.window(cache)
+        self._store = BlockStore[mx.array](-(-window // BLOCK)) if window is not None else None
 
     @property
     def bytes(self) -> int:
@@ -38,14 +41,8 @@ class PrefixCache:
     def capture(self, chain: Chain, tokens: Sequence[int], before: int, end: int, cache: Cache, row: int = 0) -> None:
         """Store the blocks that became whole as a sequence's positions in a cache grew from `before` to `end`."""
         start, stop = before // BLOCK, end // BLOCK
-        if start == stop or self._off:
+        if start == stop or self._store is None:
             return
-        if self._store is None:
-            window = caches.window(cache)
-            if window is None:
-                self._off = True
-                return
-            self._store = BlockStore(-(-window // BLOCK))
         grown = chain.grow(tokens, end)
         while start < stop and self._store.complete(grown[start]):
             start += 1

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-STEP_SECONDS = 0.05
-SMALLEST, LARGEST = 32, 512
+SHARE = 1.5
+SHORT = 256
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.01, 0.3
+SMALLEST, LARGEST = 16, 512
 CACHE_STEP = 256
 
 
@@ -79,17 +81,32 @@ def _fitting(positions: Sequence[int], shape: KvShape, budget: int) -> int:
 
 
 class TokenBudget:
-    """Prompt tokens a step: as many as keep it near `STEP_SECONDS` while rows decode, by the measured speed."""
+    """Prompt tokens a step, by measured speeds, so that nobody's stream stalls while others' prompts are read."""
 
     def __init__(self) -> None:
         self._speed = 0.0
+        self._decode_seconds = 0.0
 
-    def tokens(self, decoding: bool) -> int:
+    def tokens(self, decoding: bool, waiting: Sequence[Waiting]) -> int:
+        """While rows decode, prefill takes about `SHARE` times as long as their step.
+
+        Where several short prompts wait, each has as much, within `LONGEST_SECONDS`: their rows soon share the steps
+        that would otherwise be taken for few.
+        """
         if not decoding:
             return LARGEST
-        return max(SMALLEST, min(LARGEST, int(self._speed * STEP_SECONDS)))
+        short = sum(one.remaining <= SHORT for one in waiting)
+        seconds = max(SHARE * self._decode_seconds, SHORTEST_SECONDS) * max(1, short)
+        return max(SMALLEST, min(LARGEST, int(self._speed * min(seconds, LONGEST_SECONDS))))
 
-    def measured(self, tokens: int, seconds: float) -> None:
-        """A prefill of so many tokens took so long; the newest measure counts as much as all before it."""
-        speed = tokens / max(seconds, 1e-6)
-        self._speed = speed if self._speed == 0 else (self._speed + speed) / 2
+    def prefilled(self, tokens: int, seconds: float) -> None:
+        """A chunk of so many tokens took so long; the newest measure counts as much as all before it."""
+        self._speed = _mixed(self._speed, tokens / max(seconds, 1e-6))
+
+    def decoded(self, seconds: float) -> None:
+        """A step of all running rows took so long."""
+        self._decode_seconds = _mixed(self._decode_seconds, seconds)
+
+
+def _mixed(known: float, new: float) -> float:
+    return new if known == 0 else (known + new) / 2

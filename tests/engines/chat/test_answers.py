@@ -152,6 +152,24 @@ def test_stop_strings_are_met_in_the_answer_and_not_in_the_thought(desk: Desk) -
     assert (heard.reasoning, heard.text, heard.end.finish_reason) == ("STOP?", "Go. ", "stop")
 
 
+# -- text -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tools", [(), (WEATHER,)], ids=["plain", "with tools"])
+def test_every_piece_is_whole_text_and_leaves_with_the_token_that_completes_it(desk: Desk, tools: Any) -> None:
+    written = "嘅 𨋢, 😀 👨‍👩‍👧 and 龘!"
+    heard = desk.chat(written, tools=tools, thinking=Thinking(enabled=False))
+    assert heard.text == written and "\ufffd" not in "".join(delta.text for delta in heard.deltas)
+    parts = [delta.text for delta in heard.deltas]
+    assert len(parts) >= len(set(written)) - 4 and all(parts)
+
+
+def test_a_character_that_the_length_cuts_is_told_as_cut_and_never_as_half(desk: Desk) -> None:
+    for limit in range(1, 9):
+        heard = desk.chat("😀😀", sampling=Sampling(temperature=0.0, max_tokens=limit))
+        assert heard.text.rstrip("\ufffd") in ("", "😀", "😀😀") and heard.text.count("\ufffd") <= 1
+
+
 # -- what an answer must be -----------------------------------------------------------------------------------------
 
 

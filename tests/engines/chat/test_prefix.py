@@ -94,6 +94,16 @@ def test_a_conversation_goes_on_from_any_earlier_turn(bench: Bench) -> None:
         assert usage.cached_tokens >= length - BLOCK
 
 
+def test_a_first_prompt_shorter_than_a_block_is_no_obstacle(bench: Bench) -> None:
+    engine = bench.engine()
+    ids = text(0, 5)
+    answer, _ = ask(engine, ids, 40)
+    longer = ids + answer + text(1, 9)
+    again, usage = ask(engine, longer)
+    assert again == bench.fresh(longer, 12)
+    assert usage.cached_tokens >= 32
+
+
 def test_the_same_request_again_feeds_a_few_tokens_alone(bench: Bench) -> None:
     engine = bench.engine()
     ids = text(0, 8 * BLOCK)

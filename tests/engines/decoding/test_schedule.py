@@ -48,8 +48,14 @@ def test_who_begins_is_not_preempted_within_256_tokens(positions: list[int], bud
     assert room([held + more - 1 for held in begun], SHAPE, budget).keep == len(begun)
 
 
-def test_the_budget_follows_the_measured_speed_while_rows_decode() -> None:
+def test_the_budget_follows_the_measured_speeds_while_rows_decode() -> None:
     budget = TokenBudget()
-    assert (budget.tokens(decoding=False), budget.tokens(decoding=True)) == (LARGEST, SMALLEST)
-    budget.measured(400, 0.1)
-    assert budget.tokens(decoding=True) == 200
+    one_long, many_short = [Waiting(1, 5000)], [Waiting(id, 100) for id in range(8)]
+    assert (budget.tokens(False, one_long), budget.tokens(True, one_long)) == (LARGEST, SMALLEST)
+    budget.prefilled(400, 0.4)
+    budget.decoded(0.02)
+    assert budget.tokens(True, one_long) == 30
+    assert budget.tokens(True, many_short) == 8 * 30
+    budget.decoded(0.18)
+    assert budget.tokens(True, one_long) == 150
+    assert budget.tokens(True, many_short) == 300
