@@ -16,6 +16,7 @@ class Promise(NamedTuple):
 
 CORE = "issue 4, the core"
 CHAT = "issue 4, a first chat"
+ENGINE = "issue 5, the chat engine"
 PROJECT = "issue 4, a project that starts"
 
 PROMISES: dict[str, Promise] = {
@@ -63,6 +64,35 @@ PROMISES: dict[str, Promise] = {
     "chat:fields:null": Promise("A1", "null means not given, for every optional field."),
     "chat:fields:stop": Promise("A2", "A stop string and a list of it are the same."),
     "chat:fields:named": Promise("A3", "A bad body is a 400 that names the field."),
+    # -- the chat engine in full
+    "chat:sampling:seed": Promise(ENGINE, "Same seed and prompt, same text, whatever else runs in the batch."),
+    "chat:sampling:rules": Promise(
+        ENGINE, "Temperature comes first; top_k, min_p and top_p let through whom their definitions let through."
+    ),
+    "chat:sampling:penalties": Promise(ENGINE, "Penalties and biases are those of their documented definitions."),
+    "chat:logprobs": Promise(ENGINE, "Logprobs are the model's own, of the tokens that the text was made of."),
+    "chat:text:whole": Promise("A7", "Text never holds half a character, and each piece leaves as it is made."),
+    "chat:text:control": Promise(ENGINE, "Users' text never becomes control tokens, in tools and calls too."),
+    "chat:prefix:same": Promise(
+        ENGINE, "With the prefix cache the text is the same as without, for sliding windows too."
+    ),
+    "chat:prefix:branches": Promise(ENGINE, "A conversation goes on from any earlier turn without being read again."),
+    "chat:prefix:together": Promise(ENGINE, "What requests that arrive together share is computed once."),
+    "chat:thought:apart": Promise(ENGINE, "A thought is told apart from the answer, streamed and whole."),
+    "chat:thought:cut": Promise("A5", "A thought that is cut is no content."),
+    "chat:thought:budget": Promise(ENGINE, "A thought that has used up its budget is closed, and the answer follows."),
+    "chat:tools:round-trip": Promise(ENGINE, "A tool is called in the genuine format, and its result is told."),
+    "chat:tools:required": Promise(ENGINE, "A call that must be made is made, and matches its schema."),
+    "chat:tools:cut": Promise(ENGINE, "A call that was cut is never passed off as a call."),
+    "chat:tools:recovered": Promise(
+        "A4", "Broken markup around a call is mended or left as text, and nothing vanishes."
+    ),
+    "chat:schema:holds": Promise(ENGINE, "A document is valid unless cut, behind a thought too."),
+    "chat:schema:refused": Promise("A6", "A schema that can't be enforced is refused with the place."),
+    "chat:fields:classes": Promise(
+        ENGINE, "Every field of the reference acts, is refused by name, or can not change an answer."
+    ),
+    "chat:fields:told-back": Promise(ENGINE, "Names in no reference are told back."),
     # -- HTTP
     "http:error:shape": Promise("OpenAI's reference", "Every failure is OpenAI's error object with its status."),
     "http:error:authenticate": Promise("RFC 9110, 11.6.1", "A 401 says by WWW-Authenticate what is wanted."),

@@ -8,6 +8,8 @@ import httpx2
 import openai
 import pytest
 
+from tests.promises import promise
+
 MODEL = "qwen3-14b"
 TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 
@@ -22,6 +24,7 @@ def asking(text: str) -> dict[str, Any]:
     return {"model": MODEL, "messages": [{"role": "user", "content": text}]}
 
 
+@promise("chat:thought:apart")
 def test_a_thought_is_reasoning_content_streamed_and_whole(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(**asking("think: let me see | it is blue"))
     message = whole.choices[0].message
@@ -46,6 +49,7 @@ def test_a_call_is_read_whole_and_put_together_from_a_stream(client: openai.Open
     assert put_together.message.tool_calls[0].function.arguments == '{"city": "x"}'
 
 
+@promise("chat:tools:cut")
 def test_a_call_that_was_cut_is_text_and_no_call(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(**asking('cut: weather {"city": "x"}'), tools=TOOLS).choices[0]
     assert (whole.finish_reason, whole.message.tool_calls) == ("length", None)

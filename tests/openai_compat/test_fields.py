@@ -53,6 +53,7 @@ def completion(**fields: Any) -> CompletionRequest:
 # -- the table: every field of the reference, in one of three classes ----------------------------------------------
 
 
+@promise("chat:fields:classes")
 @pytest.mark.parametrize(
     ("table", "reference"),
     [
@@ -127,6 +128,7 @@ COMPLETION_ACTS: dict[str, dict[str, Any]] = {
 }
 
 
+@promise("chat:fields:classes")
 @pytest.mark.parametrize("name", sorted(CHAT.acts))
 def test_what_acts_in_a_chat_changes_what_the_engine_gets(name: str) -> None:
     assert parsed(**CHAT_ACTS[name]) != parsed()
@@ -162,6 +164,7 @@ def test_null_means_not_given_for_every_optional_field(parse: Callable[..., Pars
     assert parse(**dict.fromkeys(names)) == parse()
 
 
+@promise("chat:fields:told-back")
 @pytest.mark.parametrize(("parse", "table"), ROUTES)
 def test_names_in_no_reference_are_told_back(parse: Callable[..., Parsed], table: Table) -> None:
     assert parse(zebra=1, user="me").ignored == ("zebra",)

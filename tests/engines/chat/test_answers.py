@@ -30,6 +30,7 @@ from engines.types import (
     Tool,
     ToolChoice,
 )
+from tests.promises import promise
 
 GREEDY = Sampling(temperature=0.0, max_tokens=60)
 PERSON = {
@@ -119,6 +120,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 # -- thoughts -------------------------------------------------------------------------------------------------------
 
 
+@promise("chat:thought:apart")
 def test_a_thought_is_told_apart_and_its_tokens_are_counted(desk: Desk) -> None:
     heard = desk.chat("<think>\nHm, 你好.\n</think>\n\nHi!")
     assert (heard.reasoning, heard.text) == ("Hm, 你好.", "Hi!")
@@ -132,6 +134,7 @@ def test_a_thought_stays_in_the_text_as_it_was_written_if_asked_for(desk: Desk) 
     assert (heard.text, heard.reasoning) == (written, "")
 
 
+@promise("chat:thought:cut")
 def test_a_thought_that_is_cut_is_a_thought_all_the_same(desk: Desk) -> None:
     heard = desk.chat("<think>\n" + "Hm. " * 100, sampling=Sampling(temperature=0.0, max_tokens=12))
     assert heard.end.finish_reason == "length" and heard.text == ""
@@ -139,6 +142,7 @@ def test_a_thought_that_is_cut_is_a_thought_all_the_same(desk: Desk) -> None:
     assert heard.end.usage.reasoning_tokens == 12
 
 
+@promise("chat:thought:budget")
 def test_a_thought_beyond_its_budget_is_closed_and_the_answer_follows(desk: Desk) -> None:
     heard = desk.chat("<think>\n" + "Hm. " * 6 + "Yes!", thinking=Thinking(budget=8))
     assert heard.reasoning.startswith("Hm.") and heard.text and heard.end.finish_reason == "stop"
@@ -155,6 +159,7 @@ def test_stop_strings_are_met_in_the_answer_and_not_in_the_thought(desk: Desk) -
 # -- text -----------------------------------------------------------------------------------------------------------
 
 
+@promise("chat:text:whole")
 @pytest.mark.parametrize("tools", [(), (WEATHER,)], ids=["plain", "with tools"])
 def test_every_piece_is_whole_text_and_leaves_with_the_token_that_completes_it(desk: Desk, tools: Any) -> None:
     written = "嘅 𨋢, 😀 👨‍👩‍👧 and 龘!"
@@ -173,6 +178,7 @@ def test_a_character_that_the_length_cuts_is_told_as_cut_and_never_as_half(desk:
 # -- what an answer must be -----------------------------------------------------------------------------------------
 
 
+@promise("chat:schema:holds")
 @pytest.mark.parametrize("thought", ["", "<think>\nA person {with} a name.\n</think>\n\n"])
 @pytest.mark.parametrize("says", ["Sure! Here you are: ", '{"name": "Eve", "age": 1000, "x": 1}', ""])
 def test_a_schema_holds_whatever_the_model_likes_to_say_behind_its_thought(desk: Desk, thought: str, says: str) -> None:
@@ -222,6 +228,7 @@ def test_a_call_is_streamed_in_pieces_and_ends_the_answer_by_its_reason(desk: De
     assert sum(bool(delta.calls) for delta in heard.deltas) > 2
 
 
+@promise("chat:tools:required")
 @pytest.mark.parametrize(("mode", "name"), [("required", ""), ("named", "weather")])
 @pytest.mark.parametrize("thought", ["", "<think>\nHm.\n</think>\n\n"])
 def test_a_call_that_must_be_made_is_made_and_matches_its_schema(
@@ -254,6 +261,7 @@ def test_one_call_is_the_end_where_only_one_is_allowed(desk: Desk) -> None:
     assert len(desk.chat(f"{CALL}\n{CALL}", tools=(WEATHER,)).calls) == 2
 
 
+@promise("chat:tools:cut")
 def test_a_call_that_is_cut_is_no_call(desk: Desk) -> None:
     for limit in range(8, 22, 3):
         heard = desk.chat(CALL, tools=(WEATHER,), sampling=Sampling(temperature=0.0, max_tokens=limit))
@@ -269,6 +277,7 @@ def test_without_tools_the_markup_is_text(desk: Desk) -> None:
 # -- logprobs -------------------------------------------------------------------------------------------------------
 
 
+@promise("chat:logprobs")
 def test_logprobs_are_of_the_tokens_that_the_text_was_made_of(desk: Desk) -> None:
     sampling = Sampling(temperature=0.0, max_tokens=60, logprobs=2)
     heard = desk.chat("<think>\nHm.\n</think>\n\n你好 🎉!", sampling=sampling)

@@ -134,6 +134,7 @@ def test_a_cancelled_request_sends_nothing_more_and_the_others_go_on(make_engine
     assert (texts[1], texts.get(2, "")) == (expected, cut)
 
 
+@promise("chat:sampling:seed")
 def test_the_same_seed_gives_the_same_text_whatever_else_runs(make_engine: Callable[[int], ChatEngine]) -> None:
     seeded = prompt(25, sampling=Sampling(temperature=1.0, top_p=0.9, seed=5))
     expected = alone(make_engine(ROOM), seeded)

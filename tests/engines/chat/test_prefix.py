@@ -14,6 +14,7 @@ from engines.decoding import model as models
 from engines.decoding.blocks import BLOCK
 from engines.decoding.detokenize import TokenTable
 from engines.types import Sampling, Usage
+from tests.promises import promise
 
 GREEDY = Sampling(temperature=0.0)
 ROOM = 1 << 30
@@ -60,6 +61,7 @@ def ask(engine: ChatEngine, ids: Tokens, tokens: int = 12) -> tuple[Tokens, Usag
     return tuple(sequence.tokens[len(ids) :]), ended[0]
 
 
+@promise("chat:prefix:same")
 def test_a_long_conversation_says_the_same_as_without_a_cache_and_prefills_its_new_turns_alone(bench: Bench) -> None:
     engine = bench.engine()
     history = text(0, 40)
@@ -83,6 +85,7 @@ def test_a_thought_that_is_dropped_from_the_history_costs_no_more_than_itself(be
         history += question + answer[-10:]  # the first thirty were the thought
 
 
+@promise("chat:prefix:branches")
 def test_a_conversation_goes_on_from_any_earlier_turn(bench: Bench) -> None:
     engine = bench.engine()
     history = text(0, 300)
@@ -113,6 +116,7 @@ def test_the_same_request_again_feeds_a_few_tokens_alone(bench: Bench) -> None:
     assert (cold.cached_tokens, warm.cached_tokens) == (0, 7 * BLOCK)
 
 
+@promise("chat:prefix:together")
 def test_requests_that_arrive_together_compute_what_they_share_once(bench: Bench) -> None:
     engine = bench.engine()
     shared = text(0, 600)
@@ -130,6 +134,7 @@ def test_requests_that_arrive_together_compute_what_they_share_once(bench: Bench
         assert tuple(sequences[id].tokens[len(ids) :]) == bench.fresh(ids, 8)
 
 
+@promise("chat:prefix:same")
 def test_random_conversations_that_share_and_branch_stay_right_under_little_memory(bench: Bench) -> None:
     cache = bench.model.new_cache()
     bench.model.prefill([300], cache)

@@ -10,6 +10,7 @@ from demo.checkpoints import make_gemma3, make_qwen3
 from engines.chat.prompt import PromptWriter, ReplyPlan
 from engines.errors import ContextLengthExceeded, InvalidRequest
 from engines.types import ChatRequest, CompletionRequest, Message, Sampling, Thinking, Tool, ToolCall, ToolChoice
+from tests.promises import promise
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def ids(folder: Path, *messages: Message, **fields: Any) -> tuple[int, ...]:
     return PromptWriter.read(folder, 4096).write(ChatRequest("m", messages, **fields)).ids
 
 
+@promise("chat:text:control")
 def test_users_text_never_becomes_control_tokens(qwen3: Path) -> None:
     tokenizer = Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
     control = {id for id in tokenizer.get_added_tokens_decoder()}
@@ -114,6 +116,7 @@ def test_tools_calls_and_results_reach_a_model_whose_template_knows_them(qwen3: 
     assert "<|im_start|>user\n<tool_response>\n24\n</tool_response><|im_end|>" in got
 
 
+@promise("chat:text:control")
 def test_what_users_write_into_tools_and_calls_never_becomes_control_tokens(qwen3: Path) -> None:
     tokenizer = Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engines.chat.reply import End, Phase, ReplyParser, random_call_id
 from engines.types import Delta
+from tests.promises import promise
 
 TOOLS = frozenset({"look", "f"})
 UNHURRIED = settings(deadline=None, max_examples=200)
@@ -361,6 +362,7 @@ def said(*texts: str) -> Counter[str]:
     )
 
 
+@promise("chat:tools:recovered")
 @UNHURRIED
 @given(WRITTEN)
 def test_nothing_that_the_model_says_vanishes_or_is_told_twice(case: Case) -> None:
@@ -371,6 +373,7 @@ def test_nothing_that_the_model_says_vanishes_or_is_told_twice(case: Case) -> No
         assert is_subsequence(part, case.written)
 
 
+@promise("chat:tools:recovered")
 @UNHURRIED
 @given(WRITTEN, st.booleans(), st.data())
 def test_no_split_changes_a_reply(case: Case, parallel: bool, data: st.DataObject) -> None:

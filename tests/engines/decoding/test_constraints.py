@@ -13,6 +13,7 @@ from engines.decoding.grammar import Grammar
 from engines.types import Constraint, Tool, ToolChoice
 from tests.engines.decoding import test_grammar as walker
 from tests.engines.decoding.test_grammar import CITY, WALKS, Model, answer, refusal
+from tests.promises import promise
 
 qwen3, gemma3, model = walker.qwen3, walker.gemma3, walker.model  # fixtures
 
@@ -131,6 +132,7 @@ def calling(model: Model, choice: ToolChoice, constraint: Constraint | None = No
     return grammar
 
 
+@promise("chat:tools:required")
 def test_required_calls_are_of_declared_tools_with_valid_arguments(model: Model) -> None:
     names = set()
     for seed in range(20):

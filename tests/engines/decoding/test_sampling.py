@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from engines.decoding.penalties import Penalties
 from engines.decoding.sampling import Choice, Choices, Draw, choose
 from engines.types import Sampling
+from tests.promises import promise
 
 Logits = npt.NDArray[np.float32]
 
@@ -34,6 +35,7 @@ def candidates(logits: Logits, temperature: float, top_k: int, min_p: float, top
     return set(order[before <= top_p * probability[order].sum() * (1 + 1e-9)].tolist())
 
 
+@promise("chat:sampling:rules")
 @given(
     any_logits,
     st.sampled_from([0.3, 1.0, 1.7]),
@@ -55,6 +57,7 @@ def test_every_candidate_is_drawn_as_often_as_it_is_likely() -> None:
     assert np.abs(share - np.array([4, 3, 2, 0, 0]) / 9).max() < 0.03
 
 
+@promise("chat:sampling:rules")
 def test_the_temperature_is_applied_before_top_p() -> None:
     logits = np.log(np.array([0.6, 0.3, 0.1], np.float32))
     assert set(drawn(logits, temperature=0.2, top_p=0.9)) == {0}
@@ -102,6 +105,7 @@ def test_ids_without_a_token_are_never_chosen() -> None:
 # -- logprobs -------------------------------------------------------------------------------------------------------
 
 
+@promise("chat:logprobs")
 @given(any_logits, st.integers(0, 20))
 def test_logprobs_are_those_of_a_plain_softmax(logits: Logits, top: int) -> None:
     top = min(top, len(logits))
@@ -140,6 +144,7 @@ def reference(logits: Logits, prompt: Sequence[int], answer: Sequence[int], samp
 ids = st.lists(st.integers(0, 9), max_size=30)
 
 
+@promise("chat:sampling:penalties")
 @given(
     arrays(np.float32, 10, elements=st.floats(-9, 9, width=32)), ids, ids, st.sampled_from([0.0, 0.5, -1.0]),
     st.sampled_from([0.0, 0.25]), st.sampled_from([1.0, 1.3, 0.8]), st.dictionaries(st.integers(0, 9), st.just(2.5)),

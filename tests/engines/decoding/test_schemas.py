@@ -10,6 +10,7 @@ import pytest
 
 from tests.engines.decoding import test_grammar as walker
 from tests.engines.decoding.test_grammar import WALKS, Model, answer, refusal
+from tests.promises import promise
 
 qwen3, gemma3, model = walker.qwen3, walker.gemma3, walker.model  # fixtures
 TREE = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 8}}, "required": ["name"]}
@@ -156,6 +157,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
+@promise("chat:schema:holds")
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_whatever_a_schema_lets_through_is_valid(name: str, model: Model) -> None:
     schema = SCHEMAS[name]
@@ -165,6 +167,7 @@ def test_whatever_a_schema_lets_through_is_valid(name: str, model: Model) -> Non
         check.validate(json.loads(model.walk(answer(model, "json_schema", schema), seed)))
 
 
+@promise("chat:schema:refused")
 @pytest.mark.parametrize(
     ("schema", "path"),
     [
