@@ -1,1 +1,1 @@
-"""Small checkpoints with genuine architectures and random weights, for tests and for a first try."""
+"""Small checkpoints with genuine architectures, their weights random or trained, for tests and for a first try."""

@@ -1,13 +1,15 @@
-"""Real checkpoint directories in miniature: the architectures are genuine, the weights random, the answers nonsense.
+"""Real checkpoint directories in miniature: the architectures are genuine, the weights random or trained.
 
 The same call always writes the same bytes. Output depends on every token of the prompt, because the head is not tied
-to the embeddings: a random checkpoint with a tied head would only repeat its last input.
+to the embeddings: a random checkpoint with a tied head would only repeat its last input. The trained ones come from
+`demo/weights`, made by `demo.training`; they know a few things about this product.
 """
 
 import json
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 Array = npt.NDArray[np.float32]
 Shapes = dict[str, tuple[int, ...]]
 
+WEIGHTS = Path(__file__).parent / "weights"
 VOCABULARY = 2000
 PADDING = 64
-HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM = 128, 256, 4, 2, 32
 CONTEXT_LENGTH = 4096
 GROUP_SIZE, BITS = 64, 4
 
@@ -32,24 +34,82 @@ WORDS = (
 )
 
 
+@dataclass(frozen=True)
+class Size:
+    """The dimensions of a model. A small `rope_theta` shows small heads where their neighbours stand."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int = 32
+    rope_theta: float = 1_000_000.0
+
+
+RANDOM_QWEN3, TRAINED_QWEN3 = Size(4, 128, 256, 4, 2), Size(4, 192, 512, 6, 3, rope_theta=10_000.0)
+RANDOM_GEMMA3, TRAINED_GEMMA3 = Size(6, 128, 256, 4, 2), Size(6, 192, 384, 4, 2)
+QWEN3_NORMS = ("input_layernorm", "post_attention_layernorm")
+GEMMA3_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+
+
 def make_qwen3(folder: Path, *, padded: bool = False, quantised: bool = False) -> None:
-    """Writes a Qwen3 checkpoint of 4 layers x 128, float32, about 5 MB.
+    """Writes a Qwen3 checkpoint of 4 layers x 128, float32, about 5 MB, with random weights.
 
     `padded`: the model has 64 more token ids than the tokenizer. `quantised`: 4 bits in groups of 64 (needs MLX).
     """
-    tokenizer = _byte_level_tokenizer()
+    tokenizer = byte_level_tokenizer(_corpus(), VOCABULARY)
     rows = tokenizer.get_vocab_size() + PADDING * padded
+    extra = {"quantization": {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}} if quantised else {}
+    write_qwen3(folder, tokenizer, RANDOM_QWEN3, rows, extra)
+    weights = _weights(_shapes(RANDOM_QWEN3, rows, QWEN3_NORMS), norm=1.0)
+    _write_weights(folder / "model.safetensors", _quantise(weights) if quantised else weights)
+
+
+def make_gemma3(folder: Path, *, padded: bool = False) -> None:
+    """Writes a Gemma 3 text checkpoint of 6 layers x 128, float32, about 6 MB, with random weights.
+
+    Every third layer sees all, others 32 tokens. `padded`: the model has 64 more token ids than the tokenizer.
+    """
+    tokenizer = byte_fallback_tokenizer(_corpus(), VOCABULARY)
+    rows = tokenizer.get_vocab_size() + PADDING * padded
+    write_gemma3(folder, tokenizer, RANDOM_GEMMA3, rows)
+    # Gemma's norm multiplies by one plus its weight.
+    _write_weights(folder / "model.safetensors", _weights(_shapes(RANDOM_GEMMA3, rows, GEMMA3_NORMS), norm=0.0))
+
+
+def trained_qwen3(folder: Path, source: Path = WEIGHTS) -> None:
+    """Writes the Qwen3 checkpoint that knows this product, thinks and calls tools: 4 layers x 192, float32."""
+    tokenizer = Tokenizer.from_file(str(source / "qwen3.tokenizer.json"))
+    write_qwen3(folder, tokenizer, TRAINED_QWEN3, tokenizer.get_vocab_size())
+    _write_weights(folder / "model.safetensors", stored(source / "qwen3.safetensors"))
+
+
+def trained_gemma3(folder: Path, source: Path = WEIGHTS) -> None:
+    """Writes the Gemma 3 checkpoint that knows this product and calls tools: 6 layers x 192, float32."""
+    tokenizer = Tokenizer.from_file(str(source / "gemma3.tokenizer.json"))
+    write_gemma3(folder, tokenizer, TRAINED_GEMMA3, tokenizer.get_vocab_size())
+    _write_weights(folder / "model.safetensors", stored(source / "gemma3.safetensors"))
+
+
+def write_qwen3(
+    folder: Path, tokenizer: Tokenizer, size: Size, rows: int, extra: Mapping[str, object] | None = None
+) -> None:
+    """All of a Qwen3 checkpoint but its weights; `rows`: how many token ids the model has."""
     end = tokenizer.token_to_id("<|im_end|>")
     config = {
-        **_config("qwen3", layers=4, rows=rows),
+        **_config("qwen3", size, rows),
         "architectures": ["Qwen3ForCausalLM"],
         "tie_word_embeddings": False,
-        "rope_theta": 1_000_000.0,
+        "rope_theta": size.rope_theta,
         "eos_token_id": end,
+        **(extra or {}),
     }
-    weights = _weights(_shapes(layers=4, rows=rows, norms=("input_layernorm", "post_attention_layernorm")), norm=1.0)
-    if quantised:
-        config["quantization"] = {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}
     tokenizer_config = {
         "tokenizer_class": "Qwen2Tokenizer",
         "eos_token": "<|im_end|>",
@@ -58,36 +118,22 @@ def make_qwen3(folder: Path, *, padded: bool = False, quantised: bool = False) -
     }
     generation = {"eos_token_id": [end, tokenizer.token_to_id("<|endoftext|>")]}
     _write(folder, config, tokenizer, tokenizer_config, generation)
-    _write_weights(folder, _quantise(weights) if quantised else weights)
 
 
-def make_gemma3(folder: Path, *, padded: bool = False) -> None:
-    """Writes a Gemma 3 text checkpoint of 6 layers x 128, float32, about 6 MB; every third layer sees all, others 32.
-
-    `padded`: the model has 64 more token ids than the tokenizer.
-    """
-    tokenizer = _byte_fallback_tokenizer()
-    rows = tokenizer.get_vocab_size() + PADDING * padded
+def write_gemma3(folder: Path, tokenizer: Tokenizer, size: Size, rows: int) -> None:
+    """All of a Gemma 3 text checkpoint but its weights; `rows`: how many token ids the model has."""
     ends = [tokenizer.token_to_id("<eos>"), tokenizer.token_to_id("<end_of_turn>")]
     config = {
-        **_config("gemma3_text", layers=6, rows=rows),
+        **_config("gemma3_text", size, rows),
         "architectures": ["Gemma3ForCausalLM"],
-        "query_pre_attn_scalar": HEAD_DIM,
-        "rope_theta": 1_000_000.0,
+        "query_pre_attn_scalar": size.head_dim,
+        "rope_theta": size.rope_theta,
         "rope_local_base_freq": 10_000.0,
         "sliding_window": 32,
         "sliding_window_pattern": 3,
         "bos_token_id": tokenizer.token_to_id("<bos>"),
         "eos_token_id": ends,
     }
-    norms = (
-        "input_layernorm",
-        "post_attention_layernorm",
-        "pre_feedforward_layernorm",
-        "post_feedforward_layernorm",
-    )
-    # Gemma's norm multiplies by one plus its weight.
-    weights = _weights(_shapes(layers=6, rows=rows, norms=norms), norm=0.0)
     tokenizer_config = {
         "tokenizer_class": "GemmaTokenizer",
         "bos_token": "<bos>",
@@ -97,43 +143,62 @@ def make_gemma3(folder: Path, *, padded: bool = False) -> None:
     }
     _write(folder, config, tokenizer, tokenizer_config, {"eos_token_id": ends})
     (folder / "chat_template.jinja").write_text(_template("gemma3"), encoding="utf-8")
-    _write_weights(folder, weights)
 
 
-def _config(model_type: str, *, layers: int, rows: int) -> dict[str, object]:
+def store(weights: Mapping[str, Array], file: Path) -> None:
+    """Into `demo/weights`: in half precision, which halves what the history must keep."""
+    _write_weights(file, {name: weight.astype(np.float16) for name, weight in weights.items()})
+
+
+def stored(file: Path) -> dict[str, Array]:
+    """What `store` wrote, in float32."""
+    content = file.read_bytes()
+    start = 8 + struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:start])
+    weights: dict[str, Array] = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, last = (start + offset for offset in entry["data_offsets"])
+        weights[name] = np.frombuffer(content[first:last], np.float16).reshape(entry["shape"]).astype(np.float32)
+    return weights
+
+
+def _config(model_type: str, size: Size, rows: int) -> dict[str, object]:
     return {
         "model_type": model_type,
         "torch_dtype": "float32",
-        "hidden_size": HIDDEN,
-        "num_hidden_layers": layers,
-        "intermediate_size": INTERMEDIATE,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "head_dim": HEAD_DIM,
+        "hidden_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "intermediate_size": size.intermediate,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "head_dim": size.head_dim,
         "rms_norm_eps": 1e-6,
         "vocab_size": rows,
         "max_position_embeddings": CONTEXT_LENGTH,
     }
 
 
-def _shapes(*, layers: int, rows: int, norms: tuple[str, ...]) -> Shapes:
+def _shapes(size: Size, rows: int, norms: tuple[str, ...]) -> Shapes:
     """Name to (out, in) of every matrix, and to (size,) of every norm."""
-    shapes: Shapes = {"model.embed_tokens.weight": (rows, HIDDEN), "lm_head.weight": (rows, HIDDEN)}
-    for index in range(layers):
+    hidden, queries, keys = size.hidden, size.heads * size.head_dim, size.kv_heads * size.head_dim
+    shapes: Shapes = {"model.embed_tokens.weight": (rows, hidden), "lm_head.weight": (rows, hidden)}
+    for index in range(size.layers):
         layer = f"model.layers.{index}"
         shapes |= {
-            f"{layer}.self_attn.q_proj.weight": (HEADS * HEAD_DIM, HIDDEN),
-            f"{layer}.self_attn.k_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
-            f"{layer}.self_attn.v_proj.weight": (KV_HEADS * HEAD_DIM, HIDDEN),
-            f"{layer}.self_attn.o_proj.weight": (HIDDEN, HEADS * HEAD_DIM),
-            f"{layer}.self_attn.q_norm.weight": (HEAD_DIM,),
-            f"{layer}.self_attn.k_norm.weight": (HEAD_DIM,),
-            f"{layer}.mlp.gate_proj.weight": (INTERMEDIATE, HIDDEN),
-            f"{layer}.mlp.up_proj.weight": (INTERMEDIATE, HIDDEN),
-            f"{layer}.mlp.down_proj.weight": (HIDDEN, INTERMEDIATE),
-            **{f"{layer}.{norm}.weight": (HIDDEN,) for norm in norms},
+            f"{layer}.self_attn.q_proj.weight": (queries, hidden),
+            f"{layer}.self_attn.k_proj.weight": (keys, hidden),
+            f"{layer}.self_attn.v_proj.weight": (keys, hidden),
+            f"{layer}.self_attn.o_proj.weight": (hidden, queries),
+            f"{layer}.self_attn.q_norm.weight": (size.head_dim,),
+            f"{layer}.self_attn.k_norm.weight": (size.head_dim,),
+            f"{layer}.mlp.gate_proj.weight": (size.intermediate, hidden),
+            f"{layer}.mlp.up_proj.weight": (size.intermediate, hidden),
+            f"{layer}.mlp.down_proj.weight": (hidden, size.intermediate),
+            **{f"{layer}.{norm}.weight": (hidden,) for norm in norms},
         }
-    return shapes | {"model.norm.weight": (HIDDEN,)}
+    return shapes | {"model.norm.weight": (hidden,)}
 
 
 def _weights(shapes: Shapes, *, norm: float) -> dict[str, Array]:
@@ -165,12 +230,12 @@ def _quantise(weights: Mapping[str, Array]) -> dict[str, npt.NDArray[np.generic]
     return quantised
 
 
-def _write_weights(folder: Path, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
+def _write_weights(path: Path, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
     """Safetensors: the header's length in 8 bytes, the header as JSON, then the arrays one after another."""
     header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
     position = 0
     for name, weight in weights.items():
-        kind = {"float32": "F32", "uint32": "U32"}[weight.dtype.name]
+        kind = {"float32": "F32", "float16": "F16", "uint32": "U32"}[weight.dtype.name]
         header[name] = {
             "dtype": kind,
             "shape": list(weight.shape),
@@ -179,7 +244,7 @@ def _write_weights(folder: Path, weights: Mapping[str, npt.NDArray[np.generic]])
         position += weight.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with (folder / "model.safetensors").open("wb") as file:
+    with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for weight in weights.values():
             file.write(weight.tobytes())
@@ -203,7 +268,8 @@ def _write(
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _byte_level_tokenizer() -> Tokenizer:
+def byte_level_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """As Qwen models have it, learnt from these texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -214,27 +280,28 @@ def _byte_level_tokenizer() -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(QWEN3_SPECIAL) - len(QWEN3_ADDED),
+        vocab_size=vocabulary - len(QWEN3_SPECIAL) - len(QWEN3_ADDED),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in QWEN3_SPECIAL])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in QWEN3_ADDED])
     return tokenizer
 
 
-def _byte_fallback_tokenizer() -> Tokenizer:
+def byte_fallback_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """As Gemma models have it, learnt from these texts."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("▁?[^▁]+|▁+"), "isolated")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=[*GEMMA3_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     # The trainer marks all its special tokens as added ones; the byte tokens must be ordinary entries.
     data = json.loads(tokenizer.to_str())
     data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] in GEMMA3_SPECIAL]
@@ -250,13 +317,13 @@ def _template(name: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Makes `demo-qwen3` and `demo-gemma3` in the folder given as the only argument; returns the exit status."""
+    """Writes the trained `demo-qwen3` and `demo-gemma3` into the folder given as the only argument; the exit status."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m demo.checkpoints FOLDER\n")
         return 2
     folder = Path(arguments[0])
-    make_qwen3(folder / "demo-qwen3")
-    make_gemma3(folder / "demo-gemma3")
+    trained_qwen3(folder / "demo-qwen3")
+    trained_gemma3(folder / "demo-gemma3")
     sys.stdout.write(f"{folder / 'demo-qwen3'}\n{folder / 'demo-gemma3'}\n")
     return 0
 

@@ -1,4 +1,4 @@
-"""`mlx-local demo`: starts a server on the small bundled models, shows what each was asked and answered."""
+"""`mlx-local demo`: every capability, asked on the small bundled models, over HTTP and over MCP."""
 
 import asyncio
 import contextlib
@@ -7,24 +7,48 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 import httpx2
 
-QUESTIONS = (("qwen3-14b", "What can you do?"), ("gemma-3-12b", "你好，你會做什麼？"))
-TOKENS = 24
+MODELS = ("qwen3-14b", "gemma-3-12b")
+QUESTIONS = ("What can you do?", "你能做什么？")
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city, now.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "country": {"type": "string"}},
+    "required": ["city", "country"],
+    "additionalProperties": False,
+}
+TOKENS = 200
 
 
 class DemoFailed(Exception):
-    """A capability did not answer as it should."""
+    """What was answered instead, or what the answer lacks."""
 
 
 def run(out: TextIO) -> int:
     """The exit status: 0 when every capability answered."""
-    out.write("The bundled models are toys with random weights: their words mean nothing, the machinery is real.\n")
+    out.write("The bundled models are toys, trained on a few hundred sentences: the machinery is real.\n")
     try:
         with serving() as url:
-            _over_http(url, out)
+            with httpx2.Client(base_url=url, timeout=120.0) as client:
+                for model in MODELS:
+                    _chat(client, model, out)
+                    _tool_round_trip(client, model, out)
+                    _document(client, model, out)
             asyncio.run(_over_mcp(url, out))
     except DemoFailed as error:
         out.write(f"  failed:   {error}\n")
@@ -32,29 +56,73 @@ def run(out: TextIO) -> int:
     return 0
 
 
-def _over_http(url: str, out: TextIO) -> None:
-    with httpx2.Client(base_url=url, timeout=120.0) as client:
-        for model, question in QUESTIONS:
-            out.write(f"\nChat over HTTP · {model}\n  asked:    {question}\n")
-            body = {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": TOKENS}
-            answer = client.post("/v1/chat/completions", json=body)
-            if answer.status_code != 200:
-                raise DemoFailed(answer.text)
-            choice = answer.json()["choices"][0]
-            out.write(f"  answered: {choice['message']['content']!r} (finish_reason: {choice['finish_reason']})\n")
+def _chat(client: httpx2.Client, model: str, out: TextIO) -> None:
+    for question in QUESTIONS:
+        out.write(f"\nChat over HTTP · {model}\n  asked:    {question}\n")
+        message = _answer(client, model, [_user(question)])
+        if thought := message.get("reasoning_content"):
+            out.write(f"  thought:  {thought}\n")
+        out.write(f"  answered: {message['content']}\n")
+
+
+def _tool_round_trip(client: httpx2.Client, model: str, out: TextIO) -> None:
+    """The model calls a tool, we play the tool, the model tells what it said."""
+    question = "What is the weather in Tokyo?"
+    out.write(f"\nA tool over HTTP · {model}\n  asked:    {question}\n")
+    messages = [_user(question)]
+    message = _answer(client, model, messages, tools=[WEATHER])
+    calls = message.get("tool_calls")
+    if not calls:
+        raise DemoFailed(f"no call of the tool: {message}")
+    messages.append(message)
+    for call in calls:
+        function = call["function"]
+        result = json.dumps({"temperature": 24, "sky": "sunny"})
+        out.write(f"  called:   {function['name']}({function['arguments']}) → {result}\n")
+        messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+    out.write(f"  answered: {_answer(client, model, messages, tools=[WEATHER])['content']}\n")
+
+
+def _document(client: httpx2.Client, model: str, out: TextIO) -> None:
+    question = "Give me Tokyo as JSON."
+    out.write(f"\nA JSON schema over HTTP · {model}\n  asked:    {question}\n")
+    format = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": PLACE}}
+    message = _answer(client, model, [_user(question)], response_format=format)
+    out.write(f"  answered: {json.dumps(json.loads(message['content']), ensure_ascii=False)}\n")
 
 
 async def _over_mcp(url: str, out: TextIO) -> None:
     from mcp import Client  # a second of imports, for this command alone
 
-    model, question = QUESTIONS[0]
-    out.write(f"\nChat over MCP · the tool chat · {model}\n  asked:    {question}\n")
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("Chat over MCP", {"prompt": QUESTIONS[0]}),
+        ("A JSON schema over MCP", {"prompt": "Give me Tokyo as JSON.", "json_schema": json.dumps(PLACE)}),
+    ]
     async with Client(f"{url}/mcp") as client:
-        answer = await client.call_tool("chat", {"prompt": question, "model": model, "max_tokens": TOKENS})
-    texts = [block.text for block in answer.content if block.type == "text"]
-    if answer.is_error or not texts:
-        raise DemoFailed(" ".join(texts))
-    out.write(f"  answered: {texts[0]!r} {' '.join(texts[1:])}\n")
+        for title, arguments in asked:
+            out.write(f"\n{title} · the tool chat · {MODELS[0]}\n  asked:    {arguments['prompt']}\n")
+            full = {**arguments, "model": MODELS[0], "temperature": 0, "max_tokens": TOKENS}
+            answer = await client.call_tool("chat", full)
+            texts = [block.text for block in answer.content if block.type == "text"]
+            if answer.is_error or len(texts) != 1:
+                raise DemoFailed(" ".join(texts) or "no answer")
+            out.write(f"  answered: {texts[0]}\n")
+
+
+def _user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def _answer(client: httpx2.Client, model: str, messages: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+    """The message of a whole answer."""
+    body = {"model": model, "messages": messages, "temperature": 0, "max_tokens": TOKENS, **fields}
+    answer = client.post("/v1/chat/completions", json=body)
+    if answer.status_code != 200:
+        raise DemoFailed(answer.text)
+    choice = answer.json()["choices"][0]
+    if choice["finish_reason"] == "length":
+        raise DemoFailed(f"the answer was cut: {choice['message']}")
+    return dict(choice["message"])
 
 
 @contextlib.contextmanager
