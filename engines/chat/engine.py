@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Several
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,7 +21,7 @@ from engines.decoding.model import Model
 from engines.decoding.penalties import Penalties
 from engines.decoding.prefix import PrefixCache
 from engines.decoding.sampling import Choice, Choices, described
-from engines.decoding.schedule import LARGEST, KvShape, TokenBudget, Waiting, plan, room
+from engines.decoding.schedule import LARGEST, KvShape, TokenBudget, Waiting, plan, room, together
 from engines.errors import Failure, InternalError, ServiceError
 from engines.types import Delta, FinishReason
 
@@ -124,9 +124,23 @@ class ChatEngine:
                 reports += self._guarded(partial(self._adopt, sequence), [sequence])
         waiting = [Waiting(one.id, len(one.to_feed)) for one in admitted if one in self._prefilling]
         budget = self._budget.tokens(decoding=bool(self._running), waiting=waiting)
-        for chunk in plan(waiting, budget, self._turn):
-            sequence = by_id[chunk.id]
-            reports += self._guarded(partial(self._feed, sequence, chunk.tokens), [sequence])
+        for group in together(plan(waiting, budget, self._turn)):
+            sizes = {by_id[chunk.id]: chunk.tokens for chunk in group}
+            reports += self._fed_together(sizes) if len(sizes) > 1 else self._fed_alone(sizes)
+        return reports
+
+    def _fed_together(self, sizes: Mapping[Sequence, int]) -> list[Report]:
+        """One pass for several; each alone if that fails, for their caches are as they were."""
+        try:
+            return self._feed_rows(sizes)
+        except Exception:
+            log.exception("a forward pass of several prompts failed")
+            return self._fed_alone(sizes)
+
+    def _fed_alone(self, sizes: Mapping[Sequence, int]) -> list[Report]:
+        reports: list[Report] = []
+        for sequence, count in sizes.items():
+            reports += self._guarded(partial(self._feed, sequence, count), [sequence])
         return reports
 
     def _adopt(self, sequence: Sequence) -> list[Report]:
@@ -141,18 +155,36 @@ class ChatEngine:
                 self._prefixes.restore(sequence.chain, known, sequence.cache)
         return []
 
+    def _feed_rows(self, sizes: Mapping[Sequence, int]) -> list[Report]:
+        began = time.monotonic()
+        chunks = [sequence.to_feed[:count] for sequence, count in sizes.items()]
+        own = [sequence.cache for sequence in sizes if sequence.cache is not None]
+        logits, fed = self._model.prefill_rows(chunks, own)
+        self._budget.prefilled(sum(map(len, chunks)), time.monotonic() - began)
+        reports: list[Report] = []
+        for row, (sequence, chunk) in enumerate(zip(sizes, chunks, strict=True)):
+            sequence.cache = fed[row]
+            reports += self._guarded(partial(self._advance, sequence, len(chunk), logits[row : row + 1]), [sequence])
+        return reports
+
     def _feed(self, sequence: Sequence, count: int) -> list[Report]:
-        """One chunk of a prompt. Its last logits give the first token; after a preemption it is there already."""
+        """One chunk of a prompt."""
         self._adopt(sequence)  # others with the same beginning may have been quicker
         assert sequence.cache is not None
-        before, began = sequence.fed, time.monotonic()
+        began = time.monotonic()
         chunk = sequence.to_feed[:count]
         logits = self._forward(sequence, chunk, sequence.cache)
         self._budget.prefilled(len(chunk), time.monotonic() - began)
+        return self._advance(sequence, len(chunk), logits)
+
+    def _advance(self, sequence: Sequence, count: int, logits: mx.array | None) -> list[Report]:
+        """So many more tokens are in its cache. The prompt's last logits give the first token; after a preemption it is
+        there already."""
+        assert sequence.cache is not None
         self._shape = self._shape or caches.kv_shape(sequence.cache)
         self._prefixes = self._prefixes or PrefixCache(sequence.cache)
-        sequence.fed += len(chunk)
-        sequence.computed += len(chunk)
+        before, sequence.fed = sequence.fed, sequence.fed + count
+        sequence.computed += count
         if not sequence.scored:
             self._prefixes.capture(sequence.chain, sequence.tokens, before, sequence.fed, sequence.cache)
         if sequence.to_feed:

@@ -4,11 +4,12 @@ A cache is a list with one entry a layer. A row's cache holds one sequence; `mer
 which rows of different lengths decode together.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, RotatingKVCache
+from mlx_lm.models.cache import BatchKVCache, BatchRotatingKVCache, KVCache, RotatingKVCache
 
 from engines.decoding.blocks import BLOCK, Block
 from engines.decoding.schedule import KvShape
@@ -17,8 +18,36 @@ Cache = list[Any]
 
 
 def merge(rows: Sequence[Cache]) -> Cache:
-    """A batch cache of single rows' caches."""
+    """A batch cache of single rows' caches. One row isn't copied."""
+    if len(rows) == 1 and all(type(layer) in (KVCache, RotatingKVCache) for layer in rows[0]):
+        return [_batch_of_one(layer) for layer in rows[0]]
     return [type(layers[0]).merge(list(layers)) for layers in zip(*rows, strict=True)]
+
+
+def _batch_of_one(layer: Any) -> Any:
+    batch: Any
+    if not hasattr(layer, "max_size"):
+        batch = BatchKVCache([0])
+        batch.keys, batch.values = (array[..., : layer.offset, :] for array in (layer.keys, layer.values))
+    else:
+        batch = BatchRotatingKVCache(layer.max_size, [0])
+        ordered = [layer._temporal_order(array)[..., -layer.size() :, :] for array in (layer.keys, layer.values)]
+        batch.keys, batch.values = ordered
+        batch._offset = layer.size()
+    batch.offset = mx.array([layer.offset])
+    batch._idx = batch.keys.shape[2]
+    return batch
+
+
+@contextlib.contextmanager
+def padded(batch: Cache, lengths: Sequence[int]) -> Iterator[None]:
+    """While rows are fed so many tokens each, padded on the right to the longest."""
+    padding = [max(lengths) - length for length in lengths]
+    for layer in batch:
+        layer.prepare(lengths=list(lengths), right_padding=padding)
+    yield
+    for layer in batch:
+        layer.finalize()
 
 
 def extend(batch: Cache, other: Cache) -> None:

@@ -9,6 +9,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
 from engines.checkpoint import eos_ids
+from engines.decoding import caches
 from engines.decoding.caches import Cache
 
 CACHE_BYTES = 1 << 30
@@ -37,6 +38,23 @@ class Model:
             return _evaluated(self._module(inputs, cache=cache)[:, -1], cache)
         body, head = self._parts
         return _evaluated(head(body(inputs, cache)[:, -1:])[:, -1], cache)
+
+    def prefill_rows(self, rows: Sequence[Sequence[int]], own: Sequence[Cache]) -> tuple[mx.array, list[Cache]]:
+        """Feed several rows some tokens each, at once: the logits [rows, vocabulary] behind their last, and new caches.
+
+        The caches that are given stay as they are.
+        """
+        lengths = [len(row) for row in rows]
+        inputs = mx.array([[*row, *[0] * (max(lengths) - len(row))] for row in rows])
+        batch = caches.merge(own)
+        with caches.padded(batch, lengths):
+            body, head = self._parts or (self._module, lambda logits: logits)
+            last = mx.array(lengths)[:, None, None] - 1
+            behind = body(inputs, batch)
+            behind = mx.take_along_axis(behind, mx.broadcast_to(last, (len(rows), 1, behind.shape[-1])), axis=1)
+            logits: mx.array = head(behind)[:, 0]
+        mx.eval(logits, [layer.state for layer in batch])
+        return logits, [caches.extract(batch, row) for row in range(len(rows))]
 
     def score(self, tokens: Sequence[int], cache: Cache) -> mx.array:
         """Feed one row's tokens; the logits [tokens, vocabulary] behind each of them."""

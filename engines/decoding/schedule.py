@@ -6,6 +6,7 @@ import msgspec
 
 SHARE = 1.5
 SHORT = 256
+LIKE = 0.75
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.01, 0.3
 SMALLEST, LARGEST = 16, 512
 CACHE_STEP = 256
@@ -27,16 +28,29 @@ def plan(waiting: Sequence[Waiting], budget: int, turn: int) -> list[Chunk]:
     """Chunks of at most `budget` tokens together, for sequences in order of arrival.
 
     Every second turn serves the shortest first, so that a short prompt isn't stuck behind a long one; the other turns
-    serve the oldest, so that the long one advances as well.
+    serve the oldest, so that the long one advances as well. A short rest is fed whole, or waits where others are fed.
     """
     order = list(waiting) if turn % 2 == 0 else sorted(waiting, key=lambda sequence: sequence.remaining)
     chunks: list[Chunk] = []
     for sequence in order:
         if budget <= 0:
             break
+        if chunks and budget < sequence.remaining <= SHORT:
+            continue
         chunks.append(Chunk(sequence.id, min(sequence.remaining, budget)))
         budget -= chunks[-1].tokens
     return chunks
+
+
+def together(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
+    """Chunks to be fed in one pass, in their order: those of like sizes, so that little is padded. Small ones first."""
+    groups: list[list[Chunk]] = []
+    for chunk in sorted(chunks, key=lambda chunk: chunk.tokens):
+        if groups and groups[-1][0].tokens >= LIKE * chunk.tokens:
+            groups[-1].append(chunk)
+        else:
+            groups.append([chunk])
+    return [[chunk for chunk in chunks if chunk in group] for group in groups]
 
 
 class KvShape(msgspec.Struct, frozen=True):

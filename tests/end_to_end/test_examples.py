@@ -18,8 +18,8 @@ from tests.promises import promise
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("references/*.md")), *sorted(ROOT.glob("docs/*.md"))]
 FENCED = re.compile(r"^```(sh|python)\n(.*?)^```", re.S | re.M)
-# They made the environment in which this test runs, or started it.
-MAKES_OR_TESTS = re.compile(r"make (install|check|test|test-slow|soak|bench\w*)\b")
+# They made the environment of this test, or started it; or they take an hour (`tests/demo` runs their parts).
+MAKES_OR_TESTS = re.compile(r"make (install|check|test|test-slow|soak|bench\w*)\b|.*python -m demo\.training\b")
 
 
 def examples(kind: str) -> list[str]:
@@ -34,7 +34,7 @@ def examples(kind: str) -> list[str]:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Its answers are short, whatever the toys say."""
-    with started(tmp_path_factory.mktemp("home"), "--context-limit", "300") as made:
+    with started(tmp_path_factory.mktemp("home"), "--context-limit", "1000") as made:
         yield made
 
 

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
 from demo.checkpoints import make_gemma3, make_qwen3
@@ -148,6 +149,45 @@ def test_random_conversations_that_share_and_branch_stay_right_under_little_memo
         assert answer == bench.fresh(history, 6)
         assert engine.stored_bytes <= engine._kv_budget
         histories.append((history + answer)[:400])
+
+
+def test_prompts_that_are_fed_in_one_pass_say_the_same_and_are_stored_as_if_alone(bench: Bench) -> None:
+    engine = bench.engine()
+    prompts = {id: text(id, length) for id, length in enumerate((90, 100, 110, 97, 120, 40), start=1)}
+    for id, ids in prompts.items():
+        engine.submit(id, Prompt(ids, 8, GREEDY), 10_000)
+    sequences = {sequence.id: sequence for sequence in engine._prefilling}
+    engine.step()
+    assert sum(sequence.made > 0 for sequence in sequences.values()) > 2  # the first step had read several
+    while not engine.idle:
+        engine.step()
+    for id, ids in prompts.items():
+        assert tuple(sequences[id].tokens[len(ids) :]) == bench.fresh(ids, 8)
+        longer = tuple(sequences[id].tokens) + text(id, 11)
+        answer, usage = ask(engine, longer)
+        assert answer == bench.fresh(longer, 12)
+        assert usage.cached_tokens >= len(ids) + 7 - BLOCK
+
+
+def test_rows_of_any_past_are_fed_in_one_pass(bench: Bench) -> None:
+    pasts, chunks = (0, 7, 40, 75), (30, 25, 40, 38)
+    alone, own = [], []
+    for place, (past, chunk) in enumerate(zip(pasts, chunks, strict=True)):
+        ids = text(place, past + chunk)
+        cache = bench.model.new_cache()
+        if past:
+            bench.model.feed(ids[:past], cache)
+        own.append(cache)
+        whole = bench.model.new_cache()
+        alone.append(bench.model.prefill(ids, whole)[0])
+    rows = [text(place, past + chunk)[past:] for place, (past, chunk) in enumerate(zip(pasts, chunks, strict=True))]
+    logits, fed = bench.model.prefill_rows(rows, own)
+    assert all(mx.allclose(logits[row], alone[row], atol=1e-3).item() for row in range(4))
+    for row, cache in enumerate(fed):
+        ids = text(row, pasts[row] + chunks[row])
+        whole = bench.model.new_cache()
+        bench.model.feed(ids, whole)
+        assert mx.allclose(bench.model.decode([301], cache), bench.model.decode([301], whole), atol=1e-3).item()
 
 
 def test_blocks_are_given_back_when_the_lease_shrinks(bench: Bench) -> None:

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.decoding.schedule import LARGEST, SMALLEST, KvShape, TokenBudget, Waiting, plan, room
+from engines.decoding.schedule import LARGEST, SMALLEST, Chunk, KvShape, TokenBudget, Waiting, plan, room, together
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=8), st.integers(1, 600))
@@ -25,6 +25,17 @@ def test_prefill_keeps_its_budget_and_everybody_finishes(lengths: list[int], bud
 def test_a_short_prompt_is_not_stuck_behind_a_long_one() -> None:
     chunks = plan([Waiting(1, 5000), Waiting(2, 10)], budget=64, turn=1)
     assert (chunks[0].id, chunks[0].tokens) == (2, 10)
+
+
+def test_short_prompts_are_fed_whole_or_wait() -> None:
+    waiting = [Waiting(1, 100), Waiting(2, 100), Waiting(3, 40)]
+    assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=150, turn=0)] == [(1, 100), (3, 40)]
+    assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=64, turn=0)] == [(1, 64)]
+
+
+def test_chunks_of_like_sizes_are_fed_together_in_their_order() -> None:
+    chunks = [Chunk(1, 100), Chunk(2, 30), Chunk(3, 120), Chunk(4, 90), Chunk(5, 29)]
+    assert [[chunk.id for chunk in group] for group in together(chunks)] == [[2, 5], [1, 3, 4]]
 
 
 SHAPE = KvShape(((10, 0), (10, 32)))
