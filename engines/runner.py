@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 0.25
 RECEIVE_BYTES = 1 << 16
 
+Reports = Sequence[wire.Report]
 ForHelperAlone = wire.Prepare | wire.Tokenize | wire.Detokenize
 ForHelper = ForHelperAlone | wire.Open | wire.Cancel
 
@@ -47,7 +49,7 @@ def prefer_openblas() -> None:
 class Helper:
     """Tokenizer work, on a thread of its own: prompts wait here, prepared, until the main thread takes them."""
 
-    def __init__(self, outbox: "queue.SimpleQueue[wire.Report]") -> None:
+    def __init__(self, outbox: "queue.SimpleQueue[Reports]") -> None:
         self._inbox: queue.SimpleQueue[ForHelper] = queue.SimpleQueue()
         self._outbox = outbox
         self._writer: PromptWriter | None = None
@@ -77,13 +79,13 @@ class Helper:
         try:
             self._writer = PromptWriter.read(Path(command.folder), command.context_limit)
         except ServiceError as error:
-            self._outbox.put(wire.OpenFailed(Failure.of(error)))
+            self._outbox.put([wire.OpenFailed(Failure.of(error))])
         except Exception:
             log.exception("the tokenizer of %s can't be read", command.folder)
             unusable = CheckpointUnusable("The model's tokenizer or chat template can't be read; the log says why.")
-            self._outbox.put(wire.OpenFailed(Failure.of(unusable)))
+            self._outbox.put([wire.OpenFailed(Failure.of(unusable))])
         else:
-            self._outbox.put(wire.Opened(self._writer.context_length))
+            self._outbox.put([wire.Opened(self._writer.context_length)])
 
     def _answer(self, command: ForHelperAlone) -> None:
         try:
@@ -96,7 +98,7 @@ class Helper:
             log.exception("request %s can't be prepared", getattr(getattr(command, "request", None), "trace", "-"))
             unexpected = InternalError("The prompt could not be prepared; the server's log says why.")
             report = wire.Failed(command.id, Failure.of(unexpected))
-        self._outbox.put(report)
+        self._outbox.put([report])
 
     def _report(self, writer: "PromptWriter", command: ForHelperAlone) -> wire.Report:
         match command:
@@ -113,7 +115,7 @@ class Helper:
 class Loop:
     """The main thread: take what arrived, step once, send what came out."""
 
-    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[wire.Report]") -> None:
+    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[Reports]") -> None:
         self.inbox: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
         self._helper = helper
         self._outbox = outbox
@@ -158,13 +160,13 @@ class Loop:
             model = models.load(self._folder)
             self._engine = ChatEngine(model, TokenTable.read(self._folder), command.kv_bytes)
         except ServiceError as error:
-            self._outbox.put(wire.LoadFailed(Failure.of(error)))
+            self._outbox.put([wire.LoadFailed(Failure.of(error))])
         except Exception as cause:
             log.exception("%s can't be loaded", self._folder)
             failed = LoadFailed(f"The checkpoint can't be loaded ({type(cause).__name__}); the server's log says why.")
-            self._outbox.put(wire.LoadFailed(Failure.of(failed)))
+            self._outbox.put([wire.LoadFailed(Failure.of(failed))])
         else:
-            self._outbox.put(wire.Loaded(time.monotonic() - began, models.active_bytes()))
+            self._outbox.put([wire.Loaded(time.monotonic() - began, models.active_bytes())])
 
     def _resize(self, engine: "ChatEngine", command: wire.Resize) -> None:
         from engines.decoding import model as models
@@ -182,14 +184,16 @@ class Loop:
         from engines.decoding import model as models
 
         began = time.monotonic()
-        for report in engine.step():
-            self._outbox.put(report)
+        reports = list(engine.step())
         now = time.monotonic()
         self._steps += 1
         self._slowest = max(self._slowest, now - began)
+        beat: list[wire.Beat] = []
         if now - self._beaten >= BEAT_SECONDS or engine.idle:
             self._beaten = now
-            self._outbox.put(wire.Beat(self._steps, self._slowest, models.active_bytes(), models.peak_bytes()))
+            beat.append(wire.Beat(self._steps, self._slowest, models.active_bytes(), models.peak_bytes()))
+        if reports or beat:
+            self._outbox.put([*reports, *beat])
 
 
 def read(link: socket.socket, helper: Helper, loop: Loop) -> None:
@@ -206,10 +210,10 @@ def read(link: socket.socket, helper: Helper, loop: Loop) -> None:
         os._exit(0)
 
 
-def write(link: socket.socket, outbox: "queue.SimpleQueue[wire.Report]") -> None:
-    """The writer's thread."""
+def write(link: socket.socket, outbox: "queue.SimpleQueue[Reports]") -> None:
+    """The writer's thread. What belongs together, all of a step's, goes out at once: it wakes the server once."""
     while True:
-        link.sendall(wire.encode(outbox.get()))
+        link.sendall(b"".join(map(wire.encode, outbox.get())))
 
 
 def main() -> None:
@@ -219,7 +223,7 @@ def main() -> None:
     link = socket.socket(fileno=int(sys.argv[1]))
     link.set_inheritable(False)
     prefer_openblas()
-    outbox: queue.SimpleQueue[wire.Report] = queue.SimpleQueue()
+    outbox: queue.SimpleQueue[Reports] = queue.SimpleQueue()
     helper = Helper(outbox)
     loop = Loop(helper, outbox)
     # Before the slow imports: an end of file during them must end the process as well.
@@ -230,7 +234,7 @@ def main() -> None:
         importlib.import_module(heavy)
     from engines.decoding import model as models
 
-    outbox.put(wire.Hello(os.getpid(), models.device_name(), models.device_bytes()))
+    outbox.put([wire.Hello(os.getpid(), models.device_name(), models.device_bytes())])
     threading.Thread(target=helper.run, daemon=True).start()
     try:
         loop.run()

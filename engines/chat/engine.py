@@ -15,6 +15,7 @@ from engines import wire
 from engines.chat.prompt import Prompt
 from engines.chat.sequence import Answer, Guide, Sequence
 from engines.decoding import caches
+from engines.decoding.blocks import BLOCK
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
 from engines.decoding.model import Model
@@ -96,12 +97,12 @@ class ChatEngine:
         self._fit_blocks()
 
     def step(self) -> Several[Report]:
-        """Feed some prompt tokens, then decode one token of every running row."""
+        """Let rows join, feed some prompt tokens, then decode one token of every running row."""
         self._turn += 1
         admitted, reports = self._make_room()
-        if not self._joins_long():
-            reports += self._prefill(admitted)
+        busy = self._joins_long()
         reports += self._guarded(self._return, [*self._running, *self._paused])
+        reports += [] if busy else self._prefill(admitted)
         return [*reports, *self._guarded(self._decode, [*self._running])]
 
     def _guarded(self, work: Callable[[], list[Report]], concerned: list[Sequence]) -> list[Report]:
@@ -118,16 +119,45 @@ class ChatEngine:
 
     def _prefill(self, admitted: Several[Sequence]) -> list[Report]:
         reports: list[Report] = []
-        by_id = {sequence.id: sequence for sequence in admitted}
-        for sequence in admitted:
-            if sequence.cache is None:
-                reports += self._guarded(partial(self._adopt, sequence), [sequence])
-        waiting = [Waiting(one.id, len(one.to_feed)) for one in admitted if one in self._prefilling]
+        begins = self._beginnings(admitted)
+        by_id = {sequence.id: sequence for sequence in begins}
+        waiting = [Waiting(one.id, one.positions - begin, one.computed) for one, begin in begins.items()]
         budget = self._budget.tokens(decoding=bool(self._running), waiting=waiting)
         for group in together(plan(waiting, budget, self._turn)):
             sizes = {by_id[chunk.id]: chunk.tokens for chunk in group}
-            reports += self._fed_together(sizes) if len(sizes) > 1 else self._fed_alone(sizes)
+            for sequence in sizes:
+                reports += self._guarded(partial(self._adopt, sequence, begins[sequence]), [sequence])
+            left = {one: count for one, count in sizes.items() if one in self._prefilling}
+            reports += self._fed_together(left) if len(left) > 1 else self._fed_alone(left)
         return reports
+
+    def _beginnings(self, admitted: Several[Sequence]) -> dict[Sequence, int]:
+        """Where prefill goes on, and for whom, by what each has and what is stored. One token is always fed.
+
+        Of several that would compute the same block next, the first does it; the others take it over.
+        """
+        begins: dict[Sequence, int] = {}
+        taken: set[bytes] = set()
+        for sequence in admitted:
+            begin = sequence.fed if sequence.cache is not None else 0
+            if not sequence.scored and self._prefixes is not None:
+                begin = max(begin, self._prefixes.known(sequence.chain, sequence.tokens, sequence.positions - 1))
+            next_block = sequence.chain.grow(sequence.tokens, sequence.positions)[begin // BLOCK :][:1]
+            if not taken.isdisjoint(next_block):
+                continue
+            if not sequence.scored and (self._prefixes is None or self._prefixes.works):
+                taken.update(next_block)
+            begins[sequence] = begin
+        return begins
+
+    def _adopt(self, sequence: Sequence, begin: int) -> list[Report]:
+        """Give a sequence the cache with which it begins there."""
+        if sequence.cache is None or begin > sequence.fed:
+            sequence.cache = self._model.new_cache()
+            sequence.fed = begin
+            if begin and self._prefixes is not None:
+                self._prefixes.restore(sequence.chain, begin, sequence.cache)
+        return []
 
     def _fed_together(self, sizes: Mapping[Sequence, int]) -> list[Report]:
         """One pass for several; each alone if that fails, for their caches are as they were."""
@@ -143,18 +173,6 @@ class ChatEngine:
             reports += self._guarded(partial(self._feed, sequence, count), [sequence])
         return reports
 
-    def _adopt(self, sequence: Sequence) -> list[Report]:
-        """Take over what is known of a sequence's beginning, if that is more than it has. One token is always fed."""
-        known = 0
-        if not sequence.scored and self._prefixes is not None:
-            known = self._prefixes.known(sequence.chain, sequence.tokens, sequence.positions - 1)
-        if sequence.cache is None or known > sequence.fed:
-            sequence.cache = self._model.new_cache()
-            sequence.fed = known
-            if known and self._prefixes is not None:
-                self._prefixes.restore(sequence.chain, known, sequence.cache)
-        return []
-
     def _feed_rows(self, sizes: Mapping[Sequence, int]) -> list[Report]:
         began = time.monotonic()
         chunks = [sequence.to_feed[:count] for sequence, count in sizes.items()]
@@ -169,7 +187,6 @@ class ChatEngine:
 
     def _feed(self, sequence: Sequence, count: int) -> list[Report]:
         """One chunk of a prompt."""
-        self._adopt(sequence)  # others with the same beginning may have been quicker
         assert sequence.cache is not None
         began = time.monotonic()
         chunk = sequence.to_feed[:count]

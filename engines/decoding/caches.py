@@ -28,14 +28,13 @@ def _batch_of_one(layer: Any) -> Any:
     batch: Any
     if not hasattr(layer, "max_size"):
         batch = BatchKVCache([0])
-        batch.keys, batch.values = (array[..., : layer.offset, :] for array in (layer.keys, layer.values))
+        batch.keys, batch.values, batch._idx = layer.keys, layer.values, layer.offset  # with the room behind it
     else:
         batch = BatchRotatingKVCache(layer.max_size, [0])
         ordered = [layer._temporal_order(array)[..., -layer.size() :, :] for array in (layer.keys, layer.values)]
         batch.keys, batch.values = ordered
-        batch._offset = layer.size()
+        batch._idx = batch._offset = layer.size()
     batch.offset = mx.array([layer.offset])
-    batch._idx = batch.keys.shape[2]
     return batch
 
 

@@ -24,6 +24,11 @@ class PrefixCache:
         self._store = BlockStore[mx.array](-(-window // BLOCK)) if window is not None else None
 
     @property
+    def works(self) -> bool:
+        """Whether anything is ever stored."""
+        return self._store is not None
+
+    @property
     def bytes(self) -> int:
         return self._store.bytes if self._store is not None else 0
 

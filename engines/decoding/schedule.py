@@ -5,18 +5,25 @@ from collections.abc import Sequence
 import msgspec
 
 SHARE = 1.5
-SHORT = 256
+SHORT = 192
+LONGEST = 256
 LIKE = 0.75
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.01, 0.3
-SMALLEST, LARGEST = 16, 512
+SHORTEST_SECONDS, SHORT_SECONDS = 0.01, 0.2
+SMALLEST, LARGEST = 8, 512
 CACHE_STEP = 256
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A sequence in prefill: how many tokens it still has to feed."""
+    """A sequence in prefill: how many tokens it still has to feed, and how many were fed for it before."""
 
     id: int
     remaining: int
+    fed: int = 0
+
+    @property
+    def short(self) -> bool:
+        """Worth to be over with at once."""
+        return self.remaining + self.fed <= SHORT
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -25,7 +32,7 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 def plan(waiting: Sequence[Waiting], budget: int, turn: int) -> list[Chunk]:
-    """Chunks of at most `budget` tokens together, for sequences in order of arrival.
+    """Chunks of at most `LONGEST` tokens, and `budget` together, for sequences in order of arrival.
 
     Every second turn serves the shortest first, so that a short prompt isn't stuck behind a long one; the other turns
     serve the oldest, so that the long one advances as well. A short rest is fed whole, or waits where others are fed.
@@ -35,9 +42,9 @@ def plan(waiting: Sequence[Waiting], budget: int, turn: int) -> list[Chunk]:
     for sequence in order:
         if budget <= 0:
             break
-        if chunks and budget < sequence.remaining <= SHORT:
+        if chunks and sequence.short and budget < sequence.remaining:
             continue
-        chunks.append(Chunk(sequence.id, min(sequence.remaining, budget)))
+        chunks.append(Chunk(sequence.id, min(sequence.remaining, budget, LONGEST)))
         budget -= chunks[-1].tokens
     return chunks
 
@@ -104,14 +111,14 @@ class TokenBudget:
     def tokens(self, decoding: bool, waiting: Sequence[Waiting]) -> int:
         """While rows decode, prefill takes about `SHARE` times as long as their step.
 
-        Where several short prompts wait, each has as much, within `LONGEST_SECONDS`: their rows soon share the steps
-        that would otherwise be taken for few.
+        Where short prompts wait, it may take `SHORT_SECONDS`: they are over at once, and their rows soon share the
+        steps that would otherwise be taken for few.
         """
         if not decoding:
             return LARGEST
-        short = sum(one.remaining <= SHORT for one in waiting)
-        seconds = max(SHARE * self._decode_seconds, SHORTEST_SECONDS) * max(1, short)
-        return max(SMALLEST, min(LARGEST, int(self._speed * min(seconds, LONGEST_SECONDS))))
+        short = any(one.short for one in waiting)
+        seconds = SHORT_SECONDS if short else max(SHARE * self._decode_seconds, SHORTEST_SECONDS)
+        return max(SMALLEST, min(LARGEST, int(self._speed * seconds)))
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """A chunk of so many tokens took so long; the newest measure counts as much as all before it."""

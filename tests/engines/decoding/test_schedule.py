@@ -61,12 +61,11 @@ def test_who_begins_is_not_preempted_within_256_tokens(positions: list[int], bud
 
 def test_the_budget_follows_the_measured_speeds_while_rows_decode() -> None:
     budget = TokenBudget()
-    one_long, many_short = [Waiting(1, 5000)], [Waiting(id, 100) for id in range(8)]
-    assert (budget.tokens(False, one_long), budget.tokens(True, one_long)) == (LARGEST, SMALLEST)
+    long, short = [Waiting(1, 5000)], [Waiting(1, 5000), Waiting(2, 100)]
+    assert (budget.tokens(False, long), budget.tokens(True, long)) == (LARGEST, SMALLEST)
     budget.prefilled(400, 0.4)
     budget.decoded(0.02)
-    assert budget.tokens(True, one_long) == 30
-    assert budget.tokens(True, many_short) == 8 * 30
+    assert budget.tokens(True, long) == 30
+    assert budget.tokens(True, short) == 200
     budget.decoded(0.18)
-    assert budget.tokens(True, one_long) == 150
-    assert budget.tokens(True, many_short) == 300
+    assert budget.tokens(True, long) == 150
