@@ -17,7 +17,7 @@ $(UV):
 	echo "No Python with pip found: install Python 3.9 or newer, then run make again." >&2; exit 1
 
 $(STAMP): $(UV) requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(UV) venv .venv --python '>=3.11'
+	test -x $(BIN)/python || $(UV) venv .venv --python '>=3.11,<3.14'
 	$(UV) pip install --python $(BIN)/python --require-hashes -r requirements.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $(STAMP)

@@ -101,7 +101,7 @@ def failed(message: str) -> mcp.CallToolResult:
 async def _chat(inference: Inference, given: Mapping[str, Value], progress: Progress) -> mcp.CallToolResult:
     texts: list[str] = []
     meter = _Meter(progress)
-    cut = False
+    done: Done | None = None
     async with aclosing(inference.chat(_request(given))) as events:
         async for event in events:
             if isinstance(event, Delta):
@@ -109,12 +109,14 @@ async def _chat(inference: Inference, given: Mapping[str, Value], progress: Prog
                 await meter.add(len(event.text))
             elif isinstance(event, Done):
                 await meter.report()
-                cut = event.finish_reason == "length"
+                done = event
+    assert done is not None
     blocks: list[mcp.ContentBlock] = [mcp.TextContent(type="text", text="".join(texts))]
-    if not cut:
-        return mcp.CallToolResult(content=blocks)
-    blocks.append(mcp.TextContent(type="text", text=CUT))
-    return mcp.CallToolResult(content=blocks, _meta={"incomplete": {"reason": "length"}})
+    meta: dict[str, Any] = {"timings": msgspec.to_builtins(done.timings)}
+    if done.finish_reason == "length":
+        blocks.append(mcp.TextContent(type="text", text=CUT))
+        meta["incomplete"] = {"reason": "length"}
+    return mcp.CallToolResult(content=blocks, _meta=meta)
 
 
 class _Meter:

@@ -37,8 +37,8 @@ class Answer(ABC):
     def whole(self) -> Json:
         """The answer of everything that was taken."""
         choices = [self._choice(number, said, self._done[number]) for number, said in enumerate(self._said)]
-        timings = msgspec.to_builtins(self._done[0].timings)
-        return {**self._head, "choices": choices, "usage": usage(self._done.values()), "timings": timings}
+        usages = usage(self._done.values())
+        return {**self._head, "choices": choices, "usage": usages, "timings": _timings(self._done[0])}
 
     @abstractmethod
     def opening(self) -> list[Json]:
@@ -50,7 +50,7 @@ class Answer(ABC):
 
     @abstractmethod
     def ended(self, number: int, done: Done) -> Json:
-        """The last chunk of a choice."""
+        """The last chunk of a choice, with its timings."""
 
     @abstractmethod
     def _choice(self, number: int, said: Sequence[Delta], done: Done) -> Json:
@@ -83,7 +83,7 @@ class ChatAnswer(Answer):
         return self._chunk(_delta(number, said, logprobs=_chat_logprobs(delta.logprobs)))
 
     def ended(self, number: int, done: Done) -> Json:
-        return self._chunk(_delta(number, {}, done.finish_reason))
+        return {**self._chunk(_delta(number, {}, done.finish_reason)), "timings": _timings(done)}
 
     def _choice(self, number: int, said: Sequence[Delta], done: Done) -> Json:
         calls = _calls(call for delta in said for call in delta.calls if call.index not in done.unfinished_calls)
@@ -114,7 +114,7 @@ class CompletionAnswer(Answer):
         return self._chunk(choice)
 
     def ended(self, number: int, done: Done) -> Json:
-        return self._chunk(self._text(number, "", (), done.finish_reason))
+        return {**self._chunk(self._text(number, "", (), done.finish_reason)), "timings": _timings(done)}
 
     def _choice(self, number: int, said: Sequence[Delta], done: Done) -> Json:
         logprobs = [one for delta in said for one in delta.logprobs]
@@ -146,6 +146,11 @@ def usage(done: Iterable[Done]) -> Json:
         "prompt_tokens_details": {"cached_tokens": min(one.cached_tokens for one in counts)},
         "completion_tokens_details": {"reasoning_tokens": sum(one.reasoning_tokens for one in counts)},
     }
+
+
+def _timings(done: Done) -> Json:
+    timings: Json = msgspec.to_builtins(done.timings)
+    return timings
 
 
 def _delta(number: int, delta: Json, finish_reason: str | None = None, logprobs: Json | None = None) -> Json:

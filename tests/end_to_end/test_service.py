@@ -18,7 +18,8 @@ from tests.promises import promise
 
 HELLO = [{"role": "user", "content": "hello"}]
 ASK = {"model": "qwen3-14b", "messages": HELLO, "max_tokens": 12, "temperature": 0}
-LONG = {**ASK, "max_tokens": 3000, "stream": True}
+FOR_EVER = [{"role": "user", "content": "Tick like a clock."}]
+LONG = {**ASK, "messages": FOR_EVER, "max_tokens": 3000, "stream": True}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def client(service: Any) -> Iterator[openai.OpenAI]:
 
 @promise("chat:stream:same")
 def test_the_official_client_gets_the_same_answer_streamed_and_whole(client: openai.OpenAI) -> None:
-    asked = {"model": "qwen3-14b", "messages": HELLO, "max_tokens": 12, "temperature": 0}
+    asked = {"model": "gemma-3-12b", "messages": HELLO, "max_tokens": 12, "temperature": 0}
     whole = client.chat.completions.create(**asked)  # type: ignore[call-overload]
     chunks = list(
         client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})  # type: ignore[call-overload]
@@ -118,7 +119,7 @@ def test_an_agent_finds_the_tools_over_http(service: Any, path: str) -> None:
 
 
 def test_the_terminal_shows_the_answer_and_that_it_was_cut(service: Any) -> None:
-    ended = service.local("chat", "--url", service.url, "--max-tokens", "5", "hello", "you")
+    ended = service.local("chat", "--url", service.url, "--model", "gemma-3-12b", "--max-tokens", "5", "hello", "you")
     assert ended.returncode == 0 and ended.stdout.strip()
     assert "cut at its token limit" in ended.stderr
 

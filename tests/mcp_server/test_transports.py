@@ -99,6 +99,7 @@ def test_tools_answer_alike_on_every_transport(transport: str, mode: str, tmp_pa
             assert (texts(answer), answer.is_error) == (["你好 world"], False)
             cut = await client.call_tool("chat", {"prompt": "length: so far"})
             assert texts(cut)[0] == "so far" and "incomplete" in texts(cut)[1]
+            assert cut.meta and cut.meta["incomplete"] == {"reason": "length"} and "decode" in cut.meta["timings"]
             listed = await client.call_tool("models", {})
             assert listed.structured_content == json.loads(texts(listed)[0])
             for name, given, said in [

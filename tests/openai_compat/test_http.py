@@ -54,6 +54,7 @@ def test_a_stream_has_the_role_once_then_each_piece_then_the_reason_then_the_end
     assert [one["delta"].get("role") for one in choices] == ["assistant", None, None, None]
     assert [one["delta"].get("content") or "" for one in choices] == ["", "one ", "two", ""]
     assert [one["finish_reason"] for one in choices] == [None, None, None, "stop"]
+    assert chunks[-1]["timings"].keys() == {"queued", "prefill", "decode"}
     assert end == "[DONE]"
     assert len({one["id"] for one in chunks}) == 1
 
