@@ -331,8 +331,8 @@ class ChatEngine:
         """
         if self._shape is None:
             return [*self._prefilling], []
-        holding = sorted([*self._prefilling, *self._running], key=lambda sequence: sequence.arrival)
-        holding += sorted(self._paused, key=lambda sequence: (sequence.credit <= 0, sequence.arrival))
+        every = [*self._prefilling, *self._running, *self._paused]
+        holding = sorted(every, key=lambda one: (one in self._paused and one.credit <= 0, one.arrival))
         fits = room([sequence.positions for sequence in holding], self._shape, self._kv_budget)
         preempted = holding[fits.keep :]
         for sequence in preempted:

@@ -20,6 +20,15 @@ import psutil
 SERVE = [sys.executable, "-P", "-m", "mlx_local_inference", "serve", "--demo", "--json", "--port", "0"]
 SERVE += ["--audio-port", "0", "--idle-unload", "2"]
 MODELS = ("qwen3-14b", "gemma-3-12b")
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+EXTRAS: tuple[dict[str, Any], ...] = (
+    {},
+    {"n": 3, "temperature": 0.9},
+    {"response_format": {"type": "json_object"}},
+    {"tools": [TOOL], "tool_choice": "required"},
+    {"enable_thinking": False, "logprobs": True, "top_logprobs": 3},
+    {"frequency_penalty": 0.5, "stop": ["o"]},
+)
 
 
 class Soak:
@@ -47,6 +56,7 @@ class Soak:
             "model": self._chance.choice(MODELS),
             "messages": [{"role": "user", "content": "hello " * self._chance.choice((1, 50, 800))}],
             "max_tokens": self._chance.choice((1, 20, 200)),
+            **self._chance.choice(EXTRAS),
         }
         kind = self._chance.choice(("whole", "streamed", "leaving"))
         if kind == "whole":
@@ -86,6 +96,7 @@ async def run(seconds: float, seed: int) -> int:
         await asyncio.sleep(seconds / 3)
         sizes.append(process.memory_info().rss)
         sys.stdout.write(f"{time.monotonic() - began:.0f} s: {sizes[-1] / 1e6:.0f} MB, {dict(soak.outcomes)}\n")
+        sys.stdout.flush()
     await asyncio.gather(*work)
     children = process.children(recursive=True)
     server.terminate()

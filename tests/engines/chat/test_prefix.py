@@ -190,6 +190,24 @@ def test_rows_of_any_past_are_fed_in_one_pass(bench: Bench) -> None:
         assert mx.allclose(bench.model.decode([301], cache), bench.model.decode([301], whole), atol=1e-3).item()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_many_requests_in_little_memory_all_end_with_the_text_of_each_alone(bench: Bench, rows: int) -> None:
+    cache = bench.model.new_cache()
+    bench.model.prefill([300], cache)
+    engine = bench.engine(caches.kv_shape(cache).bytes(rows, 512))
+    prompts = {id: text(id // 3, length) + text(id, 3) for id, length in enumerate((300, 20, 120, 7, 350, 90, 5, 40))}
+    for id, ids in prompts.items():
+        engine.submit(id, Prompt(ids, 20, GREEDY), 10_000)
+    sequences = {sequence.id: sequence for sequence in engine._prefilling}
+    steps = 0
+    while not engine.idle:
+        steps += 1
+        assert steps < 2000, "they are in each other's way"
+        assert not any(isinstance(report, wire.Failed) for report in engine.step())
+    for id, ids in prompts.items():
+        assert tuple(sequences[id].tokens[len(ids) :]) == bench.fresh(ids, 20)
+
+
 def test_blocks_are_given_back_when_the_lease_shrinks(bench: Bench) -> None:
     engine = bench.engine()
     ids = text(0, 200)
