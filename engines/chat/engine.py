@@ -128,7 +128,8 @@ class ChatEngine:
             for sequence in sizes:
                 reports += self._guarded(partial(self._adopt, sequence, begins[sequence]), [sequence])
             left = {one: count for one, count in sizes.items() if one in self._prefilling}
-            reports += self._fed_together(left) if len(left) > 1 else self._fed_alone(left)
+            alike = len(left) > 1 and not any(one.scored for one in left)
+            reports += self._fed_together(left) if alike else self._fed_alone(left)
         return reports
 
     def _beginnings(self, admitted: Several[Sequence]) -> dict[Sequence, int]:
@@ -143,9 +144,9 @@ class ChatEngine:
             if not sequence.scored and self._prefixes is not None:
                 begin = max(begin, self._prefixes.known(sequence.chain, sequence.tokens, sequence.positions - 1))
             next_block = sequence.chain.grow(sequence.tokens, sequence.positions)[begin // BLOCK :][:1]
-            if not taken.isdisjoint(next_block):
-                continue
             if not sequence.scored and (self._prefixes is None or self._prefixes.works):
+                if not taken.isdisjoint(next_block):
+                    continue
                 taken.update(next_block)
             begins[sequence] = begin
         return begins

@@ -300,6 +300,24 @@ def test_an_echoed_prompt_has_the_logprobs_of_one_plain_forward_pass(desk: Desk)
         assert one.logprob == pytest.approx(reference[place, one.id].item(), abs=1e-3)
 
 
+def test_echoed_prompts_that_arrive_together_have_their_logprobs_all_the_same(desk: Desk) -> None:
+    texts = {1: "The quick brown fox.", 2: "The lazy yellow dog.", 3: "No fox."}
+    sampling = Sampling(temperature=0.0, max_tokens=0, logprobs=0)
+    alone = {id: desk.ask("", CompletionRequest("m", text, sampling, echo=True)).logprobs for id, text in texts.items()}
+    for id, text in texts.items():
+        request = CompletionRequest("m", text, sampling, echo=True)
+        desk.engine.submit(id, desk.writer.write(request), 10_000)
+    told: dict[int, list[TokenLogprob]] = {id: [] for id in texts}
+    while not desk.engine.idle:
+        for report in desk.engine.step():
+            if isinstance(report, wire.Said):
+                told[report.id] += report.delta.logprobs
+    for id, logprobs in told.items():
+        assert [one.id for one in logprobs] == [one.id for one in alone[id]]
+        for one, reference in zip(logprobs[1:], alone[id][1:], strict=True):
+            assert one.logprob == pytest.approx(reference.logprob, abs=1e-3)
+
+
 def test_an_echo_stands_before_its_continuation(desk: Desk) -> None:
     heard = desk.ask(" there", CompletionRequest("m", "hi", GREEDY, echo=True))
     assert heard.text == "hi there" and heard.end.finish_reason == "stop"
