@@ -121,10 +121,11 @@ def test_the_official_client_outlives_a_load_of_forty_seconds(start: Start, mode
     with start("--models-dir", models, "--spare-runner", "false") as service:
         client = openai.OpenAI(base_url=f"{service.url}/v1", api_key="any")
         began = time.monotonic()
-        chunks = client.chat.completions.create(**ASK, stream=True)  # type: ignore[call-overload]
+        asked = {**ASK, "model": "slow", "max_tokens": 2}
+        chunks = client.chat.completions.create(**asked, stream=True)  # type: ignore[call-overload]
         next(chunks)
         assert time.monotonic() - began < 5
-        until(lambda: service.model("endless")["phase"] == "loading")
+        until(lambda: service.model("slow")["phase"] == "loading")
         (runner,) = service.runners()
         runner.suspend()
         threading.Timer(40.0, runner.resume).start()
