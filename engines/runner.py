@@ -95,7 +95,8 @@ class Helper:
         except ServiceError as error:
             report = wire.Failed(command.id, Failure.of(error))
         except Exception:
-            log.exception("request %s can't be prepared", getattr(getattr(command, "request", None), "trace", "-"))
+            trace = "-" if isinstance(command, wire.Detokenize) else command.request.trace
+            log.exception("request %s can't be prepared", trace)
             unexpected = InternalError("The prompt could not be prepared; the server's log says why.")
             report = wire.Failed(command.id, Failure.of(unexpected))
         self._outbox.put([report])

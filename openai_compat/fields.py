@@ -66,6 +66,8 @@ def parse_tokenize(body: bytes, trace: str) -> tuple[Request, tuple[str, ...]]:
     fields = Reader(decode_object(body))
     ignored = TOKENIZE.check(fields)
     if "messages" in fields:
+        if "prompt" in fields:
+            raise fields.error("prompt", "left out where messages are given")
         request, ignored_too = _chat(fields, trace, Sampling())
         return request, (*ignored, *ignored_too)
     if not isinstance(fields.raw("prompt"), str):

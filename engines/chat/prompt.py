@@ -19,7 +19,7 @@ from engines.chat.template import Template
 from engines.checkpoint import eos_ids
 from engines.decoding.grammar import Grammar, GrammarCompiler
 from engines.errors import ContextLengthExceeded, InvalidRequest
-from engines.types import ChatRequest, CompletionRequest, Message, Request, Sampling, Tool
+from engines.types import ChatRequest, CompletionRequest, Json, Message, Request, Sampling, Tool
 
 OPEN, CLOSE = "<think>", "</think>"
 CLOSING = f"\n{CLOSE}\n\n"
@@ -141,13 +141,17 @@ class PromptWriter:
             knows_tools=self._template.knows_tools,
             alternates=self._template.alternates,
         )
-        sentinel, end = _unused_characters(messages, tools)
+        sentinel, end = _unused_characters(messages, tools, request.template)
         turns = [self._turn(message, sentinel) for message in messages]
         if request.continue_final:
             turns[-1]["content"] += end
-        variables: dict[str, Any] = {**request.template, "add_generation_prompt": not request.continue_final}
+        broken = _breaker(self._control, sentinel)
+        variables: dict[str, Any] = {
+            **{name: mapped(value, broken) for name, value in request.template.items()},
+            "add_generation_prompt": not request.continue_final,
+        }
         if tools:
-            variables["tools"] = [mapped(definition(tool), _breaker(self._control, sentinel)) for tool in tools]
+            variables["tools"] = [mapped(definition(tool), broken) for tool in tools]
         if request.thinking.enabled is not None:
             variables["enable_thinking"] = request.thinking.enabled
         text = self._template.render(turns, variables)
@@ -250,9 +254,9 @@ def _breaker(control: re.Pattern[str], sentinel: str) -> Callable[[str], str]:
     return lambda text: control.sub(lambda match: match[0][0] + sentinel + match[0][1:], text)
 
 
-def _unused_characters(messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[str, str]:
+def _unused_characters(messages: Sequence[Message], tools: Sequence[Tool], variables: Json) -> tuple[str, str]:
     used: set[str] = set()
-    for text in strings([*(turn(message) for message in messages), *(definition(tool) for tool in tools)]):
+    for text in strings([*(turn(message) for message in messages), *(definition(tool) for tool in tools), variables]):
         used |= set(text)
     unused = (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
     return next(unused), next(unused)

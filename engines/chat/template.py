@@ -16,8 +16,8 @@ from engines.errors import CheckpointUnusable, InvalidRequest
 Turn = dict[str, Any]
 
 _PROBE = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
-# What every template may be given, whether it asks for it or not.
-_USUAL = frozenset({"messages", "tools", "add_generation_prompt", "enable_thinking"})
+# Variables that come from fields of the request: given a second time, one of the two would be ignored.
+_FIELDS = frozenset({"messages", "tools", "add_generation_prompt"})
 
 
 class Template:
@@ -49,10 +49,14 @@ class Template:
             raise InvalidRequest(message, param="messages") from error
 
     def check_variables(self, given: Mapping[str, Any]) -> None:
-        """Raises `InvalidRequest` for variables that would have no effect."""
+        """Raises `InvalidRequest` for variables that would have no effect, or are fields of the request."""
         for name in given:
-            if name not in self.variables | _USUAL:
-                known = ", ".join(sorted(self.variables | {"enable_thinking"} - {"messages"}))
+            if name in _FIELDS:
+                raise InvalidRequest(
+                    f"{name} is a field of the request, not one of chat_template_kwargs.", param="chat_template_kwargs"
+                )
+            if name not in self.variables:
+                known = ", ".join(sorted(self.variables - _FIELDS | {"enable_thinking"}))
                 raise InvalidRequest(
                     f"This model's chat template has no variable {name}. It has: {known}.", param="chat_template_kwargs"
                 )

@@ -403,6 +403,9 @@ def test_tokens_are_asked_for_a_text_or_a_conversation() -> None:
     with pytest.raises(InvalidRequest) as caught:
         asked()
     assert caught.value.param == "prompt"
+    with pytest.raises(InvalidRequest, match="left out") as caught:
+        asked(prompt="x", messages=HELLO)
+    assert caught.value.param == "prompt"
 
 
 def test_text_is_asked_for_tokens() -> None:
