@@ -54,7 +54,8 @@ class Checkpoint(Struct, frozen=True):
 def make(models_dir: Path, rows: int, scale: Scale) -> Checkpoint:
     """Written once, and published by a rename; the same arguments give the same bytes."""
     folder = models_dir / f"bench-{label(rows)}-{scale.layers}x{scale.hidden}"
-    shapes = _shapes(rows, scale)
+    size = demo.Size(scale.layers, scale.hidden, scale.intermediate, scale.heads, scale.kv_heads, scale.head_dim)
+    shapes = demo.shapes_of(size, rows, demo.QWEN3_NORMS)
     if not folder.exists():
         unfinished = models_dir / f".{folder.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -124,37 +125,8 @@ def _write_texts(folder: Path, rows: int, scale: Scale, tokenizer: Tokenizer) ->
         (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def _shapes(rows: int, scale: Scale) -> dict[str, tuple[int, ...]]:
-    """Name to (out, in) of every matrix, and to (size,) of every norm."""
-    hidden, queries, keys = scale.hidden, scale.heads * scale.head_dim, scale.kv_heads * scale.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (rows, hidden), "lm_head.weight": (rows, hidden)}
-    for index in range(scale.layers):
-        layer = f"model.layers.{index}"
-        shapes |= {
-            f"{layer}.self_attn.q_proj.weight": (queries, hidden),
-            f"{layer}.self_attn.k_proj.weight": (keys, hidden),
-            f"{layer}.self_attn.v_proj.weight": (keys, hidden),
-            f"{layer}.self_attn.o_proj.weight": (hidden, queries),
-            f"{layer}.self_attn.q_norm.weight": (scale.head_dim,),
-            f"{layer}.self_attn.k_norm.weight": (scale.head_dim,),
-            f"{layer}.mlp.gate_proj.weight": (scale.intermediate, hidden),
-            f"{layer}.mlp.up_proj.weight": (scale.intermediate, hidden),
-            f"{layer}.mlp.down_proj.weight": (hidden, scale.intermediate),
-            f"{layer}.input_layernorm.weight": (hidden,),
-            f"{layer}.post_attention_layernorm.weight": (hidden,),
-        }
-    return shapes | {"model.norm.weight": (hidden,)}
-
-
-def _weights(shapes: dict[str, tuple[int, ...]], tokenizer: Tokenizer) -> dict[str, Array]:
-    generator = np.random.default_rng(7)
-    weights: dict[str, Array] = {}
-    for name, shape in shapes.items():
-        if len(shape) == 1:
-            weights[name] = np.ones(shape, np.float32)
-            continue
-        scale = 1.0 if "embed_tokens" in name else shape[-1] ** -0.5
-        weights[name] = generator.standard_normal(shape, np.float32) * np.float32(scale)
+def _weights(shapes: demo.Shapes, tokenizer: Tokenizer) -> dict[str, Array]:
+    weights = demo.random_weights(shapes, norm=1.0)
     silent = np.ones(shapes["lm_head.weight"][0], bool)
     vocabulary = tokenizer.get_vocab()
     silent[[vocabulary[SPACE + pair] for pair in PAIRS]] = False

@@ -67,7 +67,7 @@ def make_qwen3(folder: Path, *, padded: bool = False, quantised: bool = False) -
     rows = tokenizer.get_vocab_size() + PADDING * padded
     extra = {"quantization": {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}} if quantised else {}
     write_qwen3(folder, tokenizer, RANDOM_QWEN3, rows, extra)
-    weights = _weights(_shapes(RANDOM_QWEN3, rows, QWEN3_NORMS), norm=1.0)
+    weights = random_weights(shapes_of(RANDOM_QWEN3, rows, QWEN3_NORMS), norm=1.0)
     _write_weights(folder / "model.safetensors", _quantise(weights) if quantised else weights)
 
 
@@ -80,7 +80,7 @@ def make_gemma3(folder: Path, *, padded: bool = False) -> None:
     rows = tokenizer.get_vocab_size() + PADDING * padded
     write_gemma3(folder, tokenizer, RANDOM_GEMMA3, rows)
     # Gemma's norm multiplies by one plus its weight.
-    _write_weights(folder / "model.safetensors", _weights(_shapes(RANDOM_GEMMA3, rows, GEMMA3_NORMS), norm=0.0))
+    _write_weights(folder / "model.safetensors", random_weights(shapes_of(RANDOM_GEMMA3, rows, GEMMA3_NORMS), norm=0.0))
 
 
 def trained_qwen3(folder: Path, source: Path = WEIGHTS) -> None:
@@ -180,7 +180,7 @@ def _config(model_type: str, size: Size, rows: int) -> dict[str, object]:
     }
 
 
-def _shapes(size: Size, rows: int, norms: tuple[str, ...]) -> Shapes:
+def shapes_of(size: Size, rows: int, norms: tuple[str, ...]) -> Shapes:
     """Name to (out, in) of every matrix, and to (size,) of every norm."""
     hidden, queries, keys = size.hidden, size.heads * size.head_dim, size.kv_heads * size.head_dim
     shapes: Shapes = {"model.embed_tokens.weight": (rows, hidden), "lm_head.weight": (rows, hidden)}
@@ -201,7 +201,8 @@ def _shapes(size: Size, rows: int, norms: tuple[str, ...]) -> Shapes:
     return shapes | {"model.norm.weight": (hidden,)}
 
 
-def _weights(shapes: Shapes, *, norm: float) -> dict[str, Array]:
+def random_weights(shapes: Shapes, *, norm: float) -> dict[str, Array]:
+    """The same for the same shapes; `norm` is the value of every norm's weights."""
     generator = np.random.default_rng(7)
     weights: dict[str, Array] = {}
     for name, shape in shapes.items():
