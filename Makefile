@@ -38,7 +38,7 @@ test: check
 	$(BIN)/python -m pytest
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	HYPOTHESIS_PROFILE=searching $(BIN)/python -m pytest -m "slow or not slow"
 
 soak: install
 	$(BIN)/python -m tests.soak.soak

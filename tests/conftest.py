@@ -1,12 +1,20 @@
-"""For tests in whose process the server's code runs on an event loop: nothing may block the loop."""
+"""For all tests: examples that are the same each time, and nothing may block an event loop on which our code runs."""
 
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import blockbuster
+import hypothesis
 import pytest
+
+# A machine that is busy is no failure, and neither is an example that nobody has met before: those are looked for with
+# HYPOTHESIS_PROFILE=searching.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("searching", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 HERE = Path(__file__).parent
 IN_PROCESS = ("openai_compat", "mcp_server", "engines/test_runtime.py", "engines/test_runners.py")

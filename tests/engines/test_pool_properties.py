@@ -204,5 +204,5 @@ class History(RuleBasedStateMachine):
         raise AssertionError(f"starved: {self.state}")
 
 
-History.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+History.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyHistory = promise("core:load:leases", "core:wait:nobody-for-ever")(History.TestCase)

@@ -2,12 +2,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.chat.callparse import JsonScanner
 
-UNHURRIED = settings(deadline=None)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
@@ -32,14 +31,12 @@ def whole(text: str) -> str | None:
     return done[0] if done and done[1].state == "done" else None
 
 
-@UNHURRIED
 @given(OBJECTS | st.lists(VALUES, max_size=4), st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_strict_json_is_given_back_as_it_was_written(value: object, ascii: bool, indent: int | str | None) -> None:
     text = json.dumps(value, ensure_ascii=ascii, indent=indent)
     assert whole(text) == text
 
 
-@UNHURRIED
 @given(OBJECTS, st.data())
 def test_closers_make_every_beginning_valid_or_are_refused(value: dict[str, Any], data: st.DataObject) -> None:
     text = json.dumps(value, ensure_ascii=False)
@@ -53,7 +50,6 @@ def test_closers_make_every_beginning_valid_or_are_refused(value: dict[str, Any]
         assert scanner.in_string or scanner.state in ("colon", "value", "literal", "number")
 
 
-@UNHURRIED
 @given(st.lists(st.sampled_from([*"{}[]:,\"'\\ \n-+.0127eEun", "true", "None", '"a"', '"a":', "\\u00e9"]), max_size=14))
 def test_whatever_is_accepted_is_given_back_as_valid_json(pieces: list[str]) -> None:
     text = "".join(["[", *pieces, "]"])
@@ -65,7 +61,6 @@ def test_whatever_is_accepted_is_given_back_as_valid_json(pieces: list[str]) -> 
             json.loads(text)
 
 
-@UNHURRIED
 @given(OBJECTS)
 def test_what_python_writes_of_a_value_becomes_json(value: dict[str, Any]) -> None:
     plain = json.loads(json.dumps(value), parse_float=str)

@@ -16,7 +16,7 @@ from engines.types import Delta
 from tests.promises import promise
 
 TOOLS = frozenset({"look", "f"})
-UNHURRIED = settings(deadline=None, max_examples=200)
+MANY = settings(max_examples=200)
 Thinks = Literal["absent", "possible", "open"]
 
 
@@ -363,7 +363,7 @@ def said(*texts: str) -> Counter[str]:
 
 
 @promise("chat:tools:recovered")
-@UNHURRIED
+@MANY
 @given(WRITTEN)
 def test_nothing_that_the_model_says_vanishes_or_is_told_twice(case: Case) -> None:
     reply, _ = read(case, [case.written])
@@ -374,7 +374,7 @@ def test_nothing_that_the_model_says_vanishes_or_is_told_twice(case: Case) -> No
 
 
 @promise("chat:tools:recovered")
-@UNHURRIED
+@MANY
 @given(WRITTEN, st.booleans(), st.data())
 def test_no_split_changes_a_reply(case: Case, parallel: bool, data: st.DataObject) -> None:
     case = msgspec.structs.replace(case, parallel=parallel)
@@ -385,7 +385,7 @@ def test_no_split_changes_a_reply(case: Case, parallel: bool, data: st.DataObjec
     assert read(case, case.written) == whole
 
 
-@UNHURRIED
+@MANY
 @given(st.text(st.sampled_from('<>/abcehiklnot_ \n{}"😀'), max_size=60))
 def test_without_thoughts_and_tools_all_is_text_as_it_was_written(written: str) -> None:
     assert read(Case("", written, Reply(), tools=frozenset()), written)[0] == Reply(written)
@@ -401,7 +401,7 @@ ARGUMENTS = st.dictionaries(
 )
 
 
-@UNHURRIED
+@MANY
 @given(st.text(max_size=20), st.lists(st.tuples(st.text("ab<>😀 \n"), ARGUMENTS), max_size=4), st.booleans())
 def test_thoughts_texts_and_calls_come_out_as_they_went_in(
     thought: str, parts: list[tuple[str, dict[str, Any]]], ascii: bool

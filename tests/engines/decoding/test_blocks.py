@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.decoding.blocks import BLOCK, Block, BlockStore, Chain
@@ -81,7 +81,6 @@ sequences = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 
 
 @given(st.lists(st.tuples(sequences, st.integers(0, 120), st.booleans()), max_size=25), st.integers(0, 3))
-@settings(deadline=None)
 def test_whatever_is_put_and_gives_way_no_block_is_without_its_parents_and_bytes_are_counted(
     history: list[tuple[list[int], int, bool]], reach: int
 ) -> None:

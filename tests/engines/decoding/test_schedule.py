@@ -1,11 +1,10 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.decoding.schedule import LARGEST, SMALLEST, Chunk, KvShape, TokenBudget, Waiting, plan, room, together
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=8), st.integers(1, 600))
-@settings(deadline=None)
 def test_prefill_keeps_its_budget_and_everybody_finishes(lengths: list[int], budget: int) -> None:
     left = dict(enumerate(lengths))
     turn = 0
