@@ -6,13 +6,25 @@ from pathlib import Path
 import msgspec
 
 from engines import checkpoint
-from engines.checkpoint import CHAT_ARCHITECTURES, Checkpoint
+from engines.checkpoint import Checkpoint
 from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
+from engines.types import Capability
 
 DEFAULTS: tuple[tuple[str, str], ...] = (
     ("qwen3-14b", "mlx-community/Qwen3-14B-4bit"),
     ("gemma-3-12b", "mlx-community/gemma-3-12b-it-qat-4bit"),
+    ("qwen3-asr", "mlx-community/Qwen3-ASR-1.7B-8bit"),
+    ("qwen3-aligner", "mlx-community/Qwen3-ForcedAligner-0.6B-8bit"),
+    ("whisper-large-v3-turbo", "mlx-community/whisper-large-v3-turbo-asr-fp16"),
+    ("qwen3-tts", "mlx-community/Qwen3-TTS-12Hz-1.7B-CustomVoice-8bit"),
+    ("qwen3-tts-base", "mlx-community/Qwen3-TTS-12Hz-1.7B-Base-8bit"),
 )
+DOES: Mapping[Capability, str] = {
+    "chat": "chats",
+    "transcription": "transcribes",
+    "alignment": "finds the times of words",
+    "speech": "speaks",
+}
 
 
 class Roots(msgspec.Struct, frozen=True):
@@ -80,8 +92,8 @@ class Catalog:
                 return target
         return name if _is_repository(name) else None
 
-    def resolve(self, name: str) -> Entry:
-        """The usable chat model of this name, whatever its case.
+    def resolve(self, name: str, capability: Capability | None = None) -> Entry:
+        """The usable model of this name, whatever its case, that does what is wanted (None: anything).
 
         Raises `UnknownModel`, `ModelNotInstalled`, `CheckpointUnusable` or `WrongCapability`.
         """
@@ -95,7 +107,7 @@ class Catalog:
         if folder is None:
             raise ModelNotInstalled(_not_installed(name, target or name), param="model")
         seen = checkpoint.inspect(folder)
-        _require_chat(name, seen)
+        _require(name, seen, capability)
         return Entry(str(folder.resolve()), self._names(folder, found), seen)
 
     def entries(self) -> list[Entry | NotInstalled]:
@@ -143,14 +155,17 @@ def _not_installed(name: str, target: str) -> str:
     return f"{name} stands for {target!r}, which is in none of the model folders. Correct it in the configuration."
 
 
-def _require_chat(name: str, seen: Checkpoint) -> None:
-    if seen.architecture and seen.architecture not in CHAT_ARCHITECTURES:
-        raise WrongCapability(f"{name} is a {seen.architecture} model, which can't chat.", param="model")
+def _require(name: str, seen: Checkpoint, wanted: Capability | None) -> None:
+    """What it does is known by its architecture, also where a file is missing."""
+    if seen.capability is not None and wanted not in (None, seen.capability):
+        does, should = DOES[seen.capability], DOES[wanted or seen.capability]
+        raise WrongCapability(f"{name} is a model that {does}; this request is for one that {should}.", param="model")
+    if seen.capability is None and seen.architecture:
+        message = f"{name} is a {seen.architecture} model, of a kind that can't be run here."
+        raise WrongCapability(message, param="model")
     if seen.missing:
         what = ", ".join(seen.missing)
         raise CheckpointUnusable(f"{name} is incomplete; missing in {seen.folder}: {what}.", param="model")
-    if seen.capability != "chat":
-        raise WrongCapability(f"{name} isn't a model of a kind that can chat.", param="model")
 
 
 def _inspect_broken(folder: Path) -> Checkpoint:

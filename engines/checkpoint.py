@@ -64,7 +64,7 @@ def inspect(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder=str(folder),
         architecture=architecture,
-        capability="chat" if writes_text and has_template else None,
+        capability="chat" if writes_text else None,
         weights_bytes=sum(path.stat().st_size for path in shards),
         kv_bytes_per_token=per_token,
         kv_bytes_fixed=fixed,

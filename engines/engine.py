@@ -1,14 +1,49 @@
-"""The stepped protocol that every engine in a runner has, so that the runner's loop is written once."""
+"""What every kind of runner has, so that its process is written once: a preparer of requests and a stepped engine."""
 
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from engines import wire
+from engines.types import Request
 
-Prepared = TypeVar("Prepared", contravariant=True)
+Asked = TypeVar("Asked", contravariant=True, bound=wire.Work)
+Taken = TypeVar("Taken", contravariant=True)
+Given = TypeVar("Given", covariant=True, bound="Prepared")
 
 
-class Engine(Protocol, Generic[Prepared]):
+class Prepared(Protocol):
+    """A request, ready for its engine: how many tokens are to be read, and how many may be made at most."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+
+class Preparer(Protocol, Generic[Asked, Given]):
+    """Work for which no weights are needed, on a thread of its own."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens read and made together, at most."""
+        ...
+
+    def write(self, request: Asked) -> Given:
+        """Raises `ServiceError` for what is wrong with the request."""
+        ...
+
+
+@runtime_checkable
+class Tokens(Protocol):
+    """What a preparer of text can tell beside."""
+
+    def ids_of(self, request: Request) -> tuple[int, ...]: ...
+
+    def text_of(self, ids: Sequence[int]) -> str: ...
+
+
+class Engine(Protocol, Generic[Taken]):
     """Work that advances in bounded steps on one thread."""
 
     @property
@@ -16,7 +51,7 @@ class Engine(Protocol, Generic[Prepared]):
         """Nothing to step: no request is in work, or all wait for their clients."""
         ...
 
-    def submit(self, id: int, prepared: Prepared, credit: int) -> None:
+    def submit(self, id: int, prepared: Taken, credit: int) -> None:
         """Take a request in; it advances with the next steps and sends at most `credit` deltas."""
         ...
 
@@ -26,6 +61,10 @@ class Engine(Protocol, Generic[Prepared]):
 
     def grant(self, id: int, deltas: int) -> None:
         """The client took deltas: the request may send so many more. Unknown ids are ignored."""
+        ...
+
+    def resize(self, kv_bytes: int) -> None:
+        """The lease has another size now: what is kept beside the weights must fit into so many bytes."""
         ...
 
     def step(self) -> Sequence[wire.Said | wire.Finished | wire.Failed]:

@@ -17,15 +17,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engines import wire
-from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError
+from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError, WrongCapability
 from engines.types import Tokenized
 
 if TYPE_CHECKING:
-    from engines.chat.engine import ChatEngine
-    from engines.chat.prompt import Prompt, PromptWriter
+    from engines.engine import Engine, Prepared, Preparer
 
 BEAT_SECONDS = 0.25
 RECEIVE_BYTES = 1 << 16
@@ -52,15 +51,15 @@ class Helper:
     def __init__(self, outbox: "queue.SimpleQueue[Reports]") -> None:
         self._inbox: queue.SimpleQueue[ForHelper] = queue.SimpleQueue()
         self._outbox = outbox
-        self._writer: PromptWriter | None = None
-        self._prompts: dict[int, Prompt] = {}
+        self._preparer: Preparer[Any, Any] | None = None
+        self._prepared: dict[int, Prepared] = {}
 
     def put(self, command: "ForHelper") -> None:
         self._inbox.put(command)
 
-    def take(self, id: int) -> "Prompt | None":
-        """The prepared prompt; None when it was cancelled meanwhile."""
-        return self._prompts.pop(id, None)
+    def take(self, id: int) -> "Prepared | None":
+        """The prepared request; None when it was cancelled meanwhile."""
+        return self._prepared.pop(id, None)
 
     def run(self) -> None:
         while True:
@@ -69,48 +68,52 @@ class Helper:
                 case wire.Open():
                     self._open(command)
                 case wire.Cancel():
-                    self._prompts.pop(command.id, None)
+                    self._prepared.pop(command.id, None)
                 case _:
                     self._answer(command)
 
     def _open(self, command: wire.Open) -> None:
-        from engines.chat.prompt import PromptWriter  # its imports take a while; the spare has done them
+        from engines import kinds  # what it imports takes a while; the spare has done most of it
 
         try:
-            self._writer = PromptWriter.read(Path(command.folder), command.context_limit)
+            self._preparer = kinds.preparer(Path(command.folder), command.context_limit)
         except ServiceError as error:
             self._outbox.put([wire.OpenFailed(Failure.of(error))])
         except Exception:
             log.exception("the tokenizer of %s can't be read", command.folder)
-            unusable = CheckpointUnusable("The model's tokenizer or chat template can't be read; the log says why.")
+            unusable = CheckpointUnusable("The model's tokenizer or template can't be read; the log says why.")
             self._outbox.put([wire.OpenFailed(Failure.of(unusable))])
         else:
-            self._outbox.put([wire.Opened(self._writer.context_length)])
+            self._outbox.put([wire.Opened(self._preparer.context_length)])
 
     def _answer(self, command: ForHelperAlone) -> None:
         try:
-            if self._writer is None:
+            if self._preparer is None:
                 raise InternalError("The model's tokenizer isn't open.")
-            report = self._report(self._writer, command)
+            report = self._report(self._preparer, command)
         except ServiceError as error:
             report = wire.Failed(command.id, Failure.of(error))
         except Exception:
             trace = "-" if isinstance(command, wire.Detokenize) else command.request.trace
             log.exception("request %s can't be prepared", trace)
-            unexpected = InternalError("The prompt could not be prepared; the server's log says why.")
+            unexpected = InternalError("The request could not be prepared; the server's log says why.")
             report = wire.Failed(command.id, Failure.of(unexpected))
         self._outbox.put([report])
 
-    def _report(self, writer: "PromptWriter", command: ForHelperAlone) -> wire.Report:
+    def _report(self, preparer: "Preparer[Any, Any]", command: ForHelperAlone) -> wire.Report:
+        from engines.engine import Tokens
+
         match command:
             case wire.Prepare():
-                prompt = writer.write(command.request)
-                self._prompts[command.id] = prompt
-                return wire.Prepared(command.id, len(prompt.ids), prompt.max_tokens)
+                prepared = preparer.write(command.request)
+                self._prepared[command.id] = prepared
+                return wire.Prepared(command.id, prepared.prompt_tokens, prepared.max_tokens)
+            case _ if not isinstance(preparer, Tokens):
+                raise WrongCapability("This model doesn't read or write text alone.", param="model")
             case wire.Tokenize():
-                return wire.Tokens(command.id, Tokenized(writer.ids_of(command.request), writer.context_length))
+                return wire.Tokens(command.id, Tokenized(preparer.ids_of(command.request), preparer.context_length))
             case wire.Detokenize():
-                return wire.Detokenized(command.id, writer.text_of(command.tokens))
+                return wire.Detokenized(command.id, preparer.text_of(command.tokens))
 
 
 class Loop:
@@ -120,7 +123,7 @@ class Loop:
         self.inbox: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
         self._helper = helper
         self._outbox = outbox
-        self._engine: ChatEngine | None = None
+        self._engine: Engine[Any] | None = None
         self._folder = Path()
         self._steps = 0
         self._slowest = 0.0
@@ -151,15 +154,13 @@ class Loop:
                 self._engine.grant(command.id, command.deltas)
 
     def _load(self, command: wire.Load) -> None:
-        from engines.chat.engine import ChatEngine
+        from engines import kinds
         from engines.decoding import model as models
-        from engines.decoding.detokenize import TokenTable
 
         began = time.monotonic()
         try:
             models.set_limits(command.lease_bytes)
-            model = models.load(self._folder)
-            self._engine = ChatEngine(model, TokenTable.read(self._folder), command.kv_bytes)
+            self._engine = kinds.engine(self._folder, command.kv_bytes)
         except ServiceError as error:
             self._outbox.put([wire.LoadFailed(Failure.of(error))])
         except Exception as cause:
@@ -169,7 +170,7 @@ class Loop:
         else:
             self._outbox.put([wire.Loaded(time.monotonic() - began, models.active_bytes())])
 
-    def _resize(self, engine: "ChatEngine", command: wire.Resize) -> None:
+    def _resize(self, engine: "Engine[Any]", command: wire.Resize) -> None:
         from engines.decoding import model as models
 
         engine.resize(command.kv_bytes)
@@ -177,11 +178,11 @@ class Loop:
         models.release()
 
     def _submit(self, command: wire.Submit) -> None:
-        prompt = self._helper.take(command.id)
-        if prompt is not None and self._engine is not None:
-            self._engine.submit(command.id, prompt, command.credit)
+        prepared = self._helper.take(command.id)
+        if prepared is not None and self._engine is not None:
+            self._engine.submit(command.id, prepared, command.credit)
 
-    def _step(self, engine: "ChatEngine") -> None:
+    def _step(self, engine: "Engine[Any]") -> None:
         from engines.decoding import model as models
 
         began = time.monotonic()

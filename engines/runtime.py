@@ -11,11 +11,20 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Literal, assert_never
+from typing import Literal, assert_never, cast
 
 import msgspec
 
 from engines import pool, trace, wire
+from engines.audio_types import (
+    AlignmentDone,
+    AlignmentRequest,
+    PieceDone,
+    PieceRequest,
+    Sound,
+    UtteranceDone,
+    UtteranceRequest,
+)
 from engines.awake import KeepAwake
 from engines.catalog import Catalog, Entry
 from engines.clock import AwakeClock
@@ -23,16 +32,18 @@ from engines.errors import LoadFailed, RunnerDied, ServiceError, Stalled
 from engines.runners import COMMAND, Heard, Runners, stopping
 from engines.status import metrics, model_status
 from engines.tasks import Tasks
-from engines.ticket import Question, Ticket
+from engines.ticket import Happening, Question, Ticket
 from engines.types import (
+    Capability,
     ChatRequest,
     CompletionRequest,
-    Done,
+    Delta,
     Event,
     Health,
     Metric,
     ModelStatus,
     Request,
+    Started,
     Tokenized,
     Usage,
 )
@@ -107,10 +118,10 @@ class Runtime:
     # -- Inference ----------------------------------------------------------------------------------------------
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
-        return self._run(request)
+        return cast(AsyncGenerator[Event], self._run(request, "chat"))
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
-        return self._run(request)
+        return cast(AsyncGenerator[Event], self._run(request, "chat"))
 
     async def tokenize(self, request: Request) -> Tokenized:
         answer = await self._asked(request.model, lambda id: wire.Tokenize(id, request))
@@ -122,8 +133,20 @@ class Runtime:
         assert isinstance(answer, wire.Detokenized)
         return answer.text
 
-    async def _run(self, request: Request) -> AsyncGenerator[Event]:
-        ticket = await self._admit(request.model, request)
+    def hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
+        """A piece of a recording, written down."""
+        return cast(AsyncGenerator[Started | Delta | PieceDone], self._run(request, "transcription"))
+
+    def place(self, request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
+        """When the words of a piece are spoken."""
+        return cast(AsyncGenerator[Started | AlignmentDone], self._run(request, "alignment"))
+
+    def utter(self, request: UtteranceRequest) -> AsyncGenerator[Started | Sound | UtteranceDone]:
+        """A sentence or so, spoken."""
+        return cast(AsyncGenerator[Started | Sound | UtteranceDone], self._run(request, "speech"))
+
+    async def _run(self, request: wire.Work, capability: Capability) -> AsyncGenerator[Happening]:
+        ticket = await self._admit(request.model, capability, request)
         outcome = "cancelled"
         try:
             arrived = self._clock.now
@@ -133,7 +156,7 @@ class Runtime:
             pool.arrive(self._state, pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived))
             self._settle()
             async for event in ticket.events(arrived, self._clock):
-                if isinstance(event, Done):
+                if isinstance(event, wire.End):
                     outcome = "done"
                     self._count(event.usage)
                 yield event
@@ -189,9 +212,9 @@ class Runtime:
 
     # -- the life of a request ----------------------------------------------------------------------------------
 
-    async def _admit(self, model: str, request: Request | None) -> Ticket:
+    async def _admit(self, model: str, capability: Capability, request: wire.Work | None) -> Ticket:
         self._refuse_when_closing()
-        entry = await asyncio.to_thread(self._catalog.resolve, model)
+        entry = await asyncio.to_thread(self._catalog.resolve, model, capability)
         self._register(entry)
         ticket = Ticket(next(self._ids), entry, request)
         self._tickets[ticket.id] = ticket
@@ -199,7 +222,7 @@ class Runtime:
 
     async def _asked(self, model: str, command: Callable[[int], Question]) -> wire.Answer:
         """What the model's tokenizer says; its weights aren't needed."""
-        ticket = await self._admit(model, None)
+        ticket = await self._admit(model, "chat", None)
         try:
             return await self._ask(ticket, command(ticket.id))
         finally:

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import assert_never
 
+import msgspec
+
 from engines import wire
 from engines.catalog import Entry
 from engines.clock import AwakeClock
 from engines.errors import ServiceError
-from engines.types import Done, Event, Request, Started, Timings
+from engines.types import Started
 from engines.worker import Worker
+
+Happening = Started | wire.Saying | wire.End
 
 CREDIT = 64
 RESERVED_TOKENS = 1024
@@ -24,7 +28,7 @@ class Ticket:
     was asked.
     """
 
-    def __init__(self, id: int, entry: Entry, request: Request | None) -> None:
+    def __init__(self, id: int, entry: Entry, request: wire.Work | None) -> None:
         self.id = id
         self.entry = entry
         self.request = request
@@ -90,7 +94,7 @@ class Ticket:
         else:
             self._inbox.put_nowait(error)
 
-    async def events(self, arrived: float, clock: AwakeClock) -> AsyncGenerator[Event]:
+    async def events(self, arrived: float, clock: AwakeClock) -> AsyncGenerator[Happening]:
         """Everything until it is done, started once for its client however often it was tried; raises its failure."""
         queued = 0.0
         taken = 0
@@ -109,8 +113,8 @@ class Ticket:
                     if taken % (CREDIT // 2) == 0 and self.worker is not None:
                         self.worker.send(wire.Credit(self.id, CREDIT // 2))
                 case wire.Finished():
-                    timings = Timings(queued, item.prefill, item.decode)
-                    yield Done(item.finish_reason, item.usage, timings, item.unfinished_calls, item.unfinished_text)
+                    timings = msgspec.structs.replace(item.end.timings, queued=queued)
+                    yield msgspec.structs.replace(item.end, timings=timings)
                     return
                 case ServiceError():
                     raise item

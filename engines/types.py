@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
-Capability = Literal["chat"]
+Capability = Literal["chat", "transcription", "alignment", "speech"]
 FinishReason = Literal["stop", "length", "tool_calls"]
 Json = dict[str, Any]
 

@@ -8,8 +8,21 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from engines.audio_types import (
+    AlignmentDone,
+    AlignmentRequest,
+    PieceDone,
+    PieceRequest,
+    Sound,
+    UtteranceDone,
+    UtteranceRequest,
+)
 from engines.errors import Failure
-from engines.types import Delta, FinishReason, Request, Tokenized, Usage
+from engines.types import Delta, Done, Request, Tokenized
+
+Work = Request | PieceRequest | AlignmentRequest | UtteranceRequest
+Saying = Delta | Sound
+End = Done | PieceDone | AlignmentDone | UtteranceDone
 
 MAX_FRAME = 64 * 1024 * 1024
 _HEADER = 4
@@ -23,10 +36,10 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """Render and encode a request; answered by `Prepared` or `Failed`. The prompt stays in the runner."""
+    """Render and encode a request; answered by `Prepared` or `Failed`. What is made of it stays in the runner."""
 
     id: int
-    request: Request
+    request: Work
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -123,17 +136,14 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
 
 class Said(msgspec.Struct, frozen=True, tag=True):
     id: int
-    delta: Delta
+    delta: Saying
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
+    """The request's last event; of its timings the runner knows all but how long it was queued."""
+
     id: int
-    finish_reason: FinishReason
-    usage: Usage
-    prefill: float
-    decode: float
-    unfinished_calls: tuple[int, ...] = ()
-    unfinished_text: str = ""
+    end: End
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

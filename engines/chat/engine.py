@@ -24,7 +24,7 @@ from engines.decoding.prefix import PrefixCache
 from engines.decoding.sampling import Choice, Choices, described
 from engines.decoding.schedule import LARGEST, KvShape, TokenBudget, Waiting, plan, room, together
 from engines.errors import Failure, InternalError, ServiceError
-from engines.types import Delta, FinishReason
+from engines.types import Delta, Done, FinishReason, Timings
 
 Report = wire.Said | wire.Finished | wire.Failed
 
@@ -383,15 +383,10 @@ def _said(sequence: Sequence, delta: Delta | None) -> list[Report]:
 
 
 def _finished(sequence: Sequence, reason: FinishReason) -> wire.Finished:
-    return wire.Finished(
-        sequence.id,
-        reason,
-        sequence.usage(),
-        sequence.first - sequence.began,
-        time.monotonic() - sequence.first,
-        sequence.answer.unfinished_calls,
-        sequence.answer.unfinished_text,
-    )
+    timings = Timings(0.0, sequence.first - sequence.began, time.monotonic() - sequence.first)
+    answer = sequence.answer
+    done = Done(reason, sequence.usage(), timings, answer.unfinished_calls, answer.unfinished_text)
+    return wire.Finished(sequence.id, done)
 
 
 def _failed(sequence: Sequence) -> wire.Failed:

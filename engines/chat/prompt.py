@@ -62,6 +62,10 @@ class Prompt(msgspec.Struct, frozen=True):
     call_grammar: Grammar | None = None
     echo: str | None = None
 
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.ids)
+
 
 class PromptWriter:
     """One checkpoint's template and tokenizer."""

@@ -23,6 +23,7 @@ from engines.types import (
     CompletionRequest,
     Constraint,
     Delta,
+    Done,
     Message,
     Sampling,
     Thinking,
@@ -74,10 +75,12 @@ class Heard:
     """What came of one request."""
 
     def __init__(self, reports: Sequence[wire.Said | wire.Finished | wire.Failed]) -> None:
-        self.deltas: list[Delta] = [report.delta for report in reports if isinstance(report, wire.Said)]
+        self.deltas: list[Delta] = [
+            report.delta for report in reports if isinstance(report, wire.Said) and isinstance(report.delta, Delta)
+        ]
         last = reports[-1]
-        assert isinstance(last, wire.Finished), last
-        self.end = last
+        assert isinstance(last, wire.Finished) and isinstance(last.end, Done), last
+        self.end = last.end
         self.text = "".join(delta.text for delta in self.deltas)
         self.reasoning = "".join(delta.reasoning for delta in self.deltas)
         calls = [call for delta in self.deltas for call in delta.calls]
@@ -310,7 +313,7 @@ def test_echoed_prompts_that_arrive_together_have_their_logprobs_all_the_same(de
     told: dict[int, list[TokenLogprob]] = {id: [] for id in texts}
     while not desk.engine.idle:
         for report in desk.engine.step():
-            if isinstance(report, wire.Said):
+            if isinstance(report, wire.Said) and isinstance(report.delta, Delta):
                 told[report.id] += report.delta.logprobs
     for id, logprobs in told.items():
         assert [one.id for one in logprobs] == [one.id for one in alone[id]]

@@ -15,11 +15,18 @@ from engines.decoding import caches
 from engines.decoding import model as models
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
-from engines.types import Sampling
+from engines.types import Delta, Done, Sampling
 from tests.promises import promise
 
 GREEDY = Sampling(temperature=0.0)
 ROOM = 1 << 30
+
+
+def text_of(report: wire.Said) -> str:
+    assert isinstance(report.delta, Delta)
+    return report.delta.text
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "qwen3": make_qwen3,
     "gemma3": make_gemma3,
@@ -52,7 +59,7 @@ def run(engine: ChatEngine, texts: dict[int, str] | None = None) -> dict[int, st
         for report in engine.step():
             assert not isinstance(report, wire.Failed)
             if isinstance(report, wire.Said):
-                texts[report.id] = texts.get(report.id, "") + report.delta.text
+                texts[report.id] = texts.get(report.id, "") + text_of(report)
     return texts
 
 
@@ -70,7 +77,7 @@ def outcome(engine: ChatEngine) -> tuple[dict[int, str], list[int]]:
             assert "secret" not in report.failure.message
             failed.append(report.id)
         elif isinstance(report, wire.Said):
-            texts[report.id] = texts.get(report.id, "") + report.delta.text
+            texts[report.id] = texts.get(report.id, "") + text_of(report)
     return {id: text for id, text in texts.items() if id not in failed}, failed
 
 
@@ -92,7 +99,7 @@ def test_batched_greedy_equals_the_librarys_single_generation(
         engine.submit(length, prompt(length), 10_000)
         for report in engine.step():
             if isinstance(report, wire.Said):
-                texts[report.id] = texts.get(report.id, "") + report.delta.text
+                texts[report.id] = texts.get(report.id, "") + text_of(report)
     run(engine, texts)
     valid = mx.array([0.0 if one else -float("inf") for one in table.valid] + [-float("inf")] * 4096)
     for length in lengths:
@@ -127,7 +134,7 @@ def test_a_cancelled_request_sends_nothing_more_and_the_others_go_on(make_engine
     for _ in range(4):
         for report in engine.step():
             if isinstance(report, wire.Said):
-                texts[report.id] = texts.get(report.id, "") + report.delta.text
+                texts[report.id] = texts.get(report.id, "") + text_of(report)
     engine.cancel(2)
     cut = texts.get(2, "")
     run(engine, texts)
@@ -157,7 +164,7 @@ def test_a_row_never_sends_more_than_its_credit(make_engine: Callable[[int], Cha
             for report in engine.step():
                 if isinstance(report, wire.Said):
                     sent += 1
-                    texts[1] = texts.get(1, "") + report.delta.text
+                    texts[1] = texts.get(1, "") + text_of(report)
         assert sent <= 1
         if texts[1] == before:
             break
@@ -204,9 +211,10 @@ def test_a_lone_row_that_outgrows_the_budget_ends_by_length(folder: Path) -> Non
     engine.submit(1, prompt(40), 10_000)
     reports = list(iterate(engine))
     last = reports[-1]
-    assert isinstance(last, wire.Finished) and last.finish_reason == "length"
-    assert last.usage.completion_tokens < 24
-    text = "".join(report.delta.text for report in reports if isinstance(report, wire.Said))
+    assert isinstance(last, wire.Finished) and isinstance(last.end, Done)
+    assert last.end.finish_reason == "length"
+    assert last.end.usage.completion_tokens < 24
+    text = "".join(text_of(report) for report in reports if isinstance(report, wire.Said))
     assert text and expected.startswith(text.rstrip("\ufffd"))
 
 
@@ -300,6 +308,6 @@ def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Cal
             if isinstance(report, wire.Failed):
                 failed.append(report)
             elif isinstance(report, wire.Said):
-                texts += report.delta.text
+                texts += text_of(report)
     assert [report.id for report in failed] == [2] and "secret" not in failed[0].failure.message
     assert texts == expected

@@ -58,7 +58,7 @@ def ask(engine: ChatEngine, ids: Tokens, tokens: int = 12) -> tuple[Tokens, Usag
     while not engine.idle:
         reports = engine.step()
         assert not any(isinstance(report, wire.Failed) for report in reports)
-        ended = [report.usage for report in reports if isinstance(report, wire.Finished)]
+        ended = [report.end.usage for report in reports if isinstance(report, wire.Finished)]
     return tuple(sequence.tokens[len(ids) :]), ended[0]
 
 
@@ -129,7 +129,7 @@ def test_requests_that_arrive_together_compute_what_they_share_once(bench: Bench
     while not engine.idle:
         for report in engine.step():
             if isinstance(report, wire.Finished):
-                computed += report.usage.prompt_tokens - report.usage.cached_tokens
+                computed += report.end.usage.prompt_tokens - report.end.usage.cached_tokens
     assert computed <= 600 + 4 * (14 + 2 * BLOCK)
     for id, ids in prompts.items():
         assert tuple(sequences[id].tokens[len(ids) :]) == bench.fresh(ids, 8)

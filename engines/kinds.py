@@ -1,0 +1,34 @@
+"""Which preparer and which engine a checkpoint has. Runs in its runner; imports what that one needs alone."""
+
+from pathlib import Path
+from typing import Any
+
+from engines import checkpoint
+from engines.engine import Engine, Preparer
+from engines.errors import CheckpointUnusable
+
+
+def preparer(folder: Path, context_limit: int) -> Preparer[Any, Any]:
+    """Reads the tokenizer and what else requests are made ready with. Raises `CheckpointUnusable`."""
+    seen = checkpoint.inspect(folder)
+    if seen.capability == "chat":
+        from engines.chat.prompt import PromptWriter
+
+        return PromptWriter.read(folder, context_limit)
+    raise _unknown(folder)
+
+
+def engine(folder: Path, kv_bytes: int) -> Engine[Any]:
+    """Loads the weights. What the engine keeps beside them must fit into `kv_bytes`."""
+    seen = checkpoint.inspect(folder)
+    if seen.capability == "chat":
+        from engines.chat.engine import ChatEngine
+        from engines.decoding import model
+        from engines.decoding.detokenize import TokenTable
+
+        return ChatEngine(model.load(folder), TokenTable.read(folder), kv_bytes)
+    raise _unknown(folder)
+
+
+def _unknown(folder: Path) -> CheckpointUnusable:
+    return CheckpointUnusable(f"{folder} holds a model of a kind that can't be run.")
