@@ -10,15 +10,17 @@ from engines.checkpoint import Checkpoint
 from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
 from engines.types import Capability
 
-DEFAULTS: tuple[tuple[str, str], ...] = (
-    ("qwen3-14b", "mlx-community/Qwen3-14B-4bit"),
-    ("gemma-3-12b", "mlx-community/gemma-3-12b-it-qat-4bit"),
-    ("qwen3-asr", "mlx-community/Qwen3-ASR-1.7B-8bit"),
-    ("qwen3-aligner", "mlx-community/Qwen3-ForcedAligner-0.6B-8bit"),
-    ("whisper-large-v3-turbo", "mlx-community/whisper-large-v3-turbo-asr-fp16"),
-    ("qwen3-tts", "mlx-community/Qwen3-TTS-12Hz-1.7B-CustomVoice-8bit"),
-    ("qwen3-tts-base", "mlx-community/Qwen3-TTS-12Hz-1.7B-Base-8bit"),
-)
+# Names that are known from the start: what each stands for, and what that does.
+DEFAULTS: Mapping[str, tuple[str, Capability]] = {
+    "qwen3-14b": ("mlx-community/Qwen3-14B-4bit", "chat"),
+    "gemma-3-12b": ("mlx-community/gemma-3-12b-it-qat-4bit", "chat"),
+    "qwen3-asr": ("mlx-community/Qwen3-ASR-1.7B-8bit", "transcription"),
+    "whisper-large-v3-turbo": ("mlx-community/whisper-large-v3-turbo-asr-fp16", "transcription"),
+    "qwen3-aligner": ("mlx-community/Qwen3-ForcedAligner-0.6B-8bit", "alignment"),
+    "qwen3-tts": ("mlx-community/Qwen3-TTS-12Hz-1.7B-CustomVoice-8bit", "speech"),
+    "qwen3-tts-base": ("mlx-community/Qwen3-TTS-12Hz-1.7B-Base-8bit", "speech"),
+}
+_DOES = dict(DEFAULTS.values())
 DOES: Mapping[Capability, str] = {
     "chat": "chats",
     "transcription": "transcribes",
@@ -66,6 +68,11 @@ class NotInstalled(msgspec.Struct, frozen=True):
     name: str
     repository: str
 
+    @property
+    def capability(self) -> Capability | None:
+        """None for what isn't one of the defaults: it is known once it is here."""
+        return _DOES.get(self.repository)
+
 
 class _Found(msgspec.Struct, frozen=True):
     folder: Path
@@ -80,10 +87,10 @@ class Catalog:
 
     def __init__(self, roots: Roots, aliases: Mapping[str, str]) -> None:
         self._roots = roots
-        defaults = dict(DEFAULTS)
+        defaults = {name: repository for name, (repository, _) in DEFAULTS.items()}
         known = {alias: defaults.get(target.casefold(), target) for alias, target in aliases.items()}
         folded = {alias.casefold() for alias in aliases}
-        self._known = [*known.items(), *(pair for pair in DEFAULTS if pair[0] not in folded)]
+        self._known = [*known.items(), *(pair for pair in defaults.items() if pair[0] not in folded)]
 
     def repository(self, name: str) -> str | None:
         """What an alias or a default name stands for, or the name itself if it is ORG/NAME; else None."""

@@ -16,6 +16,18 @@ CHAT_ARCHITECTURES = frozenset(
     "cohere cohere2 gemma gemma2 gemma3 gemma3_text granite llama mistral olmo2 phi phi3 qwen2 qwen2_moe qwen3 "
     "qwen3_moe smollm3 starcoder2".split()
 )
+CAPABILITIES: Mapping[str, Capability] = {
+    **dict.fromkeys(CHAT_ARCHITECTURES, "chat"),
+    "qwen3_asr": "transcription",
+    "whisper": "transcription",
+    "qwen3_forced_aligner": "alignment",
+    "qwen3_tts": "speech",
+}
+# Sound is cut into pieces of at most so many tokens, of which so many are in work together.
+PIECE_TOKENS, PIECES = 4096, 4
+# What half a minute of sound, and the text of it, take in a Whisper decoder.
+_WHISPER_POSITIONS = 1500 + 448
+_WHISPER_WITH_TOKENIZER = "mlx-community/whisper-large-v3-turbo-asr-fp16"
 # Gemma 3's published configurations leave out whatever equals these.
 _GEMMA3 = {
     "num_hidden_layers": 26,
@@ -45,32 +57,62 @@ class Checkpoint(msgspec.Struct, frozen=True):
     context_length: int
     missing: tuple[str, ...] = ()
 
+    def kv_wish(self, context_limit: int) -> int:
+        """Bytes of cache that it would like to have: for one conversation as long as may be, or a few pieces."""
+        tokens = min(context_limit, self.context_length or context_limit)
+        if self.capability == "chat":
+            return self.kv_bytes_fixed + self.kv_bytes_per_token * tokens
+        return PIECES * (self.kv_bytes_fixed + self.kv_bytes_per_token * min(tokens, PIECE_TOKENS))
+
 
 def inspect(folder: Path) -> Checkpoint:
     """Raises `CheckpointUnusable`, naming the file, for a file that can't be read or understood."""
     config = _read(folder / "config.json")
-    architecture = config.get("model_type")
-    architecture = architecture if isinstance(architecture, str) else ""
-    writes_text = architecture in CHAT_ARCHITECTURES
-    has_template = _has_template(folder)
+    architecture = _architecture(config)
+    capability = CAPABILITIES.get(architecture)
     shards = [path for path in sorted(folder.glob("model*.safetensors")) if _is_whole(path)]
-    missing = [
-        name for name in ("config.json", "tokenizer.json", "tokenizer_config.json") if not _is_whole(folder / name)
-    ]
-    if writes_text and not has_template:
-        missing.append("a chat template")
-    missing += _missing_weights(folder, shards)
-    per_token, fixed = (0, 0) if not writes_text else _kv_bytes(folder, config)
+    if architecture == "whisper":
+        shards += [path for name in ("weights.safetensors", "weights.npz") if _is_whole(path := folder / name)]
+    per_token, fixed = (0, 0) if capability is None else _kv_bytes(folder, architecture, config)
     return Checkpoint(
         folder=str(folder),
         architecture=architecture,
-        capability="chat" if writes_text else None,
-        weights_bytes=sum(path.stat().st_size for path in shards),
+        capability=capability,
+        weights_bytes=sum(path.stat().st_size for path in [*shards, *folder.glob("speech_tokenizer/*.safetensors")]),
         kv_bytes_per_token=per_token,
         kv_bytes_fixed=fixed,
         context_length=_number(folder, _text_config(config), "max_position_embeddings"),
-        missing=tuple(missing),
+        missing=(*_missing(folder, architecture, capability), *_missing_weights(folder, shards)),
     )
+
+
+def _architecture(config: Json) -> str:
+    """What config.json says; the aligner of Qwen3-ASR says it one floor below."""
+    thinker = config.get("thinker_config")
+    below = thinker.get("model_type") if isinstance(thinker, dict) else None
+    architecture = below if below == "qwen3_forced_aligner" else config.get("model_type")
+    return architecture if isinstance(architecture, str) else ""
+
+
+def _missing(folder: Path, architecture: str, capability: Capability | None) -> list[str]:
+    """What is absent beside weights."""
+    missing = [] if _is_whole(folder / "config.json") else ["config.json"]
+    older = all(_is_whole(folder / name) for name in ("vocab.json", "merges.txt"))
+    if not _is_whole(folder / "tokenizer.json"):
+        if architecture == "whisper":
+            missing.append(f"tokenizer.json ({_WHISPER_WITH_TOKENIZER} has one)")
+        elif not older:
+            missing.append("tokenizer.json")
+    if architecture != "whisper" and not _is_whole(folder / "tokenizer_config.json"):
+        missing.append("tokenizer_config.json")
+    if capability == "chat" and not _has_template(folder):
+        missing.append("a chat template")
+    if capability == "speech":
+        if not _is_whole(folder / "speech_tokenizer" / "config.json"):
+            missing.append("speech_tokenizer/config.json")
+        if not any(_is_whole(path) for path in folder.glob("speech_tokenizer/*.safetensors")):
+            missing.append("weights of the codec (speech_tokenizer/*.safetensors)")
+    return missing
 
 
 def eos_ids(folder: Path) -> frozenset[int]:
@@ -121,6 +163,10 @@ def _missing_weights(folder: Path, shards: list[Path]) -> list[str]:
 
 
 def _text_config(config: Json) -> Json:
+    """The part that describes the layers which read and write tokens."""
+    for name in ("thinker_config", "talker_config"):
+        if isinstance(inner := config.get(name), dict):
+            config = inner
     nested = config.get("text_config")
     merged = {**config, **nested} if isinstance(nested, dict) else dict(config)
     if config.get("model_type") in ("gemma3", "gemma3_text"):
@@ -137,8 +183,12 @@ def _number(folder: Path, config: Json, key: str, default: int = 0) -> int:
     return value
 
 
-def _kv_bytes(folder: Path, whole: Json) -> tuple[int, int]:
+def _kv_bytes(folder: Path, architecture: str, whole: Json) -> tuple[int, int]:
     """Bytes of cache for each token, and for all of the windows together."""
+    if architecture == "whisper":
+        layers = _number(folder, whole, "n_text_layer") or _number(folder, whole, "decoder_layers")
+        width = _number(folder, whole, "n_text_state") or _number(folder, whole, "d_model")
+        return 0, 2 * 2 * layers * width * _WHISPER_POSITIONS
     config = _text_config(whole)
     layers = _number(folder, config, "num_hidden_layers")
     heads = _number(folder, config, "num_attention_heads")

@@ -398,9 +398,7 @@ class Runtime:
 
     def _register(self, entry: Entry) -> None:
         seen = entry.checkpoint
-        wish = seen.kv_bytes_fixed + seen.kv_bytes_per_token * min(
-            self._options.context_limit, seen.context_length or self._options.context_limit
-        )
+        wish = seen.kv_wish(self._options.context_limit)
         pinned = any(name.casefold() in (p.casefold() for p in self._options.pinned) for name in entry.names)
         self._entries[entry.key] = entry
         pool.register(self._state, pool.Spec(entry.key, seen.weights_bytes + WORK_SPACE, wish, pinned))

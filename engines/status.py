@@ -10,12 +10,12 @@ from engines.types import Metric, ModelStatus
 def model_status(item: Entry | NotInstalled, state: pool.State) -> ModelStatus:
     """A model of the catalog as it stands now."""
     if isinstance(item, NotInstalled):
-        return ModelStatus((item.name, item.repository), "chat", "unloaded", installed=False)
+        return ModelStatus((item.name, item.repository), item.capability, "unloaded", installed=False)
     resident = state.residents.get(item.key)
     fault = state.faults.get(item.key)
     return ModelStatus(
         names=item.names,
-        capability="chat",
+        capability=item.checkpoint.capability,
         phase=resident.phase if resident is not None else "failed" if fault is not None else "unloaded",
         installed=not item.checkpoint.missing,
         running=len(resident.running) if resident is not None else 0,

@@ -219,10 +219,13 @@ ModelPhase = Literal["unloaded", "loading", "ready", "unloading", "failed"]
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """A model that is configured or installed. `names` are what clients may call it; the first is its main one."""
+    """A model that is configured or installed. `names` are what clients may call it; the first is its main one.
+
+    `capability` None: it can't be run here, or isn't here and nothing is known of it.
+    """
 
     names: tuple[str, ...]
-    capability: Capability
+    capability: Capability | None
     phase: ModelPhase
     installed: bool
     running: int = 0

@@ -1,8 +1,8 @@
 """What a client sent as a tool's arguments → native values. Pure.
 
-Clients send numbers as strings, objects where JSON as text is wanted, null for what they leave out, and keys that they
-made up. The last are errors that name the nearest valid key, because an argument that is silently dropped changes the
-answer; all others are taken.
+Clients send numbers as strings, objects and lists where JSON as text is wanted, null for what they leave out, and keys
+that they made up. The last are errors that name the nearest valid key, because an argument that is silently dropped
+changes the answer; all others are taken.
 """
 
 import difflib
@@ -40,7 +40,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _value(name: str, kind: str, value: object) -> Value:
-    if kind == "string" and isinstance(value, str | dict):
+    if kind == "string" and isinstance(value, str | dict | list):
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if kind == "boolean" and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"

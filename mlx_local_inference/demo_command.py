@@ -12,6 +12,8 @@ from typing import Any, TextIO
 import httpx2
 
 MODELS = ("qwen3-14b", "gemma-3-12b")
+WEATHER_QUESTION = "What is the weather in Tokyo?"
+PLACE_QUESTION = "Give me Tokyo as JSON."
 QUESTIONS = ("What can you do?", "你能做什么？")
 WEATHER = {
     "type": "function",
@@ -67,46 +69,58 @@ def _chat(client: httpx2.Client, model: str, out: TextIO) -> None:
 
 def _tool_round_trip(client: httpx2.Client, model: str, out: TextIO) -> None:
     """The model calls a tool, we play the tool, the model tells what it said."""
-    question = "What is the weather in Tokyo?"
-    out.write(f"\nA tool over HTTP · {model}\n  asked:    {question}\n")
-    messages = [_user(question)]
+    out.write(f"\nA tool over HTTP · {model}\n  asked:    {WEATHER_QUESTION}\n")
+    messages = [_user(WEATHER_QUESTION)]
     message = _answer(client, model, messages, tools=[WEATHER])
-    calls = message.get("tool_calls")
-    if not calls:
-        raise DemoFailed(f"no call of the tool: {message}")
-    messages.append(message)
-    for call in calls:
-        function = call["function"]
-        result = json.dumps({"temperature": 24, "sky": "sunny"})
-        out.write(f"  called:   {function['name']}({function['arguments']}) → {result}\n")
-        messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+    messages += [message, *_results(message, out)]
     out.write(f"  answered: {_answer(client, model, messages, tools=[WEATHER])['content']}\n")
 
 
 def _document(client: httpx2.Client, model: str, out: TextIO) -> None:
-    question = "Give me Tokyo as JSON."
-    out.write(f"\nA JSON schema over HTTP · {model}\n  asked:    {question}\n")
+    out.write(f"\nA JSON schema over HTTP · {model}\n  asked:    {PLACE_QUESTION}\n")
     format = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": PLACE}}
-    message = _answer(client, model, [_user(question)], response_format=format)
+    message = _answer(client, model, [_user(PLACE_QUESTION)], response_format=format)
     out.write(f"  answered: {json.dumps(json.loads(message['content']), ensure_ascii=False)}\n")
 
 
 async def _over_mcp(url: str, out: TextIO) -> None:
     from mcp import Client  # a second of imports, for this command alone
 
-    asked: list[tuple[str, dict[str, Any]]] = [
-        ("Chat over MCP", {"prompt": QUESTIONS[0]}),
-        ("A JSON schema over MCP", {"prompt": "Give me Tokyo as JSON.", "json_schema": json.dumps(PLACE)}),
-    ]
     async with Client(f"{url}/mcp") as client:
-        for title, arguments in asked:
-            out.write(f"\n{title} · the tool chat · {MODELS[0]}\n  asked:    {arguments['prompt']}\n")
-            full = {**arguments, "model": MODELS[0], "temperature": 0, "max_tokens": TOKENS}
-            answer = await client.call_tool("chat", full)
-            texts = [block.text for block in answer.content if block.type == "text"]
-            if answer.is_error or len(texts) != 1:
-                raise DemoFailed(" ".join(texts) or "no answer")
-            out.write(f"  answered: {texts[0]}\n")
+        for model in MODELS:
+
+            async def ask(model: str = model, **arguments: Any) -> str:
+                given = {**arguments, "model": model, "temperature": 0, "max_tokens": TOKENS}
+                answer = await client.call_tool("chat", given)
+                texts = [block.text for block in answer.content if block.type == "text"]
+                if answer.is_error or len(texts) != 1:
+                    raise DemoFailed(" ".join(texts) or "no answer")
+                return texts[0]
+
+            out.write(f"\nChat over MCP · {model}\n  asked:    {QUESTIONS[0]}\n")
+            out.write(f"  answered: {await ask(prompt=QUESTIONS[0])}\n")
+            out.write(f"\nA tool over MCP · {model}\n  asked:    {WEATHER_QUESTION}\n")
+            tools = json.dumps([WEATHER["function"]])
+            message = json.loads(await ask(prompt=WEATHER_QUESTION, tools=tools))
+            conversation = json.dumps([_user(WEATHER_QUESTION), message, *_results(message, out)])
+            out.write(f"  answered: {await ask(messages=conversation, tools=tools)}\n")
+            out.write(f"\nA JSON schema over MCP · {model}\n  asked:    {PLACE_QUESTION}\n")
+            document = json.loads(await ask(prompt=PLACE_QUESTION, json_schema=json.dumps(PLACE)))
+            out.write(f"  answered: {json.dumps(document, ensure_ascii=False)}\n")
+
+
+def _results(message: dict[str, Any], out: TextIO) -> list[dict[str, Any]]:
+    """We play the tools that a message calls."""
+    calls = message.get("tool_calls")
+    if not calls:
+        raise DemoFailed(f"no call of the tool: {message}")
+    results = []
+    for call in calls:
+        function = call["function"]
+        result = json.dumps({"temperature": 24, "sky": "sunny"})
+        out.write(f"  called:   {function['name']}({function['arguments']}) → {result}\n")
+        results.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+    return results
 
 
 def _user(text: str) -> dict[str, Any]:

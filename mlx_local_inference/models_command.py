@@ -86,5 +86,5 @@ def _row(item: Entry | NotInstalled) -> _Row:
     if isinstance(item, NotInstalled):
         return _Row(item.name, "not installed", repository=item.repository)
     seen = item.checkpoint
-    state = "incomplete" if seen.missing else "ready" if seen.capability else "can't chat"
+    state = "incomplete" if seen.missing else "ready" if seen.capability else "can't be run here"
     return _Row(item.names[0], state, seen.weights_bytes, item.names[1:], item.key, missing=seen.missing)

@@ -3,14 +3,12 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
-from engines.types import CallDelta, ChatRequest, Delta, Done, TokenLogprob
+from engines.openai_messages import reply
+from engines.types import CallDelta, ChatRequest, Delta, Done, Json, TokenLogprob
 from openai_compat.fields import Parsed
-
-Json = dict[str, Any]
 
 
 class Answer(ABC):
@@ -86,14 +84,7 @@ class ChatAnswer(Answer):
         return {**self._chunk(_delta(number, {}, done.finish_reason)), "timings": _timings(done)}
 
     def _choice(self, number: int, said: Sequence[Delta], done: Done) -> Json:
-        calls = _calls(call for delta in said for call in delta.calls if call.index not in done.unfinished_calls)
-        text = "".join(delta.text for delta in said) + done.unfinished_text
-        reasoning = "".join(delta.reasoning for delta in said)
-        message: Json = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
-        if reasoning:
-            message["reasoning_content"] = reasoning
-        if calls:
-            message["tool_calls"] = calls
+        message = {**reply(said, done), "refusal": None}
         logprobs = None
         if self.parsed.requests[number].sampling.logprobs is not None:
             logprobs = _chat_logprobs([one for delta in said for one in delta.logprobs], always=True)
@@ -162,19 +153,6 @@ def _call_chunk(call: CallDelta) -> Json:
         return {"index": call.index, "function": {"arguments": call.arguments}}
     function = {"name": call.name, "arguments": call.arguments}
     return {"index": call.index, "id": call.id, "type": "function", "function": function}
-
-
-def _calls(deltas: Iterable[CallDelta]) -> list[Json]:
-    calls: dict[int, Json] = {}
-    for delta in deltas:
-        if delta.id:
-            calls[delta.index] = {
-                "id": delta.id,
-                "type": "function",
-                "function": {"name": delta.name, "arguments": ""},
-            }
-        calls[delta.index]["function"]["arguments"] += delta.arguments
-    return list(calls.values())
 
 
 def _chat_logprobs(logprobs: Sequence[TokenLogprob], always: bool = False) -> Json | None:

@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 
 from engines.errors import InvalidRequest
 from engines.inference import Inference
+from engines.reading import decode_object
 from engines.types import ModelStatus
 from openai_compat.boundary import Boundary, Gate, error_handlers
 from openai_compat.leaving import until_gone
-from openai_compat.reading import decode_object
 from openai_compat.text import TextRoutes
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
+from engines import openai_messages as conversation
 from engines.errors import InvalidRequest
+from engines.reading import LONGEST, Reader, decode_object
 from engines.types import ChatRequest, CompletionRequest, Constraint, Request, Sampling, Thinking
-from openai_compat import messages as conversation
-from openai_compat.reading import LONGEST, Reader, decode_object
 from openai_compat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE
 
 MOST_CHOICES = 16

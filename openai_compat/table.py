@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from engines.errors import UnsupportedField
-from openai_compat.reading import Reader
+from engines.reading import Reader
 
 
 class Table(msgspec.Struct, frozen=True):

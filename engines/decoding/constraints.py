@@ -52,12 +52,16 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def wanted_answer(constraint: Constraint | None, tools: Sequence[Tool], choice: ToolChoice) -> Wanted | None:
-    """What the answer must be; None if it is free."""
+    """What the answer must be; None if it is free. Raises `InvalidRequest` for a document where only calls may be."""
     must_call = choice.mode in ("required", "named")
+    if must_call and constraint is not None:
+        at = constraint.at.split(".")[0]
+        message = f"{at} can't act: tool_choice makes the answer a call of a tool. Leave one of them out."
+        raise InvalidRequest(message, param=at)
     if not must_call and constraint is None:
         return None
     callees = _callable(tools, choice) if must_call or choice.mode == "auto" else []
-    return Wanted(None if must_call else constraint, callees, all_strict=must_call, parallel=choice.parallel)
+    return Wanted(constraint, callees, all_strict=must_call, parallel=choice.parallel)
 
 
 def wanted_call_body(tools: Sequence[Tool], choice: ToolChoice) -> Wanted | None:

@@ -1,4 +1,4 @@
-"""Tokens → bytes → text that never holds half a character. Pure; nothing of MLX or of a tokenizer library."""
+"""Tokens → bytes → text that never holds half a character. Pure, once the table is read; nothing of MLX."""
 
 import codecs
 import json
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from engines import tokenizer
 from engines.errors import CheckpointUnusable
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
@@ -30,17 +31,13 @@ class TokenTable:
         return (self._table[id] if id < len(self._table) else None) or b""
 
     @classmethod
-    def read(cls, folder: Path) -> "TokenTable":
-        """From tokenizer.json. Raises `CheckpointUnusable` for a kind of tokenizer that we can't turn back to text."""
-        file = folder / "tokenizer.json"
-        if not file.exists():
-            raise CheckpointUnusable(
-                "This checkpoint has no tokenizer.json, so its tokens can't be turned back to text."
-            )
-        return cls.from_tokenizer_json(json.loads(file.read_text(encoding="utf-8")))
+    def read(cls, folder: Path, *, control: bool = True) -> "TokenTable":
+        """Raises `CheckpointUnusable` for a kind of tokenizer that we can't turn back to text. `control`: as below."""
+        return cls.from_tokenizer_json(json.loads(tokenizer.source(folder)), control=control)
 
     @classmethod
-    def from_tokenizer_json(cls, data: Mapping[str, object]) -> "TokenTable":
+    def from_tokenizer_json(cls, data: Mapping[str, object], *, control: bool = True) -> "TokenTable":
+        """`control` False: control tokens have no text."""
         model, decoder = data.get("model"), data.get("decoder")
         if not isinstance(model, Mapping) or not isinstance(model.get("vocab"), Mapping):
             raise CheckpointUnusable("The tokenizer's vocabulary is of a kind that we can't run.")
@@ -48,7 +45,7 @@ class TokenTable:
         pieces: dict[int, bytes] = {id: to_bytes(piece) for piece, id in model["vocab"].items()}
         added = data.get("added_tokens")
         for token in added if isinstance(added, list) else []:
-            pieces[token["id"]] = token["content"].encode()
+            pieces[token["id"]] = token["content"].encode() if control or not token["special"] else b""
         table: list[bytes | None] = [None] * (max(pieces) + 1)
         for id, piece in pieces.items():
             table[id] = piece

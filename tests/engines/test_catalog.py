@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.catalog import Catalog, Entry, NotInstalled, Roots, default_roots
+from engines.catalog import DEFAULTS, Catalog, Entry, NotInstalled, Roots, default_roots
 from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
 from tests.promises import promise
 
@@ -123,8 +123,11 @@ def test_a_complete_copy_is_preferred(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_chat_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "own/ears", "whisper")
-    with pytest.raises(WrongCapability, match="whisper"):
-        catalog(tmp_path).resolve("ears")
+    with pytest.raises(WrongCapability, match="ears is a model that transcribes; this request is for one that chats"):
+        catalog(tmp_path).resolve("ears", "chat")
+    write(tmp_path / "own/eyes", "bert")
+    with pytest.raises(WrongCapability, match="bert"):
+        catalog(tmp_path).resolve("eyes")
 
 
 @promise("core:names:no-paths")
@@ -141,7 +144,7 @@ def test_two_names_of_one_folder_are_one_entry(tmp_path: Path) -> None:
     listed = catalog(tmp_path, short="m").entries()
     entries = [item for item in listed if isinstance(item, Entry)]
     assert [item.names for item in entries] == [("short", "m", "n")]
-    assert [item.name for item in listed if isinstance(item, NotInstalled)] == ["qwen3-14b", "gemma-3-12b"]
+    assert [item.name for item in listed if isinstance(item, NotInstalled)] == list(DEFAULTS)
 
 
 def test_a_damaged_model_does_not_spoil_the_list(tmp_path: Path) -> None:

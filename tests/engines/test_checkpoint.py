@@ -56,7 +56,60 @@ def test_a_template_in_its_own_file_counts(tmp_path: Path) -> None:
     assert inspect(tmp_path).missing == ()
 
 
-@pytest.mark.parametrize("kind", ["whisper", "qwen3_asr", "paddleocr_vl", "qwen3_tts", "bert"])
+ASR = {"text_config": {**QWEN, "max_position_embeddings": 65536}, "audio_config": {}}
+LISTENS = {"model_type": "qwen3_asr", "thinker_config": {"model_type": "qwen3_asr", **ASR}}
+ALIGNS = {"model_type": "qwen3_asr", "thinker_config": {"model_type": "qwen3_forced_aligner", **ASR}}
+SPEAKS = {"model_type": "qwen3_tts", "talker_config": QWEN}
+WHISPER = {"model_type": "whisper", "n_text_layer": 4, "n_text_state": 1280}
+
+
+@pytest.mark.parametrize(
+    ("config", "architecture", "capability"),
+    [
+        (LISTENS, "qwen3_asr", "transcription"),
+        ({"model_type": "qwen3_asr", **ASR}, "qwen3_asr", "transcription"),
+        (ALIGNS, "qwen3_forced_aligner", "alignment"),
+        (SPEAKS, "qwen3_tts", "speech"),
+        (WHISPER, "whisper", "transcription"),
+    ],
+)
+def test_models_of_sound_are_known_by_their_configuration(
+    tmp_path: Path, config: dict[str, object], architecture: str, capability: str
+) -> None:
+    seen = inspect(write(tmp_path, config, template=False))
+    assert (seen.architecture, seen.capability) == (architecture, capability)
+    if architecture == "whisper":
+        assert (seen.kv_bytes_per_token, seen.kv_bytes_fixed) == (0, 4 * 1280 * 4 * 1948)
+    else:
+        assert seen.kv_bytes_per_token == 2 * 4 * 2 * 64 * 2 and seen.context_length >= 4096
+    assert seen.kv_wish(32768) < 1 << 28
+
+
+def test_what_a_model_of_sound_lacks_is_named(tmp_path: Path) -> None:
+    speaks = write(tmp_path / "speaks", SPEAKS)
+    assert [name.split("/")[0] for name in inspect(speaks).missing] == [
+        "speech_tokenizer",
+        "weights of the codec (speech_tokenizer",
+    ]
+    (speaks / "speech_tokenizer").mkdir()
+    (speaks / "speech_tokenizer/config.json").write_text("{}")
+    (speaks / "speech_tokenizer/model.safetensors").write_bytes(b"123")
+    assert inspect(speaks).missing == () and inspect(speaks).weights_bytes == 8
+    whisper = write(tmp_path / "whisper", WHISPER)
+    (whisper / "tokenizer.json").unlink()
+    assert "whisper-large-v3-turbo-asr-fp16" in inspect(whisper).missing[0]
+
+
+def test_the_older_files_of_a_tokenizer_will_do(tmp_path: Path) -> None:
+    folder = write(tmp_path, LISTENS)
+    (folder / "tokenizer.json").unlink()
+    assert inspect(folder).missing == ("tokenizer.json",)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_text("{}")
+    assert inspect(folder).missing == ()
+
+
+@pytest.mark.parametrize("kind", ["paddleocr_vl", "bert"])
 def test_other_kinds_of_models_have_no_capability(tmp_path: Path, kind: str) -> None:
     assert inspect(write(tmp_path, {"model_type": kind})).capability is None
 

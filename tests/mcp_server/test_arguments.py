@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 
 from engines.errors import InvalidRequest
+from engines.types import ChatRequest, Tool, ToolCall, ToolChoice
 from mcp_server import tools
 from mcp_server.arguments import parse
+from mcp_server.chat_tool import CHAT as TOOL
+from mcp_server.chat_tool import parsed
 
-CHAT = tools.CHAT.input_schema
+CHAT = TOOL.input_schema
 FORBIDDEN = {"$schema", "$defs", "$ref", "allOf", "anyOf", "oneOf", "not", "prefixItems", "format", "const", "default"}
 
 
@@ -30,10 +33,7 @@ def test_a_misspelt_argument_is_an_error_that_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {},
-        {"prompt": None},
         {"prompt": 5},
-        {"prompt": " \n"},
         {"prompt": "x", "max_tokens": 1.5},
         {"prompt": "x", "max_tokens": True},
         {"prompt": "x", "thinking": "maybe"},
@@ -43,6 +43,66 @@ def test_what_is_missing_or_of_another_type_is_named(given: dict[str, Any]) -> N
     with pytest.raises(InvalidRequest) as caught:
         parse(CHAT, given)
     assert caught.value.param in ("prompt", "max_tokens", "thinking")
+
+
+OPENAI = {"type": "function", "function": {"name": "look"}}
+CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+def request(**given: Any) -> ChatRequest:
+    return parsed(parse(CHAT, given))
+
+
+def test_a_conversation_stands_between_the_system_text_and_the_prompt() -> None:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "1", "content": "b"},
+    ]
+    got = request(system="s", messages=turns, prompt="c", tools=[{"name": "look"}])
+    assert [(one.role, one.content) for one in got.messages] == [
+        ("system", "s"),
+        ("user", "a"),
+        ("assistant", ""),
+        ("tool", "b"),
+        ("user", "c"),
+    ]
+    assert got.messages[2].tool_calls == (ToolCall("1", "look", "{}"),)
+    assert request(messages=turns).messages == got.messages[1:4]
+
+
+def test_tools_come_bare_or_as_openai_wraps_them() -> None:
+    for given in ([{"name": "look"}], json.dumps([OPENAI])):
+        got = request(prompt="a", tools=given, tool_choice="look")
+        assert (got.tools, got.tool_choice) == ((Tool("look"),), ToolChoice("named", "look"))
+    assert request(prompt="a", tools=[OPENAI], tool_choice="required").tool_choice == ToolChoice("required")
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": " \n"}, "prompt"),
+        ({"prompt": "", "messages": [{"role": "user", "content": "a"}]}, "prompt"),
+        ({"messages": "[]"}, "messages"),
+        ({"messages": "{"}, "messages"),
+        ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": "a", "mood": 1}]}, "messages"),
+        ({"prompt": "a", "tools": "{}"}, "tools"),
+        ({"prompt": "a", "tools": [5]}, "tools[0]"),
+        ({"prompt": "a", "tools": [{"name": "a b"}]}, "tools[0].function.name"),
+        ({"prompt": "a", "tool_choice": "required"}, "tool_choice"),
+        ({"prompt": "a", "tools": [OPENAI], "tool_choice": "other"}, "tool_choice"),
+        ({"prompt": "a", "temperature": 3}, "temperature"),
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
+        ({"prompt": "a", "json_schema": "no"}, "json_schema"),
+    ],
+)
+def test_what_cannot_be_asked_names_its_place(given: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        request(**given)
+    assert caught.value.param == param
 
 
 def keys(value: object) -> Iterator[str]:

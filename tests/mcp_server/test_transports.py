@@ -85,6 +85,9 @@ WAYS = [
 ]
 
 
+WEATHER = [{"name": "weather", "description": "Now.", "parameters": {"type": "object"}}]
+
+
 def texts(result: Any) -> list[str]:
     return [block.text for block in result.content if isinstance(block, types.TextContent)]
 
@@ -100,6 +103,17 @@ def test_tools_answer_alike_on_every_transport(transport: str, mode: str, tmp_pa
             cut = await client.call_tool("chat", {"prompt": "length: so far"})
             assert texts(cut)[0] == "so far" and "incomplete" in texts(cut)[1]
             assert cut.meta and cut.meta["incomplete"] == {"reason": "length"} and "decode" in cut.meta["timings"]
+            asked = {"prompt": 'call: weather {"city": "Paris"}', "tools": WEATHER}
+            called = await client.call_tool("chat", asked)
+            message = json.loads(texts(called)[0])
+            assert called.structured_content == message and message["content"] is None
+            assert message["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Paris"}'}
+            result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "24 °C"}
+            turns = [{"role": "user", "content": "say: it is 24 °C"}, message, result]
+            told = await client.call_tool("chat", {"messages": turns, "tools": WEATHER})
+            assert texts(told) == ["it is 24 °C"] and "24 °C" in repr(it.inference.requests[-1])
+            broken = await client.call_tool("chat", {**asked, "prompt": 'cut: weather {"city": "Paris"}'})
+            assert texts(broken)[0].startswith("<tool_call>weather") and "incomplete" in texts(broken)[1]
             listed = await client.call_tool("models", {})
             assert listed.structured_content == json.loads(texts(listed)[0])
             for name, given, said in [

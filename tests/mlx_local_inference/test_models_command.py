@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from engines.catalog import Catalog, Roots
+from engines.catalog import DEFAULTS, Catalog, Roots
 from mlx_local_inference.models_command import list_models, pull
 
 SHA = "a" * 40
@@ -118,6 +118,5 @@ def test_the_list_is_also_json(tmp_path: Path) -> None:
     out = io.StringIO()
     list_models(catalog(tmp_path), out, as_json=True)
     assert [(row["name"], row["state"]) for row in json.loads(out.getvalue())] == [
-        ("qwen3-14b", "not installed"),
-        ("gemma-3-12b", "not installed"),
+        (name, "not installed") for name in DEFAULTS
     ]

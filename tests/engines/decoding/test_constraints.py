@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jsonschema
@@ -130,6 +131,12 @@ def calling(model: Model, choice: ToolChoice, constraint: Constraint | None = No
     grammar = model.compiler.answer(constraint, TOOLS, choice)
     assert grammar is not None
     return grammar
+
+
+def test_a_document_where_only_calls_may_be_is_refused(qwen3: Model) -> None:
+    for choice in (ToolChoice("required"), ToolChoice("named", TOOLS[0].name)):
+        error = refusal(partial(qwen3.compiler.answer, Constraint("json_object"), TOOLS, choice))
+        assert error.param == "response_format" and "tool_choice" in error.message
 
 
 @promise("chat:tools:required")

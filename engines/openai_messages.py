@@ -1,13 +1,16 @@
-"""The messages and tools of a request → those of `engines.types`. Pure; every error names the place."""
+"""OpenAI's JSON of conversations ↔ `engines.types`: messages and tools in, the model's message out.
+
+Pure. Both fronts speak it; every error names the place.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from engines.errors import InvalidRequest, UnsupportedField
-from engines.types import Message, Role, Tool, ToolCall, ToolChoice
-from openai_compat.reading import Reader
+from engines.reading import Reader
+from engines.types import CallDelta, Delta, Done, Json, Message, Role, Tool, ToolCall, ToolChoice
 
 ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -58,6 +61,29 @@ def tool_choice(body: Reader, known: Sequence[Tool]) -> ToolChoice:
     if mode == "required" and not known:
         raise InvalidRequest("tool_choice is required, but there are no tools.", param="tool_choice")
     return msgspec.structs.replace(ToolChoice(parallel=parallel), mode=mode)
+
+
+def reply(said: Sequence[Delta], done: Done) -> Json:
+    """The model's whole message. Calls that were cut are no calls: what was written of them is content."""
+    calls = _calls(call for delta in said for call in delta.calls if call.index not in done.unfinished_calls)
+    text = "".join(delta.text for delta in said) + done.unfinished_text
+    reasoning = "".join(delta.reasoning for delta in said)
+    message: Json = {"role": "assistant", "content": text if text or not calls else None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _calls(deltas: Iterable[CallDelta]) -> list[Json]:
+    calls: dict[int, Json] = {}
+    for delta in deltas:
+        if delta.id:
+            function = {"name": delta.name, "arguments": ""}
+            calls[delta.index] = {"id": delta.id, "type": "function", "function": function}
+        calls[delta.index]["function"]["arguments"] += delta.arguments
+    return list(calls.values())
 
 
 def _tool(fields: Reader) -> Tool:
