@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench import contenders, goals, machine, report
-from bench.parts import arrival, cost, levels, limit, prefix, start
+from bench.parts import arrival, audio, cost, levels, limit, prefix, start
 from bench.scale import FULL, QUICK
 from bench.session import Session
 from bench.streams import BenchFailed
@@ -23,6 +23,7 @@ PARTS = {
     "arrival": arrival.measure,
     "prefix": prefix.measure,
     "start": start.measure,
+    "audio": audio.measure,
     "cost": cost.measure,
     "limit": limit.measure,
 }
@@ -36,6 +37,8 @@ CAVEATS = (
     "The HTTP client shares the processor with the servers that it asks; its own time is not in the cost.",
     "A figure is the median of the rounds, a ratio that of the rounds' ratios.",
     "A p99 of one stream is nearly its worst gap, and so the least steady figure.",
+    "In process, mlx-audio is given decoded sound, and does one request after the other, as its `generate` has it.",
+    "Models that listen say as much of every piece, whatever is heard; those that speak, of every text.",
     "The bandwidth is the best of three ways to read a large array; weights in the processor's cache come faster.",
 )
 

@@ -1,12 +1,17 @@
-"""The HTTP client: raw chunks with the moment each came; everything is parsed when the answer is complete."""
+"""The HTTP client: raw bytes with the moment they came; everything is parsed when the answer is complete.
+
+It shares the processor with the server that it measures, so it does as little as it can: a connection and a protocol
+an answer, no HTTP library at work meanwhile.
+"""
 
 import asyncio
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx2
+import httptools
 
 from bench.streams import Ask, BenchFailed, Stream
 
@@ -19,15 +24,12 @@ Chunk = tuple[float, bytes]
 
 
 class Client:
-    """Of one server. Connections are kept where the server keeps them."""
+    """Of one server."""
 
     def __init__(self, url: str, model: str) -> None:
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
-        self._http = httpx2.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS, limits=limits)
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
         self._model = model
-
-    async def close(self) -> None:
-        await self._http.aclose()
 
     async def run(self, asks: Sequence[Ask]) -> list[Stream]:
         """Each ask is submitted when the first one has produced its `after` tokens."""
@@ -56,25 +58,71 @@ class Client:
         for attempt in range(TRIES):
             chunks: list[Chunk] = []
             try:
-                await self._receive(body, chunks, progress if leading else None)
-            except httpx2.TransportError:
+                status = await self._receive(body, chunks, progress if leading else None)
+            except ConnectionError:
                 if chunks:
                     raise
                 # A server with a short queue of connections refuses some: its client tries again.
                 await asyncio.sleep(AGAIN_SECONDS * 2**attempt)
                 continue
+            if status != 200:
+                raise BenchFailed(f"{status}: {b''.join(data for _, data in chunks).decode()}")
             return stream_of(submitted, chunks, retries=attempt)
-        raise BenchFailed(f"{self._http.base_url} doesn't take the connection")
+        raise BenchFailed(f"{self._host}:{self._port} doesn't take the connection")
 
-    async def _receive(self, body: bytes, chunks: list[Chunk], progress: "Progress | None") -> None:
-        headers = {"Content-Type": "application/json"}
-        async with self._http.stream("POST", "/v1/chat/completions", content=body, headers=headers) as answer:
-            if answer.status_code != 200:
-                raise BenchFailed(f"{answer.status_code}: {(await answer.aread()).decode()}")
-            async for data in answer.aiter_raw():
-                chunks.append((time.monotonic(), data))
-                if progress is not None:
-                    progress.add(data.count(FIELD))
+    async def _receive(self, body: bytes, chunks: list[Chunk], progress: "Progress | None") -> int:
+        """The status; `chunks` is filled with the body's bytes. Raises `ConnectionError`."""
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        loop = asyncio.get_running_loop()
+        transport, receiver = await loop.create_connection(lambda: Receiver(progress), self._host, self._port)
+        try:
+            transport.write(head.encode() + body)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await receiver.ended
+        finally:
+            transport.close()
+        answer = Parsed(receiver.received)
+        chunks += answer.chunks
+        return answer.status
+
+
+class Receiver(asyncio.Protocol):
+    """Notes what comes, and when, until the server closes the connection."""
+
+    def __init__(self, progress: "Progress | None") -> None:
+        self.received: list[Chunk] = []
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._progress = progress
+
+    def data_received(self, data: bytes) -> None:
+        self.received.append((time.monotonic(), data))
+        if self._progress is not None:
+            self._progress.add(data.count(FIELD))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.ended.done():
+            return
+        if exc is None and self.received:
+            self.ended.set_result(None)
+        else:
+            self.ended.set_exception(ConnectionResetError("the connection was closed without an answer"))
+
+
+class Parsed:
+    """An HTTP answer: its status, and its body's pieces with the moments at which they came."""
+
+    def __init__(self, received: Iterable[Chunk]) -> None:
+        self.chunks: list[Chunk] = []
+        self._moment = 0.0
+        parser = httptools.HttpResponseParser(self)
+        for self._moment, data in received:
+            parser.feed_data(data)
+        self.status = int(parser.get_status_code())
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self.chunks.append((self._moment, body))
 
 
 class Progress:

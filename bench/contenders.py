@@ -26,8 +26,11 @@ END_SECONDS = 30.0
 LINE_BYTES = 1 << 26
 
 BATCH, BATCH_SMALL = "batch", "batch-256"
+LIBRARY = "mlx-audio"
 OURS, MLX_LM, MLX_VLM = "mlx-local", "mlx-lm.server", "mlx-vlm.server"
 OTHERS = {MLX_LM: "mlx_lm", MLX_VLM: "mlx_vlm"}
+# So that the template is rendered as by all others: without this one closes the thought in the prompt.
+FLAGS = {MLX_LM: [], MLX_VLM: ["--enable-thinking"]}
 
 
 class Contender(Protocol):
@@ -133,11 +136,12 @@ class InProcess:
 
 
 class OverHttp:
-    """A server that is asked over HTTP; `ready_seconds` is from its start until the port answered."""
+    """A server that is asked over HTTP, at `url` when it was started; `ready_seconds` is until the port answered."""
 
     def __init__(self, name: str, model: str, child: Child, port: int | None) -> None:
         self.name = name
         self.ready_seconds = 0.0
+        self.url = ""
         self._model = model
         self._child = child
         self._port = port
@@ -159,11 +163,10 @@ class OverHttp:
             url = json.loads(line)["main_url"]
         await self._answers(url, began)
         self.ready_seconds = time.monotonic() - began
+        self.url = url
         self._client = Client(url, self._model)
 
     async def stop(self) -> None:
-        if self._client is not None:
-            await self._client.close()
         await self._child.stop()
 
     async def run(self, asks: Sequence[Ask], *, keep: bool = False) -> list[Stream]:
@@ -205,6 +208,7 @@ def others(checkpoint: Checkpoint, threads: int, logs: Path) -> list[OverHttp]:
             continue
         port = processes.free_port()
         command = [f"{module}.server", "--model", str(checkpoint.folder), "--host", "127.0.0.1", "--port", str(port)]
+        command += FLAGS[name]
         environment = processes.environment(threads, preload=True)
         found.append(OverHttp(name, str(checkpoint.folder), Child(name, command, environment, logs), port))
     return found

@@ -1,4 +1,4 @@
-"""What issue 6 wants to reach, as data, and the verdict on each. Pure.
+"""What is to be reached, as data, and the verdict on each. Pure.
 
 A ratio is the median of the rounds' ratios: the two sides of one round met the same machine, those of two did not.
 """
@@ -9,13 +9,13 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bench.contenders import BATCH, BATCH_SMALL, OTHERS, OURS
+from bench.contenders import BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
 from bench.scale import label
 
 # Of mlx-lm's batch the better setting: at a level, for all its figures, the one with more tokens a second.
 IN_PROCESS = "in process"
-SETTINGS = (BATCH, BATCH_SMALL)
-BIGGER_IS_BETTER = frozenset({"rate", "fraction", "gb_per_s"})
+SETTINGS = (BATCH, BATCH_SMALL, LIBRARY)
+BIGGER_IS_BETTER = frozenset({"rate", "fraction", "gb_per_s", "speed"})
 COMPARED = ("levels/", "arrival/", "prefix/", "conversation/first", "conversation/step", "cost/", "start/ready")
 SMALL, LARGE = label(4032), label(151_936)
 
@@ -78,6 +78,39 @@ def _against(name: str, key: str, bound: float, *, at_least: bool = False) -> Go
     return Goal(name, Value(key), bound, Value(key, IN_PROCESS), at_least)
 
 
+def _audio(kind: str) -> list[Goal]:
+    """One request as fast as the library, and told as soon; several of them faster, and sooner."""
+    first = "first_sound" if kind == "qwen3-tts" else "first_text"
+    name = first.replace("_", " ")
+    return [
+        _against(f"speed of {kind}, 1 request, of in process", f"audio/{kind}/1/speed", 0.95, at_least=True),
+        _against(f"{name} of {kind}, 1 request, of in process", f"audio/{kind}/1/{first}", 1 / 0.95),
+        _against(f"speed of {kind}, 4 requests, of in process", f"audio/{kind}/4/speed", 1.0, at_least=True),
+        _against(f"{name} of {kind}, 4 requests, of in process", f"audio/{kind}/4/{first}", 1.0),
+    ]
+
+
+LONG = "audio/qwen3-asr/long recording"
+AUDIO_GOALS = (
+    *_audio("qwen3-asr"),
+    _against("speed of qwen3-asr, a long recording, of in process", f"{LONG}/speed", 0.95, at_least=True),
+    _against("first text of qwen3-asr, a long recording, of in process", f"{LONG}/first_text", 1 / 0.95),
+    *_audio("whisper"),
+    *_audio("qwen3-tts"),
+    Goal(
+        "p99 gap of a chat while a recording is written down, of the lonely one",
+        Value("audio/chat while a recording is written down/gap_times"),
+        2.0,
+    ),
+    Goal(
+        "peak memory for an hour, of that for a minute", Value("audio/memory for the second recording/peak_growth"), 1.1
+    ),
+    Goal(
+        "peak memory for 10 hours, of that for a minute",
+        Value("audio/memory for the longest recording/peak_growth"),
+        1.1,
+    ),
+)
 FIRST_AT_16 = f"first token at 16 streams, {SMALL}, of in process"
 GOALS = (
     _against(f"tokens/s at 1 stream, {SMALL}, of in process", f"levels/{SMALL}/1/rate", 0.95, at_least=True),
@@ -106,6 +139,7 @@ GOALS = (
     Goal("PSS of the server's process with a model, MB", Value("start/server with a model/pss_mb"), 110.0),
     Goal("private memory of the server's process over many requests, growth", Value("requests/server/growth"), 1.05),
     Goal("private memory of all processes over many requests, growth", Value("requests/all processes/growth"), 1.05),
+    *AUDIO_GOALS,
 )
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from bench.contenders import BATCH, BATCH_SMALL, OTHERS, OURS
+from bench.contenders import BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
 from bench.goals import IN_PROCESS, Value, Values, Verdict, ratio
 
-COLUMNS = (BATCH, BATCH_SMALL, OURS, *OTHERS, "device")
+COLUMNS = (BATCH, BATCH_SMALL, LIBRARY, OURS, *OTHERS, "device")
 # The last part of a figure's name → how it is shown: the unit, the factor, the digits.
 UNITS: Mapping[str, tuple[str, float, int]] = {
     "rate": ("tokens/s", 1, 1),
@@ -27,6 +27,14 @@ UNITS: Mapping[str, tuple[str, float, int]] = {
     "cpu": ("processor ms a token", 1e3, 2),
     "fraction": ("of the bandwidth", 1, 2),
     "gb_per_s": ("GB/s", 1, 1),
+    "speed": ("× real time", 1, 1),
+    "first_text": ("first text, ms", 1e3, 0),
+    "first_sound": ("first sound, ms", 1e3, 0),
+    "sound_cpu": ("processor ms a second of sound", 1e3, 0),
+    "gap_times": ("gap p99 ÷ alone", 1, 2),
+    "peak_mb": ("peak, MB", 1, 0),
+    "peak_growth": ("peak ÷ that of the shortest", 1, 3),
+    "takes": ("s", 1, 1),
 }
 
 

@@ -3,6 +3,34 @@
 from msgspec import Struct
 
 
+class AudioScale(Struct, frozen=True):
+    """Sizes of the models that listen and speak, in numbers; of recordings, in seconds.
+
+    `tokens` are said of every piece, `frames` of every utterance. `seconds` and `long_seconds` are a voice message and
+    a longer recording; memory is measured on the `lengths`, with a burst of speech of `burst` at so many a recording.
+    """
+
+    hidden: int = 512
+    layers: int = 4
+    heads: int = 8
+    kv_heads: int = 4
+    head_dim: int = 64
+    intermediate: int = 1536
+    encoder_layers: int = 4
+    channels: int = 32
+    whisper_hidden: int = 384
+    whisper_layers: int = 4
+    tokens: int = 72
+    frames: int = 60
+    seconds: float = 25.0
+    long_seconds: float = 200.0
+    at_once: int = 4
+    chat_new: int = 256
+    burst: float = 12.0
+    lengths: tuple[float, ...] = (60.0, 3600.0, 36_000.0)
+    bursts: tuple[int, ...] = (4, 40, 60)
+
+
 class Scale(Struct, frozen=True):
     """Sizes of the models, in numbers; of prompts and answers, in tokens."""
 
@@ -27,6 +55,7 @@ class Scale(Struct, frozen=True):
     turn_new: int = 16
     requests: int = 1000
     bandwidth_mb: int = 512
+    audio: AudioScale = AudioScale()
     rounds: int = 5
 
 
@@ -52,6 +81,25 @@ QUICK = Scale(
     turn_new=4,
     requests=20,
     bandwidth_mb=16,
+    audio=AudioScale(
+        hidden=128,
+        layers=1,
+        heads=2,
+        kv_heads=1,
+        intermediate=256,
+        encoder_layers=1,
+        channels=8,
+        whisper_hidden=64,
+        whisper_layers=1,
+        tokens=12,
+        frames=20,
+        seconds=5.0,
+        long_seconds=100.0,
+        chat_new=64,
+        burst=3.0,
+        lengths=(20.0, 60.0, 600.0),
+        bursts=(3, 6, 10),
+    ),
     rounds=1,
 )
 

@@ -7,7 +7,9 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+import psutil
 from msgspec import Struct
 
 from bench import checkpoints, contenders, machine, processes
@@ -18,6 +20,8 @@ from bench.scale import Scale
 from bench.streams import Ask, BenchFailed, Run, check
 
 WARM_TOKENS = 16
+
+T = TypeVar("T")
 
 
 class Figures:
@@ -59,6 +63,7 @@ class Session:
         self.notes: list[str] = []
         self.blas: dict[str, list[str]] = {}
         self.others = machine.Others()
+        self.work = work
         self.logs = work / "logs"
         self._models = work / "models"
         self._began = time.monotonic()
@@ -99,7 +104,7 @@ class Session:
                     await contender.start()
                     await self.measured(contender, [warm])
                     await processes.settled(contender.process)
-                    self._remember_blas(contender)
+                    self.remember_blas(contender.name, contender.process)
                     up.append(contender)
             yield up
 
@@ -126,10 +131,11 @@ class Session:
                 self.note(f"{contender.name} sends several tokens in one event at times: its gaps are between events.")
         return Run(tuple(streams), cpu)
 
-    def turns(self, every: Sequence[Contender], number: int) -> list[Contender]:
+    def turns(self, every: Sequence[T], number: int) -> list[T]:
         """In alternating order, so that what drifts meets all."""
         return list(every) if number % 2 == 0 else list(reversed(every))
 
-    def _remember_blas(self, contender: Contender) -> None:
-        loaded = {name for one in processes.tree(contender.process) for name in contenders.blas_of(one)}
-        self.blas[contender.name] = sorted(loaded)
+    def remember_blas(self, name: str, process: psutil.Process) -> None:
+        """Which BLAS a contender's processes have loaded by now."""
+        loaded = {library for one in processes.tree(process) for library in contenders.blas_of(one)}
+        self.blas[name] = sorted(loaded)

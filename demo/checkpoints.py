@@ -7,7 +7,6 @@ to the embeddings: a random checkpoint with a tied head would only repeat its la
 
 import json
 import struct
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ def make_qwen3(folder: Path, *, padded: bool = False, quantised: bool = False) -
     extra = {"quantization": {"group_size": GROUP_SIZE, "bits": BITS, "mode": "affine"}} if quantised else {}
     write_qwen3(folder, tokenizer, RANDOM_QWEN3, rows, extra)
     weights = random_weights(shapes_of(RANDOM_QWEN3, rows, QWEN3_NORMS), norm=1.0)
-    _write_weights(folder / "model.safetensors", _quantise(weights) if quantised else weights)
+    write_weights(folder / "model.safetensors", quantise(weights) if quantised else weights)
 
 
 def make_gemma3(folder: Path, *, padded: bool = False) -> None:
@@ -80,21 +79,21 @@ def make_gemma3(folder: Path, *, padded: bool = False) -> None:
     rows = tokenizer.get_vocab_size() + PADDING * padded
     write_gemma3(folder, tokenizer, RANDOM_GEMMA3, rows)
     # Gemma's norm multiplies by one plus its weight.
-    _write_weights(folder / "model.safetensors", random_weights(shapes_of(RANDOM_GEMMA3, rows, GEMMA3_NORMS), norm=0.0))
+    write_weights(folder / "model.safetensors", random_weights(shapes_of(RANDOM_GEMMA3, rows, GEMMA3_NORMS), norm=0.0))
 
 
 def trained_qwen3(folder: Path, source: Path = WEIGHTS) -> None:
     """Writes the Qwen3 checkpoint that knows this product, thinks and calls tools: 4 layers x 192, float32."""
     tokenizer = Tokenizer.from_file(str(source / "qwen3.tokenizer.json"))
     write_qwen3(folder, tokenizer, TRAINED_QWEN3, tokenizer.get_vocab_size())
-    _write_weights(folder / "model.safetensors", stored(source / "qwen3.safetensors"))
+    write_weights(folder / "model.safetensors", stored(source / "qwen3.safetensors"))
 
 
 def trained_gemma3(folder: Path, source: Path = WEIGHTS) -> None:
     """Writes the Gemma 3 checkpoint that knows this product and calls tools: 6 layers x 192, float32."""
     tokenizer = Tokenizer.from_file(str(source / "gemma3.tokenizer.json"))
     write_gemma3(folder, tokenizer, TRAINED_GEMMA3, tokenizer.get_vocab_size())
-    _write_weights(folder / "model.safetensors", stored(source / "gemma3.safetensors"))
+    write_weights(folder / "model.safetensors", stored(source / "gemma3.safetensors"))
 
 
 def write_qwen3(
@@ -117,7 +116,7 @@ def write_qwen3(
         "chat_template": _template("qwen3"),
     }
     generation = {"eos_token_id": [end, tokenizer.token_to_id("<|endoftext|>")]}
-    _write(folder, config, tokenizer, tokenizer_config, generation)
+    write_files(folder, config, tokenizer, tokenizer_config, generation)
 
 
 def write_gemma3(folder: Path, tokenizer: Tokenizer, size: Size, rows: int) -> None:
@@ -141,13 +140,13 @@ def write_gemma3(folder: Path, tokenizer: Tokenizer, size: Size, rows: int) -> N
         "pad_token": "<pad>",
         "unk_token": "<unk>",
     }
-    _write(folder, config, tokenizer, tokenizer_config, {"eos_token_id": ends})
+    write_files(folder, config, tokenizer, tokenizer_config, {"eos_token_id": ends})
     (folder / "chat_template.jinja").write_text(_template("gemma3"), encoding="utf-8")
 
 
 def store(weights: Mapping[str, Array], file: Path) -> None:
     """Into `demo/weights`: in half precision, which halves what the history must keep."""
-    _write_weights(file, {name: weight.astype(np.float16) for name, weight in weights.items()})
+    write_weights(file, {name: weight.astype(np.float16) for name, weight in weights.items()})
 
 
 def stored(file: Path) -> dict[str, Array]:
@@ -214,7 +213,8 @@ def random_weights(shapes: Shapes, *, norm: float) -> dict[str, Array]:
     return weights
 
 
-def _quantise(weights: Mapping[str, Array]) -> dict[str, npt.NDArray[np.generic]]:
+def quantise(weights: Mapping[str, Array], bits: int = BITS) -> dict[str, npt.NDArray[np.generic]]:
+    """Every matrix in groups of `GROUP_SIZE`, as MLX stores it."""
     # Here, because whoever only wants float32 checkpoints needs no MLX.
     import mlx.core as mx
 
@@ -223,7 +223,7 @@ def _quantise(weights: Mapping[str, Array]) -> dict[str, npt.NDArray[np.generic]
         if weight.ndim == 1:
             quantised[name] = weight
             continue
-        parts = mx.quantize(mx.array(weight), group_size=GROUP_SIZE, bits=BITS)
+        parts = mx.quantize(mx.array(weight), group_size=GROUP_SIZE, bits=bits)
         stem = name.removesuffix(".weight")
         quantised |= {
             f"{stem}.{part}": np.array(a) for part, a in zip(("weight", "scales", "biases"), parts, strict=True)
@@ -231,7 +231,7 @@ def _quantise(weights: Mapping[str, Array]) -> dict[str, npt.NDArray[np.generic]
     return quantised
 
 
-def _write_weights(path: Path, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
+def write_weights(path: Path, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
     """Safetensors: the header's length in 8 bytes, the header as JSON, then the arrays one after another."""
     header: dict[str, object] = {"__metadata__": {"format": "mlx"}}
     position = 0
@@ -251,13 +251,14 @@ def _write_weights(path: Path, weights: Mapping[str, npt.NDArray[np.generic]]) -
             file.write(weight.tobytes())
 
 
-def _write(
+def write_files(
     folder: Path,
     config: Mapping[str, object],
     tokenizer: Tokenizer,
     tokenizer_config: Mapping[str, object],
     generation: Mapping[str, object],
 ) -> None:
+    """All of a checkpoint's files but its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     files = {
@@ -315,19 +316,3 @@ def _corpus() -> list[str]:
 
 def _template(name: str) -> str:
     return (Path(__file__).parent / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
-
-
-def main(arguments: list[str]) -> int:
-    """Writes the trained `demo-qwen3` and `demo-gemma3` into the folder given as the only argument; the exit status."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m demo.checkpoints FOLDER\n")
-        return 2
-    folder = Path(arguments[0])
-    trained_qwen3(folder / "demo-qwen3")
-    trained_gemma3(folder / "demo-gemma3")
-    sys.stdout.write(f"{folder / 'demo-qwen3'}\n{folder / 'demo-gemma3'}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

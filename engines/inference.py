@@ -3,6 +3,15 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from engines.audio_types import (
+    Aligned,
+    AlignRequest,
+    SpeechEvent,
+    SpeechRequest,
+    TranscriptionEvent,
+    TranscriptionRequest,
+    Voice,
+)
 from engines.types import ChatRequest, CompletionRequest, Event, Health, Metric, ModelStatus, Request, Tokenized
 
 
@@ -18,6 +27,36 @@ class Inference(Protocol):
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
         """As `chat`, for text that is continued as it is."""
+        ...
+
+    def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
+        """`Started`, any number of `TranscriptProgress` and `TranscriptPart`, `Transcript`; else as `chat`.
+
+        The file at `path` must stay until the generator is closed.
+        """
+        ...
+
+    async def align(self, request: AlignRequest) -> Aligned:
+        """The words of a text that is known, with their times. Raises as `chat` does; cancelling it ends the work."""
+        ...
+
+    def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
+        """`Started`, `SpeechData` (any number if `streamed`, else one), `SpeechDone`; else as `chat`."""
+        ...
+
+    async def voices(self, model: str) -> Sequence[Voice]:
+        """What a speech model takes as `voice`, the default first; it needn't be loaded. Raises as `model` does."""
+        ...
+
+    async def store_voice(self, name: str, path: str, text: str, consent: str) -> Voice:
+        """Keep the recording at `path`, in which `text` is spoken (if "", it is transcribed), as the voice `name`.
+
+        `consent` says who agreed to it. Raises `InvalidRequest` for a name or recording that won't do.
+        """
+        ...
+
+    async def delete_voice(self, name: str) -> None:
+        """Forget a stored voice. Raises `InvalidRequest` with the stored names if there is none of this name."""
         ...
 
     async def tokenize(self, request: Request) -> Tokenized:

@@ -15,6 +15,22 @@ def preparer(folder: Path, context_limit: int) -> Preparer[Any, Any]:
         from engines.chat.prompt import PromptWriter
 
         return PromptWriter.read(folder, context_limit)
+    if seen.architecture == "qwen3_asr":
+        from engines.speech.qwen3.prompt import PieceWriter
+
+        return PieceWriter.read(folder, context_limit)
+    if seen.architecture == "qwen3_forced_aligner":
+        from engines.speech.aligner.prompt import AlignmentWriter
+
+        return AlignmentWriter.read(folder, context_limit)
+    if seen.architecture == "whisper":
+        from engines.speech.whisper.prepare import WhisperPreparer
+
+        return WhisperPreparer.read(folder)
+    if seen.architecture == "qwen3_tts":
+        from engines.voice.prompt import UtteranceWriter
+
+        return UtteranceWriter.read(folder, context_limit)
     raise _unknown(folder)
 
 
@@ -27,6 +43,24 @@ def engine(folder: Path, kv_bytes: int) -> Engine[Any]:
         from engines.decoding.detokenize import TokenTable
 
         return ChatEngine(model.load(folder), TokenTable.read(folder), kv_bytes)
+    if seen.architecture == "qwen3_asr":
+        from engines.speech.qwen3 import engine as qwen3_engine
+
+        return qwen3_engine.load(folder, kv_bytes)
+    if seen.architecture == "qwen3_forced_aligner":
+        from engines.speech.aligner.engine import AlignmentEngine
+        from engines.speech.qwen3 import model as qwen3_model
+
+        return AlignmentEngine(qwen3_model.load_aligner(folder))
+    if seen.architecture == "whisper":
+        from engines.speech.whisper import engine as whisper
+
+        return whisper.load(folder, kv_bytes)
+    if seen.architecture == "qwen3_tts":
+        from engines.voice import model as voices
+        from engines.voice.engine import VoiceEngine
+
+        return VoiceEngine(voices.load(folder), kv_bytes)
     raise _unknown(folder)
 
 

@@ -1,4 +1,4 @@
-"""A runner as the server sees it: a child process and the socket to it."""
+"""A runner, or the media process, as the server sees it: a child process and the socket to it."""
 
 import asyncio
 import contextlib
@@ -7,17 +7,25 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from typing import ClassVar, Generic, Self, TypeVar
+
+import msgspec
 
 from engines import wire
 
 READ_BYTES = 1 << 18
 
+CommandT = TypeVar("CommandT", bound=msgspec.Struct)
+ReportT = TypeVar("ReportT", bound=msgspec.Struct)
 
-class RunnerProcess:
-    """Started by `start`, ended by `kill`; in between, commands go in and reports come out.
 
-    The runner also ends by itself when this end of the socket closes, so no runner outlives the server.
+class ChildProcess(Generic[CommandT, ReportT]):
+    """Started by `start`, ended by `kill`; in between, commands go in and reports, of the type `KIND`, come out.
+
+    The child also ends by itself when this end of the socket closes, so none outlives the server.
     """
+
+    KIND: ClassVar[object]
 
     def __init__(
         self, child: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -25,11 +33,11 @@ class RunnerProcess:
         self._child = child
         self._reader = reader
         self._writer = writer
-        self._decoder: wire.Decoder[wire.Report] = wire.Decoder(wire.Report)
-        self._early: list[wire.Report] = []
+        self._decoder: wire.Decoder[ReportT] = wire.Decoder(self.KIND)
+        self._early: list[ReportT] = []
 
     @classmethod
-    async def start(cls, command: tuple[str, ...]) -> "RunnerProcess":
+    async def start(cls, command: tuple[str, ...]) -> Self:
         """An absolute interpreter and `-P`: a user's folder may hold modules of the names that ours have."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -59,22 +67,13 @@ class RunnerProcess:
     def alive(self) -> bool:
         return self._child.returncode is None
 
-    def send(self, command: wire.Command) -> None:
-        """Never blocks; commands to a runner that is gone are dropped: its end is reported by `reports`."""
+    def send(self, command: CommandT) -> None:
+        """Never blocks; commands to a child that is gone are dropped: its end is reported by `reports`."""
         if not self._writer.is_closing():
             self._writer.write(wire.encode(command))
 
-    async def hello(self) -> wire.Hello | None:
-        """The first report, which is given by `reports` as well; None if the runner ended before it."""
-        while not self._early:
-            self._early = await self._read()
-            if not self._early:
-                return None
-        first = self._early[0]
-        return first if isinstance(first, wire.Hello) else None
-
-    async def reports(self) -> AsyncIterator[wire.Report]:
-        """Everything the runner says, until it ends."""
+    async def reports(self) -> AsyncIterator[ReportT]:
+        """Everything the child says, until it ends."""
         early, self._early = self._early, []
         for report in early:
             yield report
@@ -82,9 +81,9 @@ class RunnerProcess:
             for report in reports:
                 yield report
 
-    async def _read(self) -> list[wire.Report]:
+    async def _read(self) -> list[ReportT]:
         """The next reports, at least one; none at the end."""
-        reports: list[wire.Report] = []
+        reports: list[ReportT] = []
         with contextlib.suppress(ConnectionError):
             while not reports and (data := await self._reader.read(READ_BYTES)):
                 reports = self._decoder.feed(data)
@@ -101,3 +100,18 @@ class RunnerProcess:
         status = await self._child.wait()
         self._writer.close()
         return status
+
+
+class RunnerProcess(ChildProcess[wire.Command, wire.Report]):
+    """A runner; it introduces itself when its imports are done."""
+
+    KIND = wire.Report
+
+    async def hello(self) -> wire.Hello | None:
+        """The first report, which is given by `reports` as well; None if the runner ended before it."""
+        while not self._early:
+            self._early = await self._read()
+            if not self._early:
+                return None
+        first = self._early[0]
+        return first if isinstance(first, wire.Hello) else None

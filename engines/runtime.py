@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Literal, assert_never, cast
+from typing import Literal, Self, assert_never, cast
 
 import msgspec
 
@@ -88,7 +88,7 @@ class Runtime:
         self._counts |= {"tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
         self._closing = False
 
-    async def __aenter__(self) -> "Runtime":
+    async def __aenter__(self) -> Self:
         self._tasks.spawn(self._tick())
         for name in self._options.pinned + self._options.preload:
             entry = await asyncio.to_thread(self._catalog.resolve, name)

@@ -9,21 +9,35 @@
 - `think: THOUGHT | TEXT` streams the thought as reasoning before the text
 - `call: NAME ARGUMENTS` calls a tool, its arguments in two deltas; `cut: NAME ARGUMENTS` is cut off in them
 
-A token is a word here; `stop` and `max_tokens` are honoured.
+A token is a word here; `stop` and `max_tokens` are honoured. What recordings and speech obey: `scripted_audio.py`.
 """
 
 import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Literal
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import msgspec
 
-from engines.errors import Failure, RunnerDied, UnknownModel
+from engines import scripted_audio as audio
+from engines.audio_types import (
+    Aligned,
+    AlignRequest,
+    SpeechDone,
+    SpeechEvent,
+    SpeechRequest,
+    Transcript,
+    TranscriptionEvent,
+    TranscriptionRequest,
+    Voice,
+)
+from engines.errors import Failure, InvalidRequest, RunnerDied, UnknownModel, WrongCapability
 from engines.types import (
     CallDelta,
+    Capability,
     ChatRequest,
     CompletionRequest,
     Delta,
@@ -43,20 +57,32 @@ from engines.types import (
 )
 
 Outcome = Literal["done", "failed", "cancelled"]
+AudioRequest = TranscriptionRequest | AlignRequest | SpeechRequest
+
+AUDIO_MODELS: tuple[tuple[str, Capability], ...] = (
+    ("whisper-large-v3-turbo", "transcription"),
+    ("qwen3-asr", "transcription"),
+    ("qwen3-aligner", "alignment"),
+    ("qwen3-tts", "speech"),
+)
 
 
 class Scripted:
-    """Implements `Inference`. `active` and `ended` count requests, `requests` keeps them, so that tests can look.
+    """Implements `Inference`. `active` and `ended` count requests, so that tests can look.
 
-    `problems` is what `health` reports. For one event loop; `release` must be called on it.
+    `requests` keeps those of text, `audio_requests` those of recordings and speech, `stored` the voices; `problems` is
+    what `health` reports. For one event loop; `release` must be called on it.
     """
 
     def __init__(self, models: Sequence[str] = ("qwen3-14b", "gemma-3-12b")) -> None:
-        self._models = {name: ModelStatus((name,), "chat", "unloaded", installed=True) for name in models}
+        does: list[tuple[str, Capability]] = [*((name, "chat") for name in models), *AUDIO_MODELS]
+        self._models = {name: ModelStatus((name,), kind, "unloaded", installed=True) for name, kind in does}
         self._gate = anyio.Event()
         self.active = 0
         self.ended: dict[Outcome, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self.requests: list[Request] = []
+        self.audio_requests: list[AudioRequest] = []
+        self.stored: dict[str, Voice] = {}
         self.problems: tuple[str, ...] = ()
 
     def release(self) -> None:
@@ -69,6 +95,45 @@ class Scripted:
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
         return self._run(request)
 
+    async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
+        main = self._does(request, "transcription")
+        with self._counted() as ending:
+            async with aclosing(audio.transcribe(main, request, self._gate)) as events:
+                async for event in events:
+                    if isinstance(event, Transcript):
+                        ending()
+                    yield event
+
+    async def align(self, request: AlignRequest) -> Aligned:
+        self._does(request, "alignment")
+        with self._counted() as ending:
+            aligned = await audio.align(request)
+            ending()
+            return aligned
+
+    async def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
+        main = self._does(request, "speech")
+        with self._counted() as ending:
+            async with aclosing(audio.speak(main, request, self._gate, self.stored)) as events:
+                async for event in events:
+                    if isinstance(event, SpeechDone):
+                        ending()
+                    yield event
+
+    async def voices(self, model: str) -> Sequence[Voice]:
+        await anyio.to_thread.run_sync(self._named, model, "speech")
+        return (*audio.VOICES, *self.stored.values())
+
+    async def store_voice(self, name: str, path: str, text: str, consent: str) -> Voice:
+        self.stored[name] = await anyio.to_thread.run_sync(audio.store, name, consent, self.stored)
+        return self.stored[name]
+
+    async def delete_voice(self, name: str) -> None:
+        if name not in self.stored:
+            stored = ", ".join(self.stored) or "none"
+            raise InvalidRequest(f"There is no stored voice {name!r}. Stored: {stored}.", param="name")
+        await anyio.to_thread.run_sync(self.stored.pop, name)
+
     async def tokenize(self, request: Request) -> Tokenized:
         self.model(request.model)
         return Tokenized(tuple(map(ord, _command(request))), 4096)
@@ -77,16 +142,39 @@ class Scripted:
         self.model(model)
         return "".join(map(chr, tokens))
 
+    def _does(self, request: AudioRequest, capability: Capability) -> str:
+        """The main name of the request's model, which must be of this capability."""
+        self.audio_requests.append(request)
+        return self._named(request.model, capability)
+
+    def _named(self, model: str, capability: Capability) -> str:
+        status = self.model(model)
+        if status.capability != capability:
+            raise WrongCapability(f"{model} is a model for {status.capability}, not {capability}.", param="model")
+        self._set_phase(model, "ready")
+        return status.names[0]
+
     async def _run(self, request: Request) -> AsyncGenerator[Event]:
-        self.active += 1
         self.requests.append(request)
-        outcome: Outcome = "cancelled"
-        try:
+        with self._counted() as ending:
             async with aclosing(self._play(request)) as events:
                 async for event in events:
                     if isinstance(event, Done):
-                        outcome = "done"
+                        ending()
                     yield event
+
+    @contextmanager
+    def _counted(self) -> Iterator[Callable[[], None]]:
+        """Counts a request while it is active, and how it ended: well, if what this gives was called."""
+        self.active += 1
+        outcome: Outcome = "cancelled"
+
+        def ending() -> None:
+            nonlocal outcome
+            outcome = "done"
+
+        try:
+            yield ending
         except Exception:
             outcome = "failed"
             raise

@@ -171,7 +171,7 @@ class FrameTooLarge(ValueError):
     """A peer announced a frame beyond `MAX_FRAME`: the stream is not ours, or is damaged."""
 
 
-def encode(message: Command | Report) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     """One whole frame."""
     body = msgspec.msgpack.encode(message)
     return len(body).to_bytes(_HEADER, "big") + body

@@ -1,4 +1,4 @@
-"""The MCP server as a value: `build(inference)`. One object serves all transports and both eras of the protocol."""
+"""The MCP server as a value. One object serves all transports and both eras of the protocol."""
 
 import logging
 from importlib.metadata import version
@@ -11,13 +11,17 @@ from mcp.server.lowlevel import Server
 from engines.errors import ServiceError
 from engines.inference import Inference
 from mcp_server import tools
+from mcp_server.options import Options
 
-INSTRUCTIONS = "Language models that run on this computer, offline. `models` says which; `chat` asks one of them."
+INSTRUCTIONS = (
+    "Models that run on this computer, offline: `chat` asks a language model, `transcribe` writes a recording down, "
+    "`speak` makes a sound file of a text, `models` says which models there are."
+)
 
 log = logging.getLogger("mcp")
 
 
-def build(inference: Inference) -> Server[Any]:
+def build(inference: Inference, options: Options) -> Server[Any]:
     """Tools only: clients add useless tools of their own for prompts and resources that a server claims to have."""
 
     async def list_tools(
@@ -27,7 +31,7 @@ def build(inference: Inference) -> Server[Any]:
 
     async def call_tool(context: ServerRequestContext[Any], params: mcp.CallToolRequestParams) -> mcp.CallToolResult:
         try:
-            return await tools.call(inference, params.name, params.arguments, context.session.report_progress)
+            return await tools.call(inference, options, params.name, params.arguments, context.session.report_progress)
         except ServiceError as error:
             return tools.failed(error.message)
         except Exception:

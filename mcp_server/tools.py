@@ -16,7 +16,10 @@ from engines.errors import ServiceError
 from engines.inference import Inference
 from mcp_server import arguments
 from mcp_server.chat_tool import CHAT, chat
+from mcp_server.options import Options
 from mcp_server.progress import Progress
+from mcp_server.speak_tool import SPEAK, speak
+from mcp_server.transcribe_tool import TRANSCRIBE, transcribe
 
 MODELS = mcp.Tool(
     name="models",
@@ -35,15 +38,19 @@ MODELS = mcp.Tool(
 
 def listed() -> list[mcp.Tool]:
     """All tools, in a stable order."""
-    return [CHAT, MODELS]
+    return [CHAT, TRANSCRIBE, SPEAK, MODELS]
 
 
 async def call(
-    inference: Inference, name: str, given: Mapping[str, Any] | None, progress: Progress
+    inference: Inference, options: Options, name: str, given: Mapping[str, Any] | None, progress: Progress
 ) -> mcp.CallToolResult:
     """Run a tool. Raises `ServiceError` with a sentence for the model."""
     if name == CHAT.name:
         return await chat(inference, arguments.parse(CHAT.input_schema, given), progress)
+    if name == TRANSCRIBE.name:
+        return await transcribe(inference, options, arguments.parse(TRANSCRIBE.input_schema, given), progress)
+    if name == SPEAK.name:
+        return await speak(inference, options, arguments.parse(SPEAK.input_schema, given))
     if name == MODELS.name:
         arguments.parse(MODELS.input_schema, given)
         return await _models(inference)

@@ -6,10 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
+import wave
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 import httpx2
+
+from demo.recordings import Recording, recordings
 
 MODELS = ("qwen3-14b", "gemma-3-12b")
 WEATHER_QUESTION = "What is the weather in Tokyo?"
@@ -35,6 +40,7 @@ PLACE = {
     "additionalProperties": False,
 }
 TOKENS = 200
+SENTENCE = "Good morning to you all! How are you today?"
 
 
 class DemoFailed(Exception):
@@ -45,13 +51,17 @@ def run(out: TextIO) -> int:
     """The exit status: 0 when every capability answered."""
     out.write("The bundled models are toys, trained on a few hundred sentences: the machinery is real.\n")
     try:
-        with serving() as url:
+        with serving() as (url, audio_url), tempfile.TemporaryDirectory(prefix="mlx-local-demo-") as folder:
             with httpx2.Client(base_url=url, timeout=120.0) as client:
                 for model in MODELS:
                     _chat(client, model, out)
                     _tool_round_trip(client, model, out)
                     _document(client, model, out)
-            asyncio.run(_over_mcp(url, out))
+            with httpx2.Client(base_url=audio_url, timeout=120.0) as client:
+                for recording in recordings():
+                    _transcribe(client, recording, out)
+                _speak(client, Path(folder) / "hello.wav", out)
+            asyncio.run(_over_mcp(url, Path(folder), out))
     except DemoFailed as error:
         out.write(f"  failed:   {error}\n")
         return 1
@@ -83,7 +93,32 @@ def _document(client: httpx2.Client, model: str, out: TextIO) -> None:
     out.write(f"  answered: {json.dumps(json.loads(message['content']), ensure_ascii=False)}\n")
 
 
-async def _over_mcp(url: str, out: TextIO) -> None:
+def _transcribe(client: httpx2.Client, recording: Recording, out: TextIO) -> None:
+    out.write(f"\nTranscription over HTTP · qwen3-asr\n  recorded: {recording.path.name}\n")
+    with recording.path.open("rb") as file:
+        answer = client.post("/v1/audio/transcriptions", files={"file": file}, data={"model": "qwen3-asr"})
+    if answer.status_code != 200:
+        raise DemoFailed(answer.text)
+    out.write(f"  heard:    {_right(answer.json()['text'], recording)}\n")
+
+
+def _right(text: str, recording: Recording) -> str:
+    if text != recording.text:
+        raise DemoFailed(f"heard {text!r} where {recording.text!r} is spoken")
+    return text
+
+
+def _speak(client: httpx2.Client, target: Path, out: TextIO) -> None:
+    out.write(f"\nSpeech over HTTP · qwen3-tts (its voice is noise: it was not trained)\n  asked:    {SENTENCE}\n")
+    answer = client.post("/v1/audio/speech", json={"model": "qwen3-tts", "input": SENTENCE, "seed": 1})
+    if answer.status_code != 200:
+        raise DemoFailed(answer.text)
+    target.write_bytes(answer.content)
+    with wave.open(str(target), "rb") as sound:
+        out.write(f"  spoken:   {sound.getnframes() / sound.getframerate():.1f} seconds in {target.name}\n")
+
+
+async def _over_mcp(url: str, folder: Path, out: TextIO) -> None:
     from mcp import Client  # a second of imports, for this command alone
 
     async with Client(f"{url}/mcp") as client:
@@ -91,11 +126,7 @@ async def _over_mcp(url: str, out: TextIO) -> None:
 
             async def ask(model: str = model, **arguments: Any) -> str:
                 given = {**arguments, "model": model, "temperature": 0, "max_tokens": TOKENS}
-                answer = await client.call_tool("chat", given)
-                texts = [block.text for block in answer.content if block.type == "text"]
-                if answer.is_error or len(texts) != 1:
-                    raise DemoFailed(" ".join(texts) or "no answer")
-                return texts[0]
+                return _text(await client.call_tool("chat", given))
 
             out.write(f"\nChat over MCP · {model}\n  asked:    {QUESTIONS[0]}\n")
             out.write(f"  answered: {await ask(prompt=QUESTIONS[0])}\n")
@@ -107,6 +138,22 @@ async def _over_mcp(url: str, out: TextIO) -> None:
             out.write(f"\nA JSON schema over MCP · {model}\n  asked:    {PLACE_QUESTION}\n")
             document = json.loads(await ask(prompt=PLACE_QUESTION, json_schema=json.dumps(PLACE)))
             out.write(f"  answered: {json.dumps(document, ensure_ascii=False)}\n")
+        for recording in recordings():
+            out.write(f"\nTranscription over MCP · the tool transcribe\n  recorded: {recording.path.name}\n")
+            heard = await client.call_tool("transcribe", {"path": str(recording.path)})
+            out.write(f"  heard:    {_right(_text(heard), recording)}\n")
+        out.write(f"\nSpeech over MCP · the tool speak\n  asked:    {SENTENCE}\n")
+        spoken = await client.call_tool("speak", {"text": SENTENCE, "output_path": str(folder / "agent.wav")})
+        out.write(f"  spoken:   {_text(spoken)}\n")
+        if not (folder / "agent.wav").is_file():
+            raise DemoFailed("there is no agent.wav")
+
+
+def _text(answer: Any) -> str:
+    texts = [block.text for block in answer.content if block.type == "text"]
+    if answer.is_error or not texts:
+        raise DemoFailed(" ".join(texts) or "no answer")
+    return str(texts[0])
 
 
 def _results(message: dict[str, Any], out: TextIO) -> list[dict[str, Any]]:
@@ -140,8 +187,8 @@ def _answer(client: httpx2.Client, model: str, messages: list[dict[str, Any]], *
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """A demo server on free ports; its main URL."""
+def serving() -> Iterator[tuple[str, str]]:
+    """A demo server on free ports; its main URL, and that for audio."""
     command = [sys.executable, "-P", "-m", "mlx_local_inference", "serve", "--demo", "--json"]
     command += ["--port", "0", "--audio-port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -150,7 +197,8 @@ def serving() -> Iterator[str]:
             line = server.stdout.readline()
             if not line:
                 raise DemoFailed("the server didn't start; it said why above")
-            yield str(json.loads(line)["main_url"])
+            ready = json.loads(line)
+            yield str(ready["main_url"]), str(ready["audio_url"])
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)

@@ -4,12 +4,14 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engines.inference import Inference
+from mlx_local_inference.settings import Settings
 
 PATHS = ("/mcp", "/sse", "/messages/{rest:path}")
 
@@ -19,7 +21,9 @@ Parts = tuple[ASGIApp, Callable[[], AbstractAsyncContextManager[None]], Abstract
 class McpService:
     """An app for `PATHS` that may be called from the start; `run` makes it ready and keeps it so."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: Path, settings: Settings) -> None:
+        self._files = files
+        self._settings = settings
         self._app: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,15 +32,15 @@ class McpService:
 
     async def run(self, inference: Inference, listener: socket.socket) -> None:
         """Serve until cancelled: HTTP and SSE through `__call__`, relays through the listener."""
-        app, lifespan, sessions = await asyncio.to_thread(_build, inference, listener)
+        app, lifespan, sessions = await asyncio.to_thread(self._build, inference, listener)
         async with lifespan(), sessions:
             self._app.set_result(app)
             await asyncio.Event().wait()
 
+    def _build(self, inference: Inference, listener: socket.socket) -> Parts:
+        from mcp_server import http, options, server, stream
 
-def _build(inference: Inference, listener: socket.socket) -> Parts:
-    from mcp_server import http, server, stream
-
-    built: Any = server.build(inference)
-    routes, lifespan = http.routes(built)
-    return Router(routes), lifespan, stream.serve_unix(built, listener)
+        models = (self._settings.audio_transcription_model, self._settings.speech_model)
+        built: Any = server.build(inference, options.Options(self._files, *models))
+        routes, lifespan = http.routes(built)
+        return Router(routes), lifespan, stream.serve_unix(built, listener)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,18 +19,32 @@ import psutil
 import uvicorn
 
 from engines import pool
-from engines.catalog import Catalog, Roots, default_roots
-from engines.runtime import Options, Runtime
+from engines.audio_types import Script
+from engines.catalog import DEFAULTS, Catalog, Roots, default_roots
+from engines.local import AudioOptions, Local
+from engines.runtime import Options
 from engines.trace import Traced
 from mcp_server.relay import socket_path
 from mcp_server.sockets import SocketTaken, listen
 from mlx_local_inference.mcp_service import PATHS, McpService
 from mlx_local_inference.settings import Settings
 from openai_compat import app as http
+from openai_compat.names import Defaults
 
 GIB = 1 << 30
 BUDGET_SHARE = 0.75
-DEMO_NAMES = {"qwen3-14b": "demo-qwen3", "gemma-3-12b": "demo-gemma3"}
+SCRATCH = "mlx-local-scratch-"  # and the number of the process that made it
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+WHISPER = "whisper-large-v3-turbo"  # the only kind that translates
+DEMO_NAMES = {
+    "qwen3-14b": "demo-qwen3",
+    "gemma-3-12b": "demo-gemma3",
+    "qwen3-asr": "demo-qwen3-asr",
+    "qwen3-aligner": "demo-aligner",
+    WHISPER: "demo-whisper",
+    "qwen3-tts": "demo-qwen3-tts",
+    "qwen3-tts-base": "demo-qwen3-tts-base",
+}
 
 log = logging.getLogger("serve")
 
@@ -52,9 +67,13 @@ async def run(settings: Settings, command: Command) -> int:
     stop = _stop_on_signals()
     ready_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # stdout carries the ready line alone; what libraries print belongs to the log
-    if settings.host not in ("127.0.0.1", "::1", "localhost") and not settings.api_keys:
+    if settings.audio_host not in LOOPBACK and not settings.api_keys:
+        sys.stderr.write("mlx-local: audio_host can leave this machine only where api_keys are set.\n")
+        return 1
+    if settings.host not in LOOPBACK and not settings.api_keys:
         log.warning("listening on %s without api_keys: anybody who reaches this machine may use it", settings.host)
-    with tempfile.TemporaryDirectory(prefix="mlx-local-") as scratch:
+    await asyncio.to_thread(_sweep)
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as scratch:
         try:
             places = await asyncio.to_thread(_bind, settings, command, Path(scratch))
         except (PortTaken, SocketTaken) as error:
@@ -62,7 +81,8 @@ async def run(settings: Settings, command: Command) -> int:
             return 1
         try:
             catalog = await _catalog(settings, command, Path(scratch))
-            async with Runtime(catalog, _runtime_options(settings)) as runtime:
+            audio = _audio_options(settings, command, Path(scratch))
+            async with Local(catalog, _runtime_options(settings), audio) as runtime:
                 async with _listening(runtime, settings, places):
                     ready_line.write(_ready(places, command))
                     ready_line.flush()
@@ -72,6 +92,15 @@ async def run(settings: Settings, command: Command) -> int:
         finally:
             await asyncio.to_thread(_unlink, places)
     return 0
+
+
+def _sweep() -> None:
+    """Uploads and models that a server of ours left behind when it was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        number = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if number.isdecimal() and not psutil.pid_exists(int(number)) and folder.stat().st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _log_to_stderr() -> None:
@@ -84,7 +113,7 @@ def _log_to_stderr() -> None:
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Where clients find the server: listening sockets, bound, and the folder for files that it makes."""
+    """Where clients find the server: listening sockets, bound; the folders for files that it makes, and for uploads."""
 
     main: socket.socket
     audio: socket.socket
@@ -92,6 +121,7 @@ class Places(msgspec.Struct, frozen=True):
     relays: socket.socket
     relay_path: Path
     files: Path
+    uploads: Path
 
 
 def _bind(settings: Settings, command: Command, scratch: Path) -> Places:
@@ -105,12 +135,13 @@ def _bind(settings: Settings, command: Command, scratch: Path) -> Places:
     relay_path = Path(socket_path(main.getsockname()[1], dict(os.environ)))
     files = scratch / "files" if command.demo else Path.home() / ".mlx-server" / "files"
     files.mkdir(parents=True, exist_ok=True)
-    return Places(main, audio, audio_url, listen(relay_path), relay_path, files)
+    return Places(main, audio, audio_url, listen(relay_path), relay_path, files, scratch / "uploads")
 
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # By its protocol asyncio knows that it may send at once: else small writes wait for the client's ACK, 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -136,12 +167,21 @@ async def _catalog(settings: Settings, command: Command, scratch: Path) -> Catal
         return Catalog(default_roots(os.environ, Path.home(), folders), settings.aliases)
     await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-P", "-m", "demo.checkpoints", str(scratch)],
+        [sys.executable, "-P", "-m", "demo", str(scratch)],
         check=True,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C is for the server
     )
-    return Catalog(Roots(configured=(scratch, *folders)), {**DEMO_NAMES, **settings.aliases})
+    return Catalog(Roots(configured=(scratch, *folders)), {**_demo_aliases(), **settings.aliases})
+
+
+def _demo_aliases() -> dict[str, str]:
+    """The demo's models answer to all names of those that they stand in for, so that every example works on them."""
+    aliases = dict(DEMO_NAMES)
+    for name, folder in DEMO_NAMES.items():
+        repository, _ = DEFAULTS[name]
+        aliases |= {repository: folder, repository.rpartition("/")[2]: folder}
+    return aliases
 
 
 def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
@@ -161,14 +201,25 @@ def _runtime_options(settings: Settings) -> Options:
     return Options(limits, settings.context_limit, settings.pinned, settings.preload, settings.spare_runner)
 
 
+def _audio_options(settings: Settings, command: Command, scratch: Path) -> AudioOptions:
+    voices = scratch / "voices" if command.demo else Path(settings.voices_dir).expanduser()
+    return AudioOptions(
+        voices=voices,
+        script=msgspec.convert(settings.script, Script),
+        longest_recording=settings.max_recording_hours * 3600,
+        listener=settings.audio_transcription_model,
+        aligner=settings.alignment_model,
+    )
+
+
 @contextlib.asynccontextmanager
-async def _listening(runtime: Runtime, settings: Settings, places: Places) -> AsyncIterator[None]:
-    mcp = McpService()
-    main_app = http.build(runtime, _front(settings, places.main, chat=True), dict.fromkeys(PATHS, mcp))
-    servers = [
-        (_server(main_app), places.main),
-        (_server(http.build(runtime, _front(settings, places.audio, chat=False))), places.audio),
-    ]
+async def _listening(runtime: Local, settings: Settings, places: Places) -> AsyncIterator[None]:
+    mcp = McpService(places.files, settings)
+    main = Defaults(settings.transcription_model, WHISPER, settings.alignment_model, settings.speech_model)
+    audio = msgspec.structs.replace(main, transcription=settings.audio_transcription_model)
+    main_app = http.build(runtime, _front(settings, places, places.main, main), dict.fromkeys(PATHS, mcp))
+    audio_app = http.build(runtime, _front(settings, places, places.audio, audio))
+    servers = [(_server(main_app), places.main), (_server(audio_app), places.audio)]
     async with asyncio.TaskGroup() as group:
         for server, listener in servers:
             group.create_task(server.serve(sockets=[listener]))
@@ -202,7 +253,7 @@ def _server(app: object) -> uvicorn.Server:
     return _Server(config)
 
 
-def _front(settings: Settings, listener: socket.socket, chat: bool) -> http.Options:
+def _front(settings: Settings, places: Places, listener: socket.socket, defaults: Defaults) -> http.Options:
     names = {"localhost", "127.0.0.1", "[::1]", f"[{settings.host}]" if ":" in settings.host else settings.host}
     port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else None
     own = tuple(sorted(f"{name}:{port}" if port is not None else name for name in names))
@@ -212,7 +263,9 @@ def _front(settings: Settings, listener: socket.socket, chat: bool) -> http.Opti
         origins=settings.allowed_origins,
         max_body_bytes=int(settings.max_body_mb * (1 << 20)),
         keepalive_seconds=settings.keepalive,
-        chat=chat,
+        max_upload_bytes=int(settings.max_upload_mb * (1 << 20)),
+        scratch=str(places.uploads),
+        defaults=defaults,
     )
 
 

@@ -58,6 +58,30 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 30.0
     context_limit: Annotated[int, Meta(ge=1, description="tokens of prompt and answer together, at most")] = 32768
     max_body_mb: Annotated[float, Meta(gt=0, description="largest body of a request in MB")] = 32.0
+    max_upload_mb: Annotated[float, Meta(gt=0, description="largest recording that may be sent in MB")] = 2048.0
+    max_recording_hours: Annotated[float, Meta(gt=0, description="longest recording that is transcribed in hours")] = (
+        24.0
+    )
+    transcription_model: Annotated[
+        Address, Meta(description="model for recordings on the main port where a request names none of ours")
+    ] = "whisper-large-v3-turbo"
+    audio_transcription_model: Annotated[Address, Meta(description="the same on the audio port, and for agents")] = (
+        "qwen3-asr"
+    )
+    alignment_model: Annotated[Address, Meta(description="model that finds the times of words")] = "qwen3-aligner"
+    speech_model: Annotated[Address, Meta(description="model that speaks where a request names none of ours")] = (
+        "qwen3-tts"
+    )
+    script: Annotated[
+        str,
+        Meta(
+            pattern="^(as-is|traditional|simplified)$",
+            description="script of Chinese transcripts: as-is, traditional or simplified",
+        ),
+    ] = "as-is"
+    voices_dir: Annotated[Address, Meta(description="folder of the voices that are stored for imitation")] = (
+        "~/.mlx-server/voices"
+    )
     spare_runner: Annotated[bool, Meta(description="keep a started runner at hand, so that loading is quicker")] = True
     keepalive: Annotated[
         float, Meta(gt=0, description="seconds after which a silent stream gets a comment, so that no proxy gives up")

@@ -18,13 +18,16 @@ from engines.errors import InvalidRequest
 from engines.inference import Inference
 from engines.reading import decode_object
 from engines.types import ModelStatus
-from openai_compat.boundary import Boundary, Gate, error_handlers
+from openai_compat.audio import UPLOADS, AudioOptions, AudioRoutes
+from openai_compat.boundary import Boundary, Gate, Limits, error_handlers
 from openai_compat.leaving import until_gone
+from openai_compat.names import Defaults
 from openai_compat.text import TextRoutes
 
 
 class Options(msgspec.Struct, frozen=True):
-    """`hosts` are the exact values of the Host header that are ours; `chat` False leaves only health and models."""
+    """`hosts` are the exact values of the Host header that are ours. `max_upload_bytes` is for forms with recordings,
+    which lie in the folder `scratch` ("": the system's) until they are answered."""
 
     hosts: tuple[str, ...]
     api_keys: tuple[str, ...] = ()
@@ -32,32 +35,43 @@ class Options(msgspec.Struct, frozen=True):
     max_body_bytes: int = 32 << 20
     keepalive_seconds: float = 15.0
     admission_seconds: float = 1.0
-    chat: bool = True
+    max_upload_bytes: int = 2 << 30
+    max_input_characters: int = 100_000
+    scratch: str = ""
+    defaults: Defaults = Defaults()
 
 
 def build(inference: Inference, options: Options, beside: Mapping[str, ASGIApp] | None = None) -> ASGIApp:
     """One app for one port. `beside` are further apps by path, behind the same checks."""
     front = _Front(inference)
+    text = TextRoutes(inference, options.admission_seconds, options.keepalive_seconds)
     routes = [
         Route("/health", front.health),
+        Route("/metrics", front.metrics),
         Route("/v1/models", front.models),
         Route("/v1/models/{id:path}", front.model),
+        Route("/v1/load", front.load, methods=["POST"]),
+        Route("/v1/unload", front.unload, methods=["POST"]),
+        Route("/v1/chat/completions", text.chat, methods=["POST"]),
+        Route("/v1/completions", text.complete, methods=["POST"]),
+        Route("/v1/tokenize", text.tokenize, methods=["POST"]),
+        Route("/v1/detokenize", text.detokenize, methods=["POST"]),
+        *AudioRoutes(inference, _audio_options(options)).routes(),
+        *(Route(path, app) for path, app in (beside or {}).items()),
     ]
-    if options.chat:
-        text = TextRoutes(inference, options.admission_seconds, options.keepalive_seconds)
-        routes += [
-            Route("/v1/chat/completions", text.chat, methods=["POST"]),
-            Route("/v1/completions", text.complete, methods=["POST"]),
-            Route("/v1/tokenize", text.tokenize, methods=["POST"]),
-            Route("/v1/detokenize", text.detokenize, methods=["POST"]),
-            Route("/metrics", front.metrics),
-            Route("/v1/load", front.load, methods=["POST"]),
-            Route("/v1/unload", front.unload, methods=["POST"]),
-        ]
-    routes += [Route(path, app) for path, app in (beside or {}).items()]
     app = Starlette(routes=routes, exception_handlers=error_handlers())
-    gate = Gate(app, options.hosts, options.origins, options.api_keys, options.max_body_bytes)
-    return Boundary(gate)
+    limits = Limits(options.max_body_bytes, options.max_upload_bytes, UPLOADS)
+    return Boundary(Gate(app, options.hosts, options.origins, options.api_keys, limits))
+
+
+def _audio_options(options: Options) -> AudioOptions:
+    return AudioOptions(
+        defaults=options.defaults,
+        scratch=options.scratch,
+        longest_input=options.max_input_characters,
+        admission_seconds=options.admission_seconds,
+        keepalive_seconds=options.keepalive_seconds,
+    )
 
 
 class _Front:

@@ -1,11 +1,12 @@
 """Before and around every route: the request's id, who may ask, how long a body may be, and how errors are told."""
 
+import asyncio
 import hmac
 import logging
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from engines.errors import (
     InvalidApiKey,
     MethodRefused,
     ServiceError,
+    ShuttingDown,
     UnknownRoute,
 )
 from engines.trace import current
@@ -98,8 +100,12 @@ class Boundary:
         scope.setdefault("state", {})["trace"] = trace
         current.set(trace)  # of this request's task, and of those that it starts
 
+        begun = False
+
         async def traced(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 MutableHeaders(scope=message)["X-Request-Id"] = trace
             await send(message)
 
@@ -107,21 +113,43 @@ class Boundary:
             await self._app(scope, receive, traced)
         except ServiceError as error:
             await answer(error)(scope, receive, traced)
+        except asyncio.CancelledError:  # the server waited for it, and stops now
+            if begun:
+                log.warning("request %s is broken off: the server stops", trace)
+            else:
+                await answer(_stopping())(scope, receive, traced)
         except Exception:
             log.exception("request %s failed", trace)
+
+
+def _stopping() -> ShuttingDown:
+    return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)
+
+
+class Limits(NamedTuple):
+    """Most bytes of a body: of any, and of a multipart form to one of the paths that take uploads."""
+
+    body: int
+    upload: int
+    upload_paths: Set[str] = frozenset()
+
+    def of(self, path: str, headers: Headers) -> tuple[int, str]:
+        """The limit, and the setting that it comes from."""
+        form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        return (self.upload, "max_upload_mb") if form and path in self.upload_paths else (self.body, "max_body_mb")
 
 
 class Gate:
     """Refuses before any work: other hosts and origins (DNS rebinding), unknown keys, bodies that are too large."""
 
     def __init__(
-        self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], keys: Sequence[str], max_body_bytes: int
+        self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], keys: Sequence[str], limits: Limits
     ) -> None:
         self._app = app
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origins)
         self._keys = [key.encode() for key in keys]
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -131,7 +159,12 @@ class Gate:
         self._check_host(headers)
         if scope["path"] != "/health":
             self._check_key(headers)
-        await self._app(scope, self._counted(receive), send)
+        limit, setting = self._limits.of(scope["path"], headers)
+        too_large = BodyTooLarge(f"The body is larger than {limit} bytes ({setting}).")
+        declared = headers.get("content-length", "")
+        if re.fullmatch(r"[0-9]{1,19}", declared) and int(declared) > limit:
+            raise too_large  # before a client sends it in vain
+        await self._app(scope, _counted(receive, limit, too_large), send)
 
     def _check_host(self, headers: Headers) -> None:
         hosts = [host.lower() for host in headers.getlist("host")]
@@ -149,15 +182,16 @@ class Gate:
         if not any([hmac.compare_digest(given.encode(), key) for key in self._keys]):
             raise InvalidApiKey("The API key is missing or wrong: send one of api_keys as a Bearer token.")
 
-    def _counted(self, receive: Receive) -> Receive:
-        size = 0
 
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self._max_body_bytes:
-                raise BodyTooLarge(f"The body is larger than {self._max_body_bytes} bytes (max_body_mb).")
-            return message
+def _counted(receive: Receive, limit: int, too_large: BodyTooLarge) -> Receive:
+    size = 0
 
-        return counted
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise too_large
+        return message
+
+    return counted

@@ -4,7 +4,6 @@ A field acts; or it is refused by name, because it would change the answer and i
 neutral one; or it is accepted without effect, because it can't change an answer. Names in no table are told back.
 """
 
-import json
 from collections.abc import Mapping
 
 import msgspec
@@ -120,27 +119,3 @@ TOKENIZE = Table(
 )
 
 DETOKENIZE = Table(acts={"model": _BOTH["model"], "tokens": "token ids"}, refused={}, without_effect={})
-
-
-def reference() -> str:
-    """The tables as a page of Markdown."""
-    lines = [
-        "# Fields of requests",
-        "",
-        '`null` means "not given". Names in no table are told back in `X-Ignored-Fields`.',
-    ]
-    for route, table in (("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETIONS)):
-        lines += ["", f"## `POST {route}`", "", "| field | what it does |", "| --- | --- |"]
-        lines += [f"| `{name}` | {what} |" for name, what in sorted(table.acts.items())]
-        refused = [
-            f"`{name}`" + (f" (but for {_listed(neutral)})" if neutral else "")
-            for name, neutral in table.refused.items()
-        ]
-        lines += ["", f"Refused by name, because it would change the answer and isn't built: {', '.join(refused)}."]
-        without = [f"`{name}` ({reason})" for name, reason in table.without_effect.items()]
-        lines += ["", f"Accepted without effect: {', '.join(without)}."]
-    return "\n".join(lines) + "\n"
-
-
-def _listed(values: tuple[object, ...]) -> str:
-    return ", ".join(f"`{json.dumps(value)}`" for value in values)

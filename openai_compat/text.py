@@ -1,9 +1,7 @@
 """The routes that write text: chat, completions, and the tokens of both."""
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,8 +13,7 @@ from openai_compat.choices import events
 from openai_compat.fields import Parsed, parse_chat, parse_completion, parse_detokenize, parse_tokenize
 from openai_compat.leaving import until_gone
 from openai_compat.stream import AnswerStream
-
-LONGEST_TOLD = 2000
+from openai_compat.told import ignored, trace_of
 
 
 class TextRoutes:
@@ -26,24 +23,24 @@ class TextRoutes:
         self._keepalive = keepalive_seconds
 
     async def chat(self, request: Request) -> Response:
-        return await self._answered(request, parse_chat(await request.body(), _trace(request)))
+        return await self._answered(request, parse_chat(await request.body(), trace_of(request)))
 
     async def complete(self, request: Request) -> Response:
-        return await self._answered(request, parse_completion(await request.body(), _trace(request)))
+        return await self._answered(request, parse_completion(await request.body(), trace_of(request)))
 
     async def tokenize(self, request: Request) -> Response:
-        asked, ignored = parse_tokenize(await request.body(), _trace(request))
+        asked, unknown = parse_tokenize(await request.body(), trace_of(request))
         found = await until_gone(request, self._inference.tokenize(asked))
         body = {"tokens": found.tokens, "count": len(found.tokens), "max_model_len": found.context_length}
-        return JSONResponse(body, headers=_headers(ignored))
+        return JSONResponse(body, headers=ignored(unknown))
 
     async def detokenize(self, request: Request) -> Response:
-        model, tokens, ignored = parse_detokenize(await request.body())
+        model, tokens, unknown = parse_detokenize(await request.body())
         text = await until_gone(request, self._inference.detokenize(model, tokens))
-        return JSONResponse({"prompt": text}, headers=_headers(ignored))
+        return JSONResponse({"prompt": text}, headers=ignored(unknown))
 
     async def _answered(self, request: Request, parsed: Parsed) -> Response:
-        headers = _headers(parsed.ignored)
+        headers = ignored(parsed.ignored)
         if parsed.stream:
             return AnswerStream(self._inference, parsed, headers, self._admission, self._keepalive)
         return JSONResponse(await until_gone(request, self._whole(parsed)), headers=headers)
@@ -55,24 +52,3 @@ class TextRoutes:
                 if isinstance(event, Delta | Done):
                     made.take(number, event)
         return made.whole()
-
-
-def _trace(request: Request) -> str:
-    return str(request.scope["state"]["trace"])
-
-
-def _headers(ignored: tuple[str, ...]) -> dict[str, str]:
-    return {"X-Ignored-Fields": _told_back(ignored)} if ignored else {}
-
-
-def _told_back(names: Sequence[str]) -> str:
-    """The names for a header, harmless; clients refuse headers of many kilobytes, so what is beyond is counted."""
-    shown: list[str] = []
-    left = LONGEST_TOLD
-    for name in names:
-        text = quote(name, safe="")
-        left -= len(text) + 2
-        if left < 0:
-            return ", ".join([*shown, f"... and {len(names) - len(shown)} more"])
-        shown.append(text)
-    return ", ".join(shown)

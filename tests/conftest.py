@@ -10,6 +10,10 @@ import blockbuster
 import hypothesis
 import pytest
 
+from engines.runner import prefer_openblas
+
+prefer_openblas()  # as runners do, before anything imports MLX
+
 # A machine that is busy is no failure, and neither is an example that nobody has met before: those are looked for with
 # HYPOTHESIS_PROFILE=searching.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -3,7 +3,18 @@
 import asyncio
 from contextlib import aclosing
 
-from engines.errors import UnknownModel
+import pytest
+
+from engines.audio_types import (
+    SpeechData,
+    SpeechDone,
+    SpeechRequest,
+    Transcript,
+    TranscriptionRequest,
+    TranscriptPart,
+    TranscriptProgress,
+)
+from engines.errors import InvalidRequest, UnknownModel, WrongCapability
 from engines.inference import Inference
 from engines.types import ChatRequest, CompletionRequest, Delta, Done, Event, Message, Sampling, Started
 
@@ -18,6 +29,51 @@ async def check_inference(inference: Inference, model: str) -> None:
     await _cancelling_frees_the_place(inference, model)
     await _an_unknown_model_names_the_known(inference)
     await _a_model_loads_and_unloads(inference, model)
+
+
+async def check_audio(inference: Inference, recording: str, listener: str, speaker: str) -> None:
+    """As `check_inference`, for models of sound that can be loaded. In `recording` there is something to hear."""
+    await _a_transcript_is_its_parts(inference, TranscriptionRequest(listener, recording))
+    await _leaving_a_transcription_frees_the_place(inference, TranscriptionRequest(listener, recording))
+    await _speech_is_one_file_and_an_end(inference, SpeechRequest(speaker, "One. Two."))
+    await _what_cannot_be_done_is_told_before_it_starts(inference, recording, listener, speaker)
+    assert [voice.name for voice in await inference.voices(speaker)]
+
+
+async def _a_transcript_is_its_parts(inference: Inference, request: TranscriptionRequest) -> None:
+    async with aclosing(inference.transcribe(request)) as events:
+        seen = [event async for event in events]
+    assert isinstance(seen[0], Started) and isinstance(seen[-1], Transcript)
+    assert [type(event) for event in seen].count(Transcript) == [type(event) for event in seen].count(Started) == 1
+    assert "".join(event.text for event in seen if isinstance(event, TranscriptPart)) == seen[-1].text
+    times = [event.seconds for event in seen if isinstance(event, TranscriptProgress)]
+    assert times == sorted(times) and times[-1] <= seen[-1].seconds + 0.01
+
+
+async def _leaving_a_transcription_frees_the_place(inference: Inference, request: TranscriptionRequest) -> None:
+    async with aclosing(inference.transcribe(request)) as events:
+        assert isinstance(await anext(events), Started)
+    assert inference.model(request.model).running == 0
+
+
+async def _speech_is_one_file_and_an_end(inference: Inference, request: SpeechRequest) -> None:
+    async with aclosing(inference.speak(request)) as events:
+        seen = [event async for event in events]
+    assert isinstance(seen[0], Started) and isinstance(seen[-1], SpeechDone) and seen[-1].seconds > 0
+    assert [type(event) for event in seen[1:-1]] == [SpeechData]
+
+
+async def _what_cannot_be_done_is_told_before_it_starts(
+    inference: Inference, recording: str, listener: str, speaker: str
+) -> None:
+    with pytest.raises(WrongCapability):
+        await anext(inference.transcribe(TranscriptionRequest(speaker, recording)))
+    with pytest.raises(UnknownModel):
+        await anext(inference.transcribe(TranscriptionRequest("nobody", recording)))
+    with pytest.raises(InvalidRequest):
+        await anext(inference.speak(SpeechRequest(speaker, "One.", voice="nobody")))
+    with pytest.raises(WrongCapability):
+        await inference.voices(listener)
 
 
 def _ask(model: str, max_tokens: int | None = None) -> ChatRequest:

@@ -18,6 +18,7 @@ CORE = "issue 4, the core"
 CHAT = "issue 4, a first chat"
 ENGINE = "issue 5, the chat engine"
 PROJECT = "issue 4, a project that starts"
+AUDIO = "issue 7, speech"
 
 PROMISES: dict[str, Promise] = {
     # -- requests and their models
@@ -93,6 +94,23 @@ PROMISES: dict[str, Promise] = {
         ENGINE, "Every field of the reference acts, is refused by name, or can not change an answer."
     ),
     "chat:fields:told-back": Promise(ENGINE, "Names in no reference are told back."),
+    # -- recordings and speech over HTTP
+    "audio:fields:classes": Promise(AUDIO, "Every field of the audio routes acts or is refused by name."),
+    "audio:fields:named": Promise("C1", "A bad value of the audio routes is a 400 that names the field."),
+    "audio:formats:all": Promise("B4", "All five formats of a transcript come whole and streamed."),
+    "audio:formats:types": Promise("B5", "Every format of a transcript has its own content type, and UTF-8."),
+    "audio:upload:spooled": Promise(AUDIO, "An upload is spooled to the disk, and gone when it is answered."),
+    "audio:upload:names": Promise("B2", "The name of an uploaded file is never used."),
+    "audio:upload:broken": Promise(AUDIO, "A broken form is OpenAI's error object, and nothing stays of it."),
+    "audio:incomplete:told": Promise(AUDIO, "What is incomplete says so, whatever the format and the stream."),
+    "audio:names:openai": Promise("C3", "OpenAI's names of models and voices work, with nothing else set."),
+    "audio:words": Promise(AUDIO, "Words have times on both engines; where the aligner is missing, a 400 says so."),
+    "audio:curl": Promise(AUDIO, "Users' curl lines work as they stand, and bundled recordings are heard rightly."),
+    "audio:refused-early": Promise(AUDIO, "A file that is no recording is refused without loading a model."),
+    "audio:leave": Promise(AUDIO, "Leaving in mid-file frees the engine within a second."),
+    "audio:memory": Promise(AUDIO, "An hour of sound costs no more memory than a minute."),
+    "audio:media:death": Promise(AUDIO, "A media process that dies costs what is in it, and no other request."),
+    "audio:voices:consent": Promise(AUDIO, "A voice is kept with a consent, and not without."),
     # -- HTTP
     "http:error:shape": Promise("OpenAI's reference", "Every failure is OpenAI's error object with its status."),
     "http:error:authenticate": Promise("RFC 9110, 11.6.1", "A 401 says by WWW-Authenticate what is wanted."),

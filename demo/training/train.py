@@ -1,15 +1,14 @@
 """`python -m demo.training.train qwen3|gemma3 OUT [FROM]`: trains a chat checkpoint from nothing, in tens of minutes.
 
 With FROM, a second run goes on from the weights there, on other shares of the corpus. Into OUT go NAME.safetensors and
-NAME.tokenizer.json, as `demo/weights` holds them. On Linux OpenBLAS is loaded before MLX where it is found: MLX's own
-BLAS is 20 times slower in float32.
+NAME.tokenizer.json, as `demo/weights` holds them.
 """
 
-import ctypes
-import glob
+import demo.training.quick_blas  # noqa: F401
+
+# isort: split
 import importlib
 import json
-import os
 import random
 import sys
 import tempfile
@@ -19,22 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-for _library in glob.glob("/usr/lib/*/openblas-pthread/libopenblasp*.so")[:1]:
-    ctypes.CDLL(_library, mode=ctypes.RTLD_GLOBAL)
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+from tokenizers import Tokenizer
 
-import mlx.core as mx  # noqa: E402
-import mlx.nn as nn  # noqa: E402
-import mlx.optimizers as optim  # noqa: E402
-import numpy as np  # noqa: E402
-from mlx.utils import tree_flatten, tree_unflatten  # noqa: E402
-from tokenizers import Tokenizer  # noqa: E402
-
-from demo import checkpoints  # noqa: E402
-from demo.training import vocabulary  # noqa: E402
-from demo.training.corpus import conversation  # noqa: E402
-from demo.training.render import FAMILIES, Family, Sample, cut_thought, sample  # noqa: E402
-from demo.training.talk import Conversation  # noqa: E402
+from demo import checkpoints
+from demo.training import vocabulary
+from demo.training.corpus import conversation
+from demo.training.render import FAMILIES, Family, Sample, cut_thought, sample
+from demo.training.talk import Conversation
 
 VOCABULARY = 1500
 POOL = 256

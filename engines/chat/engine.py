@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from engines import wire
+from engines.chat.batch import Batch
 from engines.chat.prompt import Prompt
 from engines.chat.sequence import Answer, Guide, Sequence
 from engines.decoding import caches
@@ -22,9 +23,20 @@ from engines.decoding.model import Model
 from engines.decoding.penalties import Penalties
 from engines.decoding.prefix import PrefixCache
 from engines.decoding.sampling import Choice, Choices, described
-from engines.decoding.schedule import LARGEST, KvShape, TokenBudget, Waiting, plan, room, together
+from engines.decoding.schedule import (
+    CACHE_STEP,
+    LARGEST,
+    SHORT,
+    KvShape,
+    TokenBudget,
+    Waiting,
+    pauses,
+    plan,
+    room,
+    together,
+)
 from engines.errors import Failure, InternalError, ServiceError
-from engines.types import Delta, Done, FinishReason, Timings
+from engines.types import Delta, FinishReason, Timings
 
 Report = wire.Said | wire.Finished | wire.Failed
 
@@ -32,24 +44,38 @@ log = logging.getLogger("chat")
 
 
 class ChatEngine:
-    """`Engine[Prompt]` over one model, within a budget of bytes for KV: running sequences first, then stored blocks."""
+    """`Engine[Prompt]` over one model, within a budget of bytes for KV: running sequences first, then stored blocks.
 
-    def __init__(self, model: Model, table: TokenTable, kv_budget_bytes: int) -> None:
+    `answer` makes of a prompt what turns its tokens into what the client sees.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        table: TokenTable,
+        kv_budget_bytes: int,
+        answer: Callable[[Prompt, TokenTable], Answer] = Answer,
+    ) -> None:
         self._model = model
         self._table = table
+        self._answer = answer
         self._kv_budget = kv_budget_bytes
         self._budget = TokenBudget()
         self._prefixes: PrefixCache | None = None
         self._masks = ThreadPoolExecutor(1, "masks")
         self._turn = 0
+        self._decoded = 0.0
         self._arrivals = 0
         self._shape: KvShape | None = None
         self._prefilling: list[Sequence] = []
-        self._running: list[Sequence] = []
         self._paused: list[Sequence] = []
-        self._batch: Cache | None = None
+        self._batch = Batch(model, self._mask)
         self._valid: mx.array | None = None
         self._width = 0
+
+    @property
+    def _running(self) -> list[Sequence]:
+        return self._batch.rows
 
     @property
     def idle(self) -> bool:
@@ -72,8 +98,8 @@ class ChatEngine:
             prompt=prepared,
             credit=credit,
             seed=secrets.randbits(64) if sampling.seed is None else sampling.seed % (1 << 64),
-            answer=Answer(prepared, self._table),
-            penalties=Penalties.of(sampling, prepared.ids),
+            answer=self._answer(prepared, self._table),
+            penalties=Penalties.of(sampling, prepared.repeatable),
             guide=guide,
             tokens=list(prepared.ids),
             began=time.monotonic(),
@@ -84,7 +110,7 @@ class ChatEngine:
     def cancel(self, id: int) -> None:
         self._prefilling = [sequence for sequence in self._prefilling if sequence.id != id]
         self._paused = [sequence for sequence in self._paused if sequence.id != id]
-        self._retain([sequence for sequence in self._running if sequence.id != id])
+        self._batch.retain([sequence for sequence in self._running if sequence.id != id], self._prefixes)
 
     def grant(self, id: int, deltas: int) -> None:
         for sequence in (*self._prefilling, *self._running, *self._paused):
@@ -97,13 +123,27 @@ class ChatEngine:
         self._fit_blocks()
 
     def step(self) -> Several[Report]:
-        """Let rows join, feed some prompt tokens, then decode one token of every running row."""
+        """Let rows join, feed some prompt tokens, then decode one token of every running row; or feed alone."""
         self._turn += 1
         admitted, reports = self._make_room()
+        begins = self._beginnings(admitted)
+        if self._pauses(begins):
+            return [*reports, *self._prefill(begins, min(SHORT, self._tokens(begins)))]
+        if begins:
+            self._batch.wait()  # or the first chunk would seem to take as long
         busy = self._joins_long()
         reports += self._guarded(self._return, [*self._running, *self._paused])
-        reports += [] if busy else self._prefill(admitted)
+        reports += [] if busy else self._prefill(begins, self._tokens(begins))
         return [*reports, *self._guarded(self._decode, [*self._running])]
+
+    def _pauses(self, begins: Mapping[Sequence, int]) -> bool:
+        begun = len(self._running) + sum(sequence.credit > 0 for sequence in self._paused)
+        now = time.monotonic()
+        self._decoded = self._decoded if begun else now
+        return pauses(_waiting(begins), begun, now - self._decoded)
+
+    def _tokens(self, begins: Mapping[Sequence, int]) -> int:
+        return self._budget.tokens(decoding=bool(self._running), waiting=_waiting(begins))
 
     def _guarded(self, work: Callable[[], list[Report]], concerned: list[Sequence]) -> list[Report]:
         """If work on caches raises, all whose caches it touched fail; a batch that it touched starts anew."""
@@ -111,19 +151,19 @@ class ChatEngine:
             return work()
         except Exception:
             log.exception("a forward pass failed, of %s", ", ".join(one.prompt.trace for one in concerned))
+            if any(one in concerned for one in self._running):
+                self._batch.clear()
             for sequence in concerned:
                 self.cancel(sequence.id)
             return [_failed(sequence) for sequence in concerned]
 
     # -- prefill ------------------------------------------------------------------------------------------------
 
-    def _prefill(self, admitted: Several[Sequence]) -> list[Report]:
+    def _prefill(self, begins: Mapping[Sequence, int], budget: int) -> list[Report]:
+        """Feed so many tokens of those that wait, from where each begins."""
         reports: list[Report] = []
-        begins = self._beginnings(admitted)
         by_id = {sequence.id: sequence for sequence in begins}
-        waiting = [Waiting(one.id, one.positions - begin, one.computed) for one, begin in begins.items()]
-        budget = self._budget.tokens(decoding=bool(self._running), waiting=waiting)
-        for group in together(plan(waiting, budget, self._turn)):
+        for group in together(plan(_waiting(begins), budget, self._turn)):
             sizes = {by_id[chunk.id]: chunk.tokens for chunk in group}
             for sequence in sizes:
                 reports += self._guarded(partial(self._adopt, sequence, begins[sequence]), [sequence])
@@ -141,10 +181,10 @@ class ChatEngine:
         taken: set[bytes] = set()
         for sequence in admitted:
             begin = sequence.fed if sequence.cache is not None else 0
-            if not sequence.scored and self._prefixes is not None:
+            if sequence.taken_over and self._prefixes is not None:
                 begin = max(begin, self._prefixes.known(sequence.chain, sequence.tokens, sequence.positions - 1))
             next_block = sequence.chain.grow(sequence.tokens, sequence.positions)[begin // BLOCK :][:1]
-            if not sequence.scored and (self._prefixes is None or self._prefixes.works):
+            if sequence.taken_over and (self._prefixes is None or self._prefixes.works):
                 if not taken.isdisjoint(next_block):
                     continue
                 taken.update(next_block)
@@ -155,6 +195,7 @@ class ChatEngine:
         """Give a sequence the cache with which it begins there."""
         if sequence.cache is None or begin > sequence.fed:
             sequence.cache = self._model.new_cache()
+            sequence.embed = self._model.embed(sequence.prompt.content)
             sequence.fed = begin
             if begin and self._prefixes is not None:
                 self._prefixes.restore(sequence.chain, begin, sequence.cache)
@@ -176,7 +217,7 @@ class ChatEngine:
 
     def _feed_rows(self, sizes: Mapping[Sequence, int]) -> list[Report]:
         began = time.monotonic()
-        chunks = [sequence.to_feed[:count] for sequence, count in sizes.items()]
+        chunks = [sequence.chunk(count) for sequence, count in sizes.items()]
         own = [sequence.cache for sequence in sizes if sequence.cache is not None]
         logits, fed = self._model.prefill_rows(chunks, own)
         self._budget.prefilled(sum(map(len, chunks)), time.monotonic() - began)
@@ -190,10 +231,9 @@ class ChatEngine:
         """One chunk of a prompt."""
         assert sequence.cache is not None
         began = time.monotonic()
-        chunk = sequence.to_feed[:count]
-        logits = self._forward(sequence, chunk, sequence.cache)
-        self._budget.prefilled(len(chunk), time.monotonic() - began)
-        return self._advance(sequence, len(chunk), logits)
+        logits = self._forward(sequence, count, sequence.cache)
+        self._budget.prefilled(count, time.monotonic() - began)
+        return self._advance(sequence, count, logits)
 
     def _advance(self, sequence: Sequence, count: int, logits: mx.array | None) -> list[Report]:
         """So many more tokens are in its cache. The prompt's last logits give the first token; after a preemption it is
@@ -203,25 +243,27 @@ class ChatEngine:
         self._prefixes = self._prefixes or PrefixCache(sequence.cache)
         before, sequence.fed = sequence.fed, sequence.fed + count
         sequence.computed += count
-        if not sequence.scored:
+        if sequence.taken_over:
             self._prefixes.capture(sequence.chain, sequence.tokens, before, sequence.fed, sequence.cache)
+        sequence.stored = sequence.fed
         if sequence.to_feed:
             return []
+        sequence.embed = None
         self._prefilling.remove(sequence)
         if sequence.made:
             self._paused.append(sequence)
             return []
         return [] if logits is None else self._begin(sequence, logits)
 
-    def _forward(self, sequence: Sequence, chunk: Several[int], cache: Cache) -> mx.array | None:
+    def _forward(self, sequence: Sequence, count: int, cache: Cache) -> mx.array | None:
         """The logits [1, vocabulary] behind a prompt's last token; None behind others."""
         if sequence.scored:
-            logits = self._model.score(chunk, cache)
+            logits = self._model.score(sequence.to_feed[:count], cache)
             self._score(sequence, logits)
             return logits[-1:]
-        if len(chunk) == len(sequence.to_feed):
-            return self._model.prefill(chunk, cache)
-        self._model.feed(chunk, cache)
+        if count == len(sequence.to_feed):
+            return self._model.prefill(sequence.chunk(count), cache)
+        self._model.feed(sequence.chunk(count), cache)
         return None
 
     def _score(self, sequence: Sequence, logits: mx.array) -> None:
@@ -249,32 +291,31 @@ class ChatEngine:
     def _joins_long(self) -> bool:
         """Whether long rows are about to join others: copying their caches is work enough for one step."""
         joining = [one.positions for one in self._paused if one.cache is not None and one.credit > 0]
-        return bool(self._running) and sum(joining) > LARGEST
+        return bool(self._running) and not self._batch.ahead and sum(joining) > LARGEST
 
     # -- decode -------------------------------------------------------------------------------------------------
 
     def _return(self) -> list[Report]:
-        """Rows with a cache of their own join the batch, as far as they may send something."""
+        """Rows with a cache of their own join the batch, as far as they may send something; not while it is ahead."""
+        if self._batch.ahead:
+            return []
         returning = [sequence for sequence in self._paused if sequence.credit > 0]
         self._paused = [sequence for sequence in self._paused if sequence.credit <= 0]
         self._prefilling += [sequence for sequence in returning if sequence.cache is None]
-        self._join([sequence for sequence in returning if sequence.cache is not None])
+        self._batch.join([sequence for sequence in returning if sequence.cache is not None])
         return []
 
     def _decode(self) -> list[Report]:
-        if self._batch is None:
+        if not self._running:
             return []
-        began = time.monotonic()
-        logits = self._model.decode([sequence.tokens[-1] for sequence in self._running], self._batch)
-        self._budget.decoded(time.monotonic() - began)
-        choices = Choices(logits, self._mask(logits))
+        began, ahead = time.monotonic(), self._batch.ahead
+        choices = self._batch.advance(further=self._may_go_further())
+        self._decoded = time.monotonic()
+        if not ahead:
+            self._budget.decoded(self._decoded - began)
         reports: list[Report] = []
         staying: list[Sequence] = []
         for row, sequence in enumerate(self._running):
-            sequence.fed += 1
-            if self._prefixes is not None:
-                fed = sequence.fed
-                self._prefixes.capture(sequence.chain, sequence.tokens, fed - 1, fed, self._batch, row)
             said, ended = self._deliver(sequence, choices, row)
             reports += said
             if ended:
@@ -282,10 +323,19 @@ class ChatEngine:
             if sequence.credit > 0:
                 staying.append(sequence)
             else:
-                sequence.cache = caches.extract(self._batch, row)
+                self._batch.extract(sequence)
                 self._paused.append(sequence)
-        self._retain(staying)
+        self._batch.retain(staying, self._prefixes)
+        self._batch.store(self._prefixes)
         return reports
+
+    def _may_go_further(self) -> bool:
+        """Whether the pass behind the next may begin at once: nobody waits to join, and there is room for both."""
+        if self._shape is None or self._prefilling or any(sequence.credit > 0 for sequence in self._paused):
+            return False
+        longest = max(sequence.fed for sequence in self._running) + 2 - self._batch.ahead
+        allocated = longest % CACHE_STEP != 1  # if not, the next step makes room before
+        return allocated and self._shape.bytes(len(self._running), longest) <= self._kv_budget
 
     def _deliver(self, sequence: Sequence, choices: Choices, row: int) -> tuple[list[Report], bool]:
         """What the next token lets the client see, and whether it was the last. Its failure is its row's alone."""
@@ -302,28 +352,6 @@ class ChatEngine:
 
     # -- the batch ----------------------------------------------------------------------------------------------
 
-    def _join(self, sequences: list[Sequence]) -> None:
-        if not sequences:
-            return
-        joining = caches.merge([sequence.cache for sequence in sequences if sequence.cache is not None])
-        if self._batch is None:
-            self._batch = joining
-        else:
-            caches.extend(self._batch, joining)
-        for sequence in sequences:
-            sequence.cache = None
-        self._running += sequences
-
-    def _retain(self, sequences: list[Sequence]) -> None:
-        """Let all rows leave the batch but these."""
-        if len(sequences) == len(self._running):
-            return
-        if sequences and self._batch is not None:
-            caches.keep(self._batch, [row for row, one in enumerate(self._running) if one in sequences])
-        else:
-            self._batch = None
-        self._running = sequences
-
     def _make_room(self) -> tuple[list[Sequence], list[Report]]:
         """Keep the caches in their budget, and say who may prefill. Stored blocks get what is left.
 
@@ -336,10 +364,10 @@ class ChatEngine:
         holding = sorted(every, key=lambda one: (one in self._paused and one.credit <= 0, one.arrival))
         fits = room([sequence.positions for sequence in holding], self._shape, self._kv_budget)
         preempted = holding[fits.keep :]
+        self._prefilling += [sequence for sequence in preempted if sequence in self._running]
+        self._batch.retain([one for one in self._running if one not in preempted], self._prefixes)
         for sequence in preempted:
             sequence.cache, sequence.fed = None, 0
-        self._prefilling += [sequence for sequence in preempted if sequence in self._running]
-        self._retain([sequence for sequence in self._running if sequence not in preempted])
         ended = self._end_too_long(self._shape) if fits.keep == 1 else []
         begun = [one for one in holding[: fits.keep] if one in self._prefilling and one.cache is not None]
         self._prefilling.sort(key=lambda sequence: sequence.arrival)
@@ -357,8 +385,8 @@ class ChatEngine:
         return shape.bytes(len(self._running), longest) + sum(shape.bytes(1, one.positions) for one in alone)
 
     def _end_too_long(self, shape: KvShape) -> list[Report]:
-        ending = [one for one in self._running if shape.bytes(1, one.positions + 1) > self._kv_budget]
-        self._retain([one for one in self._running if one not in ending])
+        ending = [one for one in self._running if shape.bytes(1, len(one.tokens)) > self._kv_budget]
+        self._batch.retain([one for one in self._running if one not in ending], self._prefixes)
         reports: list[Report] = []
         for sequence in ending:
             sequence.answer.end()
@@ -375,6 +403,10 @@ class ChatEngine:
         return self._valid
 
 
+def _waiting(begins: Mapping[Sequence, int]) -> list[Waiting]:
+    return [Waiting(one.id, one.positions - begin, one.computed) for one, begin in begins.items()]
+
+
 def _said(sequence: Sequence, delta: Delta | None) -> list[Report]:
     if delta is None:
         return []
@@ -384,9 +416,7 @@ def _said(sequence: Sequence, delta: Delta | None) -> list[Report]:
 
 def _finished(sequence: Sequence, reason: FinishReason) -> wire.Finished:
     timings = Timings(0.0, sequence.first - sequence.began, time.monotonic() - sequence.first)
-    answer = sequence.answer
-    done = Done(reason, sequence.usage(), timings, answer.unfinished_calls, answer.unfinished_text)
-    return wire.Finished(sequence.id, done)
+    return wire.Finished(sequence.id, sequence.answer.done(reason, sequence.usage(), timings))
 
 
 def _failed(sequence: Sequence) -> wire.Failed:

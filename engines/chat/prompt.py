@@ -6,17 +6,18 @@ with what surrounds it, as in training.
 """
 
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from tokenizers import Tokenizer
 
+from engines import tokenizer as tokenizers
 from engines.chat.conversation import arranged, definition, mapped, strings, turn
 from engines.chat.template import Template
 from engines.checkpoint import eos_ids
+from engines.decoding.control import any_of, breaker, unused_characters
 from engines.decoding.grammar import Grammar, GrammarCompiler
 from engines.errors import ContextLengthExceeded, InvalidRequest
 from engines.types import ChatRequest, CompletionRequest, Json, Message, Request, Sampling, Tool
@@ -50,7 +51,7 @@ class Prompt(msgspec.Struct, frozen=True):
 
     `reply` None is plain text. `grammar` is of all that follows the thought, `call_grammar` of the inside of each call
     in an answer that is free otherwise. `echo` is the text to give back first; with `Sampling.logprobs`, with those of
-    the prompt's tokens.
+    the prompt's tokens. `content` is what stands in place of tokens that are nothing by themselves, as recorded sound.
     """
 
     ids: tuple[int, ...]
@@ -61,10 +62,16 @@ class Prompt(msgspec.Struct, frozen=True):
     grammar: Grammar | None = None
     call_grammar: Grammar | None = None
     echo: str | None = None
+    content: Any = None
 
     @property
     def prompt_tokens(self) -> int:
         return len(self.ids)
+
+    @property
+    def repeatable(self) -> tuple[int, ...]:
+        """The tokens that a repetition penalty finds in it; names and terms beside a sound are there to be repeated."""
+        return self.ids if self.content is None else ()
 
 
 class PromptWriter:
@@ -80,8 +87,8 @@ class PromptWriter:
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         # Added tokens of white space alone (Gemma has some) control nothing: they are how such text is written.
         tokens = [token for token in added if len(token.strip(" \t\r\n▁")) > 1]
-        self._control = _any_of(tokens)
-        self._control_but_marks = _any_of([token for token in tokens if token not in ASSISTANT_MARKS])
+        self._control = any_of(tokens)
+        self._control_but_marks = any_of([token for token in tokens if token not in ASSISTANT_MARKS])
         self._thinks = CLOSE in tokens
         self._closing = self._plain(CLOSING)
         self._behind = self._plain("\n\n")
@@ -93,13 +100,10 @@ class PromptWriter:
         text = {**config, **(config.get("text_config") or {})}
         known = text.get("max_position_embeddings")
         template = Template.read(folder)
-        source = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(source)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
+        tokenizer = tokenizers.read(folder)
         marks = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
         width = max(text.get("vocab_size") or 0, tokenizer.get_vocab_size())
-        grammars = GrammarCompiler(source, width, sorted(eos_ids(folder)), marks)
+        grammars = GrammarCompiler(tokenizers.source(folder), width, sorted(eos_ids(folder)), marks)
         return cls(tokenizer, template, min(known or context_limit, context_limit), grammars)
 
     @property
@@ -149,7 +153,7 @@ class PromptWriter:
         turns = [self._turn(message, sentinel) for message in messages]
         if request.continue_final:
             turns[-1]["content"] += end
-        broken = _breaker(self._control, sentinel)
+        broken = breaker(self._control, sentinel)
         variables: dict[str, Any] = {
             **{name: mapped(value, broken) for name, value in request.template.items()},
             "add_generation_prompt": not request.continue_final,
@@ -162,9 +166,9 @@ class PromptWriter:
         return (text.split(end)[0] if request.continue_final else text), sentinel
 
     def _turn(self, message: Message, sentinel: str) -> dict[str, Any]:
-        made: dict[str, Any] = mapped(turn(message), _breaker(self._control, sentinel))
+        made: dict[str, Any] = mapped(turn(message), breaker(self._control, sentinel))
         if message.role == "assistant":
-            made["content"] = _breaker(self._control_but_marks, sentinel)(message.content)
+            made["content"] = breaker(self._control_but_marks, sentinel)(message.content)
         return {**made, "role": message.role}
 
     def _encoded(self, text: str, sentinel: str) -> tuple[int, ...]:
@@ -249,18 +253,7 @@ class PromptWriter:
                 raise InvalidRequest(f"logit_bias names {id}, which no token of this model has.", param="logit_bias")
 
 
-def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
-    longest_first = sorted(tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) if tokens else r"(?!)")
-
-
-def _breaker(control: re.Pattern[str], sentinel: str) -> Callable[[str], str]:
-    return lambda text: control.sub(lambda match: match[0][0] + sentinel + match[0][1:], text)
-
-
 def _unused_characters(messages: Sequence[Message], tools: Sequence[Tool], variables: Json) -> tuple[str, str]:
-    used: set[str] = set()
-    for text in strings([*(turn(message) for message in messages), *(definition(tool) for tool in tools), variables]):
-        used |= set(text)
-    unused = (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
+    given = [*(turn(message) for message in messages), *(definition(tool) for tool in tools), variables]
+    unused = unused_characters(strings(given))
     return next(unused), next(unused)

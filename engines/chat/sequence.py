@@ -5,27 +5,32 @@ from collections import deque
 from collections.abc import Sequence as Tokens
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from engines import wire
 from engines.chat.prompt import Prompt, ReplyPlan
-from engines.chat.reply import Phase, ReplyParser
+from engines.chat.reply import End, Phase, ReplyParser
 from engines.decoding.blocks import Chain
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import Detokenizer, TokenTable
 from engines.decoding.grammar import Grammar, allowed
+from engines.decoding.model import Embed, Row
 from engines.decoding.penalties import Penalties
 from engines.decoding.sampling import Allow, Choice, Choices, Draw, Logits, described
 from engines.decoding.stops import StopMatcher
-from engines.types import Delta, FinishReason, TokenLogprob, Usage
+from engines.types import Delta, Done, FinishReason, Timings, TokenLogprob, Usage
 
 
 @dataclass(eq=False)
 class Sequence:
     """`cache` is its own while it isn't in the batch; None before its first token is fed, and after a preemption.
 
-    `tokens` are the prompt's and the answer's, `fed` of which the cache holds; `computed` counts what prefill fed.
+    `tokens` are the prompt's and the answer's. The cache holds `fed` positions, or will when the pass that has begun is
+    over; of the first `stored` blocks were taken. `computed` counts what prefill fed. `embed` is how tokens are fed
+    where that isn't as tokens.
     """
 
     id: int
@@ -40,7 +45,9 @@ class Sequence:
     forced: deque[int] = field(default_factory=deque)
     chain: Chain = field(default_factory=Chain)
     cache: Cache | None = None
+    embed: Embed | None = None
     fed: int = 0
+    stored: int = 0
     computed: int = 0
     began: float = 0.0
     first: float = 0.0
@@ -52,26 +59,51 @@ class Sequence:
 
     @property
     def positions(self) -> int:
-        """How many its cache holds when all is fed that can be: the newest token of the answer isn't yet."""
-        return len(self.tokens) - (self.made > 0)
+        """How many its cache holds when all is fed that can be: the newest token of the answer isn't, unless ahead."""
+        return max(self.fed, len(self.tokens) - (self.made > 0))
 
     @property
     def to_feed(self) -> Tokens[int]:
         """What prefill still has to feed."""
         return self.tokens[self.fed : self.positions]
 
+    def chunk(self, count: int) -> Row:
+        """So much of what prefill still has to feed, as it is fed."""
+        tokens = self.to_feed[:count]
+        return tokens if self.embed is None else self.embed(tokens, self.fed)
+
+    @property
+    def told_by_tokens(self) -> bool:
+        """Its tokens say what its cache holds. Those that stand for a sound look alike, whatever is heard."""
+        return self.prompt.content is None
+
+    @property
+    def taken_over(self) -> bool:
+        """What others have computed of its tokens may be taken over, and others may take over what it computes."""
+        return self.told_by_tokens and not self.scored
+
     @property
     def scored(self) -> bool:
         """The prompt's own tokens are to have logprobs, so all of it is computed and none taken from a cache."""
         return self.prompt.echo is not None and self.prompt.sampling.logprobs is not None
+
+    @property
+    def scores_likeliest(self) -> bool:
+        """Its tokens are the likeliest, and each is to have its logprob."""
+        return self.prompt.sampling.temperature == 0 and self.prompt.sampling.logprobs == 0
 
     def choose(self, choices: Choices, row: int) -> Choice:
         """The next token. Raises ValueError if the logits are no numbers."""
         if self.forced:
             token, top = self.forced.popleft(), self.prompt.sampling.logprobs
             return Choice(token) if top is None else described(choices.row(row), token, top)
-        allow = self.guide.allow(self.answer) if self.guide is not None else None
-        return choices.choose(row, Draw(self.prompt.sampling, self.seed, self.made, self.penalties, allow))
+        return choices.choose(row, self._draw())
+
+    @property
+    def foreseen(self) -> bool:
+        """Its next token is the likeliest, and only an end in that token itself can keep it from having one behind."""
+        more = self.credit > 1 and self.made + 1 < self.prompt.max_tokens
+        return more and not self.forced and self._draw().is_plain
 
     def accept(self, choice: Choice, ends: bool) -> tuple[Delta | None, FinishReason | None]:
         """Take a token in: what it lets the client see, and why the answer ends with it, if it does.
@@ -93,6 +125,10 @@ class Sequence:
         prompt = len(self.prompt.ids)
         return Usage(prompt, self.made, max(0, prompt - self.computed), self.answer.reasoning_tokens)
 
+    def _draw(self) -> Draw:
+        allow = self.guide.allow(self.answer) if self.guide is not None else None
+        return Draw(self.prompt.sampling, self.seed, self.made, self.penalties, allow)
+
     def _lead(self, was_thinking: bool) -> None:
         """Close a thought that has used up its tokens; bring one that ended to the answer that must follow."""
         plan = self.prompt.reply
@@ -104,15 +140,31 @@ class Sequence:
             self.forced.extend(plan.behind)
 
 
-class Answer:
-    """The text side of a sequence: tokens in, what a client may see out."""
+class Reader(Protocol):
+    """What reads an answer: text in any pieces → what is to be shown."""
 
-    def __init__(self, prompt: Prompt, table: TokenTable) -> None:
+    @property
+    def phase(self) -> Phase: ...
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more that is shown can follow."""
+        ...
+
+    def feed(self, text: str) -> Tokens[Delta]: ...
+
+    def finish(self, *, cut: bool) -> End: ...
+
+
+class Answer:
+    """The text side of a sequence: tokens in, what a client may see out. `reader` None: as the prompt's plan says."""
+
+    def __init__(self, prompt: Prompt, table: TokenTable, reader: Reader | None = None) -> None:
         plan = prompt.reply
         self._table = table
         self._detokenizer = Detokenizer(table)
         self._stops = StopMatcher(prompt.sampling.stop)
-        self._parser = _parser(plan) if plan is not None else None
+        self._parser = reader or (_parser(plan) if plan is not None else None)
         self._wants_logprobs = prompt.sampling.logprobs is not None
         self._pending: list[TokenLogprob] = []
         self._out: list[Delta] = []
@@ -170,6 +222,10 @@ class Answer:
             tuple(call for delta in out for call in delta.calls),
             tuple(one for delta in out for one in delta.logprobs),
         )
+
+    def done(self, reason: FinishReason, usage: Usage, timings: Timings) -> wire.End:
+        """The last event."""
+        return Done(reason, usage, timings, self.unfinished_calls, self.unfinished_text)
 
     def _feed(self, text: str) -> bool:
         """Whether a stop string was met."""

@@ -13,7 +13,7 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 
-BLOCK = 16
+BLOCK = 8
 
 Part = TypeVar("Part")
 Which = Literal["full", "window"]

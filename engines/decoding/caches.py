@@ -17,6 +17,11 @@ from engines.decoding.schedule import KvShape
 Cache = list[Any]
 
 
+def new_cache(layers: int) -> Cache:
+    """An empty one of a single row, for a model of another library whose layers all see everything."""
+    return [KVCache() for _ in range(layers)]  # type: ignore[no-untyped-call]
+
+
 def merge(rows: Sequence[Cache]) -> Cache:
     """A batch cache of single rows' caches. One row isn't copied."""
     if len(rows) == 1 and all(type(layer) in (KVCache, RotatingKVCache) for layer in rows[0]):

@@ -107,10 +107,6 @@ class Grammar:
             return token >> 5 < len(self._tokens) and bool(self._tokens[token >> 5] >> np.uint32(token & 31) & 1)
         return self._matcher.try_consume_tokens([token]) == 1
 
-    def forced(self) -> list[int]:
-        """The tokens of the text that must come next, as a tokenizer would cut it. They are still to be accepted."""
-        return [] if self._free or self._ended else self._matcher.compute_ff_tokens()
-
     @property
     def _free(self) -> bool:
         return self._open_ended and not self._ended and self._matcher.is_stopped()

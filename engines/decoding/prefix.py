@@ -44,11 +44,15 @@ class PrefixCache:
             caches.paste(cache, self._store.take(chain.keys[: known // BLOCK]))
 
     def capture(self, chain: Chain, tokens: Sequence[int], before: int, end: int, cache: Cache, row: int = 0) -> None:
-        """Store the blocks that became whole as a sequence's positions in a cache grew from `before` to `end`."""
-        start, stop = before // BLOCK, end // BLOCK
-        if start == stop or self._store is None:
+        """Store the blocks that became whole as a sequence's positions in a cache grew from `before` to `end`.
+
+        A position whose token isn't known yet is none of a whole block.
+        """
+        known = min(end, len(tokens))
+        start, stop = before // BLOCK, known // BLOCK
+        if start >= stop or self._store is None:
             return
-        grown = chain.grow(tokens, end)
+        grown = chain.grow(tokens, known)
         while start < stop and self._store.complete(grown[start]):
             start += 1
         if start < stop:

@@ -33,10 +33,10 @@ class Draw(msgspec.Struct, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """The likeliest token of the logits as they are, and nothing more is asked."""
+        """The likeliest token of the logits as they are, and nothing more is asked than its logprob."""
         sampling = self.sampling
         free = self.penalties is None and self.allow is None
-        return sampling.temperature == 0 and free and sampling.logprobs is None
+        return sampling.temperature == 0 and free and not sampling.logprobs
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -48,21 +48,55 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Choices:
-    """Logits [rows, vocabulary] to choose from; `valid` [vocabulary] is 0, or -inf for ids that no token has."""
+    """Logits [rows, vocabulary] to choose from; `valid` [vocabulary] is 0, or -inf for ids that no token has.
 
-    def __init__(self, logits: mx.array, valid: mx.array | None) -> None:
+    They may still be computed, on the device: what plain greedy rows need of them is begun here, and waited for when it
+    is asked for. `scored`: some of these ask for logprobs. `greedy` are all rows' likeliest tokens [rows].
+    """
+
+    def __init__(self, logits: mx.array, valid: mx.array | None, scored: bool = False) -> None:
         self._logits = logits if valid is None else logits + valid
-        self._greedy: list[int] = mx.argmax(self._logits, axis=-1).tolist()  # type: ignore[assignment]
+        self._scored = scored
+        self.greedy = mx.argmax(self._logits, axis=-1)
+        self._logprobs = _likeliest(self._logits) if scored else None
+        self._tokens: list[int] = []
+        self._token_logprobs: list[float] = []
+        mx.async_eval(self._logits, self.greedy, self._logprobs)  # type: ignore[no-untyped-call]
+
+    def only(self, rows: Sequence[int]) -> "Choices":
+        """Those of some rows."""
+        return Choices(self._logits[mx.array(list(rows))], None, self._scored)
+
+    def wait(self) -> None:
+        """Until they are computed."""
+        mx.eval(self.greedy, self._logprobs)
 
     def choose(self, row: int, draw: Draw) -> Choice:
         """A row's next token. Raises ValueError if a draw meets logits that are no numbers."""
         if draw.is_plain:
-            return Choice(self._greedy[row])
+            return Choice(self._token(row), None if draw.sampling.logprobs is None else self._logprob(row))
         return choose(self.row(row), draw)
+
+    def _token(self, row: int) -> int:
+        self._tokens = self._tokens or self.greedy.tolist()  # type: ignore[assignment]
+        return self._tokens[row]
+
+    def _logprob(self, row: int) -> float:
+        """That of a row's likeliest token; of all rows at once, as one costs nearly as much."""
+        if not self._token_logprobs:
+            logprobs = _likeliest(self._logits) if self._logprobs is None else self._logprobs
+            self._token_logprobs = logprobs.tolist()  # type: ignore[assignment]
+        return self._token_logprobs[row]
 
     def row(self, row: int) -> Logits:
         """A row's logits [vocabulary] on the host."""
         return np.array(self._logits[row].astype(mx.float32))
+
+
+def _likeliest(logits: mx.array) -> mx.array:
+    """The logprobs [rows] of the likeliest tokens."""
+    logits = logits.astype(mx.float32)
+    return logits.max(axis=-1) - mx.logsumexp(logits, axis=-1)
 
 
 def choose(logits: Logits, draw: Draw) -> Choice:

@@ -9,6 +9,7 @@ SHORT = 192
 LONGEST = 256
 LIKE = 0.75
 SHORTEST_SECONDS, SHORT_SECONDS = 0.01, 0.2
+PAUSE_SECONDS = 0.5
 SMALLEST, LARGEST = 8, 512
 CACHE_STEP = 256
 
@@ -58,6 +59,15 @@ def together(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
         else:
             groups.append([chunk])
     return [[chunk for chunk in chunks if chunk in group] for group in groups]
+
+
+def pauses(waiting: Sequence[Waiting], begun: int, since: float) -> bool:
+    """Whether the rows that have begun sit a step out, `since` seconds after the last one.
+
+    Several short prompts, if they are at least as many, are read first: then one step serves all, and none joins alone.
+    """
+    short = sum(one.short for one in waiting)
+    return short >= begun and short > min(begun, 1) and since < PAUSE_SECONDS
 
 
 class KvShape(msgspec.Struct, frozen=True):

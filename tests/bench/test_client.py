@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from bench.client import Progress, events, stream_of
-from bench.streams import BenchFailed
+from bench.client import Client, Progress, events, stream_of
+from bench.streams import Ask, BenchFailed, Stream
+from engines.types import Message
 
 
 def event(**fields: object) -> bytes:
@@ -67,3 +68,39 @@ def test_who_waits_for_the_first_stream_is_let_go_at_the_right_token() -> None:
         return states
 
     assert asyncio.run(scenario()) == [False, False, True]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_an_answer_is_read_from_a_server_that_drops_the_first_connection(chunked: bool) -> None:
+    (stream,) = asyncio.run(asked(b"200 OK", ANSWER, chunked=chunked, dropped=1))
+    assert (stream.text, stream.tokens, stream.retries, len(stream.arrivals)) == (" ab 你", 2, 1, 2)
+
+
+def test_a_refusal_fails_with_its_status_and_what_it_says() -> None:
+    with pytest.raises(BenchFailed, match="404: no such model"):
+        asyncio.run(asked(b"404 Not Found", b"no such model", chunked=False, dropped=0))
+
+
+async def asked(status: bytes, body: bytes, *, chunked: bool, dropped: int) -> list[Stream]:
+    """What the client makes of a server's answer, with or without chunks, behind so many dropped connections."""
+    left = dropped
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+        else:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
+            kind = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+            writer.write(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n" + kind + b"\r\n")
+            for part in (body[:200], body[200:]):
+                writer.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+            writer.write(b"0\r\n\r\n" if chunked else b"")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        ask = Ask((Message("user", "x"),), (1,), 2)
+        return await Client(f"http://127.0.0.1:{port}", "m").run([ask])

@@ -20,7 +20,8 @@ def test_one_command_measures_all_and_ends_with_one_document() -> None:
     document = json.loads(done.stdout.splitlines()[-1])
     assert {"batch", "batch-256", "mlx-local", "mlx-lm.server"} <= document["medians"]["levels/4k/1/rate"].keys()
     parts = {key.split("/")[0] for key in document["medians"]}
-    assert parts >= {"levels", "arrival", "prefix", "conversation", "start", "requests", "cost", "limit"}
+    assert parts >= {"levels", "arrival", "prefix", "conversation", "start", "requests", "audio", "cost", "limit"}
+    assert {"mlx-audio", "mlx-local"} <= document["medians"]["audio/qwen3-tts/4/first_sound"].keys()
     # Levels and vocabularies that a smoke run leaves out.
     absent = [one["goal"] for one in document["verdicts"] if one["verdict"] == "not measured"]
     assert all("4 streams" in goal or "16 streams" in goal for goal in absent), absent

@@ -65,10 +65,14 @@ class Service(msgspec.Struct):
         status: dict[str, Any] = self.http.get(f"/v1/models/{name}").json()
         return status
 
-    def runners(self) -> list[psutil.Process]:
-        """The server's living children, the spare included."""
+    def children(self) -> list[psutil.Process]:
+        """The server's living children: runners, the spare included, and the media process."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+    def runners(self) -> list[psutil.Process]:
+        """The spare included."""
+        return [child for child in self.children() if "engines.runner" in child.cmdline()]
 
     def all_unloaded(self) -> None:
         """No runner but the spare is left."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.recordings import recordings
 from tests.end_to_end.conftest import LOCAL, Service, started
 from tests.promises import promise
 
@@ -35,6 +36,8 @@ def examples(kind: str) -> list[str]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Its answers are short, whatever the toys say."""
     with started(tmp_path_factory.mktemp("home"), "--context-limit", "1000") as made:
+        recording = next(one for one in recordings() if one.language == "zh")
+        shutil.copy(recording.path, made.home / "audio.wav")  # told by its content, not by its name
         yield made
 
 
@@ -45,7 +48,8 @@ def environment(service: Service) -> dict[str, str]:
 
 
 def at(service: Service, text: str) -> str:
-    return re.sub(r"http://(localhost|127\.0\.0\.1):8787", service.url, text)
+    text = re.sub(r"http://(localhost|127\.0\.0\.1):8787", service.url, text)
+    return re.sub(r"http://(localhost|127\.0\.0\.1):8788", service.audio_url, text)
 
 
 def recipe(target: str) -> str:
@@ -63,18 +67,22 @@ def test_every_command_runs(service: Service, command: str) -> None:
     line = recipe(command.split()[1]) if command.startswith("make ") else command
     line = re.sub(r"^(\.venv/bin/)?mlx-local\b", lambda _: shlex.join(LOCAL), at(service, line))
     shell = ["bash", "-c", f"exec {line}" if " serve" in line else line]
+    folder = service.home if line.startswith("curl") else ROOT
     if re.search(r"mlx_local_inference serve\b", line):
         _serves(shell, service)
         return
     ended = subprocess.run(
-        shell, input="hello\n", capture_output=True, text=True, timeout=100, cwd=ROOT, env=environment(service)
+        shell, input="hello\n", capture_output=True, text=True, timeout=100, cwd=folder, env=environment(service)
     )
     assert "Traceback" not in ended.stderr
     if " models pull " in command:
         assert ended.returncode == 1 and "127.0.0.1:9" not in ended.stdout  # there is no network here
         return
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.strip() and '"error"' not in ended.stdout
+    if written := re.search(r" -o (\S+)", line):
+        assert (folder / written[1]).read_bytes()[:4] == b"RIFF"
+    else:
+        assert ended.stdout.strip() and '"error"' not in ended.stdout
 
 
 def _serves(shell: list[str], service: Service) -> None:

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -20,6 +21,7 @@ from engines.errors import (
     Stalled,
     UnknownModel,
 )
+from engines.local import AudioOptions, Local
 from engines.pool import Limits
 from engines.runtime import Options, Runtime
 from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
@@ -183,9 +185,9 @@ def test_no_runner_outlives_the_runtime(catalog: Catalog) -> None:
 
 
 @promise("core:request:ends-once")
-def test_the_runtime_keeps_the_contract_of_inference(catalog: Catalog) -> None:
+def test_the_runtime_keeps_the_contract_of_inference(catalog: Catalog, tmp_path: Path) -> None:
     async def main() -> None:
-        async with asyncio.timeout(60), Runtime(catalog, options()) as runtime:
+        async with asyncio.timeout(60), Local(catalog, options(), AudioOptions(tmp_path)) as runtime:
             await check_inference(runtime, "qwen3-14b")
 
     asyncio.run(main())

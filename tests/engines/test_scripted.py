@@ -1,4 +1,5 @@
 from contextlib import aclosing
+from pathlib import Path
 
 import anyio
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from engines.errors import RunnerDied, ServiceError, leaves
 from engines.scripted import Scripted
 from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
-from tests.contract import check_inference
+from tests.contract import check_audio, check_inference
 
 PLAIN = Sampling()
 
@@ -61,3 +62,8 @@ def test_a_crash_comes_after_its_deltas_and_a_closed_hang_counts_as_cancelled() 
 
 def test_it_keeps_the_contract_of_inference() -> None:
     anyio.run(check_inference, Scripted(), "gemma-3-12b")
+
+
+def test_it_keeps_the_contract_of_inference_for_sound(tmp_path: Path) -> None:
+    (tmp_path / "recording").write_text("one / two")
+    anyio.run(check_audio, Scripted(), str(tmp_path / "recording"), "qwen3-asr", "qwen3-tts")

@@ -118,5 +118,5 @@ def test_schemas_hold_nothing_that_some_client_refuses(tool: Any) -> None:
     assert schema["type"] == "object" and isinstance(schema["properties"], dict)
     assert not FORBIDDEN & set(keys(schema))
     assert all(isinstance(one["type"], str) and one["description"] for one in schema["properties"].values())
-    assert tool.description and tool.annotations.read_only_hint is True
+    assert tool.description and tool.annotations.destructive_hint is False
     json.dumps(schema)

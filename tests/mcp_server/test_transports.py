@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import mcp_types as types
 import pytest
 import uvicorn
@@ -20,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from engines.scripted import Scripted
 from mcp_server import http, server, sockets, stream
+from mcp_server.options import Options
 from mcp_server.relay import socket_path
 from tests.promises import promise
 
@@ -50,7 +52,8 @@ class Stage:
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
     inference = Scripted()
-    built = await asyncio.to_thread(server.build, inference)
+    (folder / "files").mkdir()
+    built = await asyncio.to_thread(server.build, inference, Options(folder / "files"))
     routes, lifespan = http.routes(built)
     app = Starlette(routes=routes)
     web = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
@@ -97,7 +100,12 @@ def texts(result: Any) -> list[str]:
 def test_tools_answer_alike_on_every_transport(transport: str, mode: str, tmp_path: Path) -> None:
     async def body(it: Stage) -> None:
         async with it.client(transport, mode) as client:
-            assert [tool.name for tool in (await client.list_tools()).tools] == ["chat", "models"]
+            assert [tool.name for tool in (await client.list_tools()).tools] == [
+                "chat",
+                "transcribe",
+                "speak",
+                "models",
+            ]
             answer = await client.call_tool("chat", {"prompt": "say: 你好 world", "max_tokens": "9"})
             assert (texts(answer), answer.is_error) == (["你好 world"], False)
             cut = await client.call_tool("chat", {"prompt": "length: so far"})
@@ -114,13 +122,22 @@ def test_tools_answer_alike_on_every_transport(transport: str, mode: str, tmp_pa
             assert texts(told) == ["it is 24 °C"] and "24 °C" in repr(it.inference.requests[-1])
             broken = await client.call_tool("chat", {**asked, "prompt": 'cut: weather {"city": "Paris"}'})
             assert texts(broken)[0].startswith("<tool_call>weather") and "incomplete" in texts(broken)[1]
+            recording = tmp_path / "recording.wav"
+            recording.write_text("cut: 早晨 everyone")
+            heard = await client.call_tool("transcribe", {"path": str(recording)})
+            assert texts(heard)[0] == "早晨 everyone" and texts(heard)[1].startswith("[incomplete: The recording ends")
+            spoken = await client.call_tool("speak", {"text": "你好.", "output_format": "mp3"})
+            assert spoken.meta is not None
+            assert (await anyio.Path(spoken.meta["path"]).read_bytes()).decode() == "mp3:你好."
             listed = await client.call_tool("models", {})
             assert listed.structured_content == json.loads(texts(listed)[0])
             for name, given, said in [
                 ("chat", {"prompt": "fail: queue_full"}, ""),
                 ("chat", {"prompt": "x", "model": "nobody"}, "qwen3-14b"),
                 ("chat", {"promt": "x"}, "prompt"),
-                ("sing", {}, "chat, models"),
+                ("sing", {}, "chat, transcribe, speak, models"),
+                ("transcribe", {"path": "recording.wav"}, "absolute"),
+                ("speak", {"text": "x", "voice": "nobody"}, "serena"),
             ]:
                 failed = await client.call_tool(name, given)
                 assert failed.is_error and said in texts(failed)[0] and "Traceback" not in texts(failed)[0]

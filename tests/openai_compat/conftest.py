@@ -19,12 +19,14 @@ class Served:
     def __init__(self, options: Options) -> None:
         """`{port}` in the options' hosts stands for the port that is taken."""
         self.scripted = Scripted()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.socket(proto=socket.IPPROTO_TCP)  # as the service does: answers leave at once
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         hosts = tuple(host.format(port=self.port) for host in options.hosts)
         app = build(self.scripted, msgspec.structs.replace(options, hosts=hosts))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
         self.close: Callable[[], None] = self._listener.close  # once it runs: returns when the server has ended
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
 

@@ -22,7 +22,9 @@ from engines.types import (
     ToolChoice,
 )
 from openai_compat.fields import Parsed, parse_chat, parse_completion, parse_detokenize, parse_tokenize
-from openai_compat.table import CHAT, COMPLETIONS, Table, reference
+from openai_compat.reference import ROUTES as ALL_ROUTES
+from openai_compat.reference import reference
+from openai_compat.table import CHAT, COMPLETIONS, Table
 from tests.promises import promise
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -72,7 +74,7 @@ def test_every_field_of_the_reference_is_in_exactly_one_class(table: Table, refe
 def test_the_page_of_fields_is_current_and_names_them_all() -> None:
     page = (Path(__file__).parents[2] / "references" / "http.md").read_text(encoding="utf-8")
     assert reference() in page
-    for table in (CHAT, COMPLETIONS):
+    for _, table in ALL_ROUTES:
         for name in (*table.acts, *table.refused, *table.without_effect):
             assert f"`{name}`" in reference()
 

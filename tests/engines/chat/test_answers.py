@@ -59,10 +59,10 @@ class Saying(models.Model):
     def says(self, text: str) -> None:
         self._script = deque([*self._tokenizer.encode(text, add_special_tokens=False).ids, self._end])
 
-    def prefill(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+    def prefill(self, tokens: Sequence[int] | mx.array, cache: Cache) -> mx.array:
         return self._led(super().prefill(tokens, cache))
 
-    def decode(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+    def decode(self, tokens: Sequence[int] | mx.array, cache: Cache) -> mx.array:
         return self._led(super().decode(tokens, cache))
 
     def _led(self, logits: mx.array) -> mx.array:

@@ -180,11 +180,11 @@ class Counting(models.Model):
         super().__init__(loaded._module, frozenset())
         self.prompt_tokens = 0
 
-    def feed(self, tokens: Sequence[int], cache: Cache) -> None:
+    def feed(self, tokens: Sequence[int] | mx.array, cache: Cache) -> None:
         self.prompt_tokens += len(tokens)
         super().feed(tokens, cache)
 
-    def prefill(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+    def prefill(self, tokens: Sequence[int] | mx.array, cache: Cache) -> mx.array:
         self.prompt_tokens += len(tokens)
         return super().prefill(tokens, cache)
 
@@ -227,12 +227,12 @@ class Faulty(models.Model):
         self.poisoned = False
         self.broken = False
 
-    def prefill(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+    def prefill(self, tokens: Sequence[int] | mx.array, cache: Cache) -> mx.array:
         if tokens[0] == self.refused:
             raise RuntimeError("a secret of the server")
         return super().prefill(tokens, cache)
 
-    def decode(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+    def decode(self, tokens: Sequence[int] | mx.array, cache: Cache) -> mx.array:
         if self.broken:
             raise RuntimeError("a secret of the server")
         logits = super().decode(tokens, cache)

@@ -153,7 +153,7 @@ def test_random_conversations_that_share_and_branch_stay_right_under_little_memo
 
 def test_prompts_that_are_fed_in_one_pass_say_the_same_and_are_stored_as_if_alone(bench: Bench) -> None:
     engine = bench.engine()
-    prompts = {id: text(id, length) for id, length in enumerate((90, 100, 110, 97, 120, 40), start=1)}
+    prompts = {id: text(id, length) for id, length in enumerate((45, 50, 55, 48, 60, 20), start=1)}
     for id, ids in prompts.items():
         engine.submit(id, Prompt(ids, 8, GREEDY), 10_000)
     sequences = {sequence.id: sequence for sequence in engine._prefilling}

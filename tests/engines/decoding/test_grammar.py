@@ -123,13 +123,6 @@ def test_all_ends_are_allowed_when_the_answer_is_complete_and_nothing_else(model
     assert grammar.accept(model.eos[-1]) and grammar.finished and model.choices(grammar) == sorted(model.eos)
 
 
-def test_forced_tokens_are_what_must_come(model: Model) -> None:
-    grammar = answer(model, "json_schema", {"type": "object", "properties": {"city": CITY}, "required": ["city"]})
-    forced = grammar.forced()
-    assert forced and all(grammar.accept(id) for id in forced)
-    assert '{"city":'.startswith(b"".join(map(model.table.bytes_of, forced)).decode())
-
-
 def test_a_mask_has_a_bit_for_every_logit_and_none_for_ids_without_a_token(model: Model) -> None:
     grammar = answer(model, "grammar", "start: <[*]>+")
     mask = grammar.mask()

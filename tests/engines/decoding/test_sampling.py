@@ -122,6 +122,17 @@ def test_logprobs_are_those_of_a_plain_softmax(logits: Logits, top: int) -> None
     assert [logprob for _, logprob in got.top] == pytest.approx(sorted(reference, reverse=True)[:top], abs=1e-4)
 
 
+def test_the_logprob_of_a_greedy_token_alone_is_the_same_for_every_row_of_a_batch() -> None:
+    logits = np.random.default_rng(7).standard_normal((3, 50), np.float32) * 4
+    valid = np.where(np.arange(50) < 45, 0.0, -np.inf).astype(np.float32)
+    choices = Choices(mx.array(logits), mx.array(valid))
+    for row in (2, 0, 1):
+        expected = choose(logits[row] + valid, draw(temperature=0.0, logprobs=1))
+        got = choices.choose(row, draw(temperature=0.0, logprobs=0))
+        assert got.token == expected.token and got.logprob == pytest.approx(expected.logprob, abs=1e-5)
+        assert choices.choose(row, draw(temperature=0.0)) == Choice(expected.token)
+
+
 def test_logprobs_are_the_models_own_before_penalties_and_masks() -> None:
     logits = np.array([2.0, 1.0, 0.0], np.float32)
     plain = choose(logits, draw(temperature=0.0, logprobs=3))

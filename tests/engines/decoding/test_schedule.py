@@ -1,7 +1,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.decoding.schedule import LARGEST, SMALLEST, Chunk, KvShape, TokenBudget, Waiting, plan, room, together
+from engines.decoding.schedule import (
+    LARGEST,
+    PAUSE_SECONDS,
+    SHORT,
+    SMALLEST,
+    Chunk,
+    KvShape,
+    TokenBudget,
+    Waiting,
+    pauses,
+    plan,
+    room,
+    together,
+)
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=8), st.integers(1, 600))
@@ -35,6 +48,15 @@ def test_short_prompts_are_fed_whole_or_wait() -> None:
 def test_chunks_of_like_sizes_are_fed_together_in_their_order() -> None:
     chunks = [Chunk(1, 100), Chunk(2, 30), Chunk(3, 120), Chunk(4, 90), Chunk(5, 29)]
     assert [[chunk.id for chunk in group] for group in together(chunks)] == [[2, 5], [1, 3, 4]]
+
+
+def test_those_who_have_begun_wait_for_as_many_short_prompts_but_not_for_long() -> None:
+    waiting = [Waiting(1, SHORT), Waiting(2, 20, fed=SHORT - 20), Waiting(3, 5000)]
+    assert [pauses(waiting, begun, 0.0) for begun in (0, 1, 2, 3)] == [True, True, True, False]
+    assert not pauses(waiting, 1, PAUSE_SECONDS)
+    assert not pauses([], 0, 0.0)
+    assert not pauses([Waiting(1, SHORT + 1)], 0, 0.0)
+    assert [pauses([Waiting(1, 20)], begun, 0.0) for begun in (0, 1)] == [True, False]
 
 
 SHAPE = KvShape(((10, 0), (10, 32)))

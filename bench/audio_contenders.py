@@ -1,0 +1,105 @@
+"""Who listens and speaks, behind one protocol."""
+
+import asyncio
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import psutil
+
+from bench import audio_client, processes
+from bench.audio_jobs import Answer, Command, Kind, Listen, Speak, model_of
+from bench.contenders import LIBRARY, OURS, Child, OverHttp
+
+VOICE = "serena"
+SERVER_NEEDS = ("fastapi", "uvicorn", "webrtcvad")
+
+
+class AudioContender(Protocol):
+    """Between `start` and `stop` it has a process. `streamed`: as soon as it can be told; else as quickly as it can
+    be done. Who does both at once takes no notice."""
+
+    name: str
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]: ...
+
+    async def speak(self, kind: Kind, texts: Sequence[str], *, streamed: bool) -> list[Answer]: ...
+
+    @property
+    def process(self) -> psutil.Process: ...
+
+
+class InProcess:
+    """mlx-audio's `generate` of one model, in a process of its own; of recordings in pieces as long as ours."""
+
+    name = LIBRARY
+
+    def __init__(self, kind: Kind, folder: Path, piece: float, threads: int, logs: Path) -> None:
+        environment = processes.environment(threads, preload=True)
+        self._child = Child(f"{self.name}-{kind}", ["bench.audio_batch", kind, str(folder)], environment, logs)
+        self._piece = piece
+        self._running: asyncio.subprocess.Process | None = None
+
+    @property
+    def process(self) -> psutil.Process:
+        return self._child.process
+
+    async def start(self) -> None:
+        self._running = await self._child.start()
+
+    async def stop(self) -> None:
+        await self._child.stop()
+
+    async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:
+        return await self._said(Listen(tuple(map(str, paths)), self._piece, streamed))
+
+    async def speak(self, kind: Kind, texts: Sequence[str], *, streamed: bool) -> list[Answer]:
+        return await self._said(Speak(tuple(texts), VOICE, streamed))
+
+    async def _said(self, command: Command) -> list[Answer]:
+        assert self._running is not None and self._running.stdin is not None and self._running.stdout is not None
+        self._running.stdin.write(msgspec.json.encode(command) + b"\n")
+        line = await self._running.stdout.readline()
+        if not line:
+            raise self._child.failed(f"{self.name} ended")
+        return msgspec.json.decode(line, type=list[Answer])
+
+
+class Server:
+    """Ours. The models are known by their folders' names."""
+
+    name = OURS
+
+    def __init__(self, server: OverHttp) -> None:
+        self._server = server
+
+    @property
+    def process(self) -> psutil.Process:
+        return self._server.process
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:
+        return await asyncio.gather(
+            *(audio_client.transcribe(self._server.url, model_of(kind), path) for path in paths)
+        )
+
+    async def speak(self, kind: Kind, texts: Sequence[str], *, streamed: bool) -> list[Answer]:
+        return await asyncio.gather(
+            *(audio_client.speak(self._server.url, model_of(kind), text, VOICE) for text in texts)
+        )
+
+
+def own_server_lacks() -> list[str]:
+    """What mlx-audio's own server needs and isn't installed."""
+    return [module for module in SERVER_NEEDS if importlib.util.find_spec(module) is None]

@@ -1,0 +1,203 @@
+"""Recordings and speech: how fast beside mlx-audio's own `generate`, how much memory, and what a chat feels of it."""
+
+import asyncio
+import contextlib
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import audio_checkpoints, audio_contenders, contenders, peak, processes, sounds
+from bench.audio_contenders import AudioContender, InProcess, Server
+from bench.audio_jobs import KINDS, Answer, Kind, model_of
+from bench.contenders import OURS, OverHttp
+from bench.prompts import Prompts
+from bench.session import Session
+from bench.streams import BenchFailed, percentile
+from engines.local import LONGEST_PIECE
+
+MB = 1e6
+LETTERS_A_SECOND = 12  # of ordinary reading, blanks included
+SAMPLE = "The quick brown fox jumps over the lazy dog and then walks home along the old river by night "
+SAME_SECONDS = 0.5  # so much may the sound of two contenders differ in length
+PIECES = {"qwen3-asr": LONGEST_PIECE["qwen3_asr"], "whisper": LONGEST_PIECE["whisper"]}
+
+
+async def measure(session: Session) -> None:
+    if lacking := audio_contenders.own_server_lacks():
+        session.note(f"mlx-audio's own server was left out: it doesn't start without {', '.join(lacking)}.")
+    else:
+        session.note("mlx-audio's own server was left out: it hasn't been tried yet.")
+    session.say("audio: checkpoints and recordings")
+    chat = audio_checkpoints.make(session.work, session.scale)
+    recordings = Recordings(session)
+    server = contenders.ours(chat, session.threads, session.logs)
+    ours = Server(server)
+    try:
+        await ours.start()
+        for kind in KINDS:
+            await _kind(session, recordings, ours, kind, chat.folder.parent / model_of(kind))
+        await _chat(session, recordings, server, ours, chat.folder)
+        await _memory(session, recordings, ours)
+    finally:
+        await ours.stop()
+
+
+class Recordings:
+    """Files of sound, and texts of about as many seconds as the models speak."""
+
+    def __init__(self, session: Session) -> None:
+        self._scale = session.scale.audio
+        self._folder = session.work / "recordings"
+        self._folder.mkdir(exist_ok=True)
+
+    def messages(self, count: int) -> list[Path]:
+        return [self._speech(self._scale.seconds, seed) for seed in range(count)]
+
+    def long(self) -> Path:
+        return self._speech(self._scale.long_seconds, 100)
+
+    def sparse(self, seconds: float, bursts: int) -> Path:
+        path = self._folder / f"sparse-{seconds:g}-{bursts}-{self._scale.burst:g}.wav"
+        if not path.exists():
+            sounds.write_sparse(path, seconds, bursts, self._scale.burst)
+        return path
+
+    def texts(self, count: int) -> list[str]:
+        letters = round(self._scale.frames / 12.5 * LETTERS_A_SECOND)
+        return [
+            f"{(SAMPLE * (1 + letters // len(SAMPLE)))[place : place + letters].strip()}." for place in range(count)
+        ]
+
+    def _speech(self, seconds: float, seed: int) -> Path:
+        path = self._folder / f"speech-{seconds:g}-{seed}.wav"
+        if not path.exists():
+            sounds.write(path, sounds.speech(seconds, seed))
+        return path
+
+
+async def _kind(session: Session, recordings: Recordings, ours: Server, kind: Kind, folder: Path) -> None:
+    """One model, by turns; the library's process lives only meanwhile."""
+    library = InProcess(kind, folder, PIECES.get(kind, 0.0), session.threads, session.logs)
+    every: list[AudioContender] = [library, ours]
+    try:
+        await library.start()
+        for contender in every:
+            await _asked(session, recordings, contender, kind, 1, streamed=True)
+            await processes.settled(contender.process)
+            session.remember_blas(contender.name, contender.process)
+        for number in range(session.rounds):
+            session.say(f"audio: {kind}, round {number + 1}")
+            for count in (1, session.scale.audio.at_once):
+                runs = {
+                    contender.name: await _measured(session, recordings, contender, kind, count)
+                    for contender in session.turns(every, number)
+                }
+                _compare(session, kind, runs[library.name], runs[ours.name])
+            if kind == "qwen3-asr":
+                for contender in session.turns(every, number):
+                    await _long(session, recordings, contender, kind)
+    finally:
+        await library.stop()
+
+
+async def _measured(
+    session: Session, recordings: Recordings, contender: AudioContender, kind: Kind, count: int
+) -> list[Answer]:
+    before = processes.cpu_seconds(contender.process)
+    answers = await _asked(session, recordings, contender, kind, count, streamed=False)
+    cpu = processes.cpu_seconds(contender.process) - before
+    told = answers
+    if contender.name != OURS and kind != "whisper":  # its `generate` tells nothing before its end
+        told = await _asked(session, recordings, contender, kind, count, streamed=True)
+    seconds = sum(answer.sound for answer in answers) or session.scale.audio.seconds * count
+    took = min(elapsed(answers), elapsed(told))
+    key, first = f"audio/{kind}/{count}", "first_sound" if kind == "qwen3-tts" else "first_text"
+    session.figures.add(f"{key}/speed", contender.name, seconds / took)
+    session.figures.add(f"{key}/{first}", contender.name, statistics.median(answer.wait for answer in told))
+    session.figures.add(f"{key}/sound_cpu", contender.name, cpu / seconds)
+    return answers
+
+
+async def _asked(
+    session: Session, recordings: Recordings, contender: AudioContender, kind: Kind, count: int, *, streamed: bool
+) -> list[Answer]:
+    if kind == "qwen3-tts":
+        return await contender.speak(kind, recordings.texts(count), streamed=streamed)
+    return await contender.listen(kind, recordings.messages(count), streamed=streamed)
+
+
+async def _long(session: Session, recordings: Recordings, contender: AudioContender, kind: Kind) -> None:
+    (answer,) = await contender.listen(kind, [recordings.long()], streamed=False)
+    told = answer
+    if contender.name != OURS:
+        (told,) = await contender.listen(kind, [recordings.long()], streamed=True)
+    speed = session.scale.audio.long_seconds / min(elapsed([answer]), elapsed([told]))
+    session.figures.add(f"audio/{kind}/long recording/speed", contender.name, speed)
+    session.figures.add(f"audio/{kind}/long recording/first_text", contender.name, told.wait)
+
+
+def elapsed(answers: Sequence[Answer]) -> float:
+    """Seconds from the first question to the last answer."""
+    return max(answer.ended for answer in answers) - min(answer.submitted for answer in answers)
+
+
+def _compare(session: Session, kind: Kind, theirs: Sequence[Answer], mine: Sequence[Answer]) -> None:
+    """Raises `BenchFailed` if one spoke much longer than the other; another text is a note."""
+    for one, other in zip(theirs, mine, strict=True):
+        if abs(one.sound - other.sound) > SAME_SECONDS:
+            raise BenchFailed(f"{kind}: {other.sound:.1f} seconds were spoken where in process {one.sound:.1f} are")
+        if one.text.split() != other.text.split():
+            session.note(f"{kind}: what is written down differs from in process (float noise, or a bug).")
+
+
+async def _chat(session: Session, recordings: Recordings, server: OverHttp, ours: Server, folder: Path) -> None:
+    """A stream of chat alone, and while a long recording is written down again and again."""
+    scale = session.scale
+    prompts = Prompts(folder)
+    asks = [prompts.of_length(scale.prompt, scale.audio.chat_new, f"chat {number}") for number in range(3)]
+    await session.measured(server, asks[:1])
+    for number in range(session.rounds):
+        session.say(f"audio: chat beside a recording, round {number + 1}")
+        lonely = percentile((await session.measured(server, asks[1:2])).gaps, 0.99)
+        busy = asyncio.create_task(_again_and_again(ours, recordings.long()))
+        try:
+            await asyncio.sleep(0)
+            run = await session.measured(server, asks[2:])
+        finally:
+            busy.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await busy
+        beside = percentile(run.gaps, 0.99)
+        for line, value in {"alone": lonely, "while a recording is written down": beside}.items():
+            session.figures.add(f"audio/chat {line}/gap_p99", OURS, value)
+        session.figures.add("audio/chat while a recording is written down/gap_times", OURS, beside / lonely)
+
+
+async def _again_and_again(ours: Server, path: Path) -> None:
+    while True:
+        await ours.listen("qwen3-asr", [path], streamed=True)
+
+
+async def _memory(session: Session, recordings: Recordings, ours: Server) -> None:
+    """From the shortest recording to the longest; as much is said at a time in all of them."""
+    scale = session.scale.audio
+    peaks: list[float] = []
+    for seconds, bursts in zip(scale.lengths, scale.bursts, strict=True):
+        session.say(f"audio: memory for {length(seconds)}")
+        path = recordings.sparse(seconds, bursts)
+        async with peak.watched(ours.process) as found:
+            (answer,) = await ours.listen("qwen3-asr", [path], streamed=True)
+        peaks.append(found.bytes / MB)
+        session.figures.add(f"audio/memory for {length(seconds)}/peak_mb", OURS, peaks[-1])
+        session.figures.add(f"audio/memory for {length(seconds)}/takes", OURS, elapsed([answer]))
+    for name, value in (("second", peaks[1]), ("longest", peaks[-1])):
+        session.figures.add(f"audio/memory for the {name} recording/peak_growth", OURS, value / peaks[0])
+
+
+def length(seconds: float) -> str:
+    """In words."""
+    for unit, size in (("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = seconds / size
+            return f"{count:g} {unit}{'s' * (count != 1)}"
+    return f"{seconds:g} seconds"

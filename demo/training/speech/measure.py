@@ -1,0 +1,134 @@
+"""`python -m demo.training.speech.measure CORPUS FOLDER [EVERY]`: how well speech by strange voices is written down.
+
+FOLDER holds what `train` wrote, CORPUS what `corpus` made; no voice in its test is in the training. All goes through
+the library's own loading and generation. EVERY 4 takes every fourth recording.
+"""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlx_audio.stt.utils import load_model
+
+from demo.speech_checkpoints import trained_qwen3_asr
+from demo.training.speech import phrases
+from demo.training.speech.corpus import Utterance, read
+from demo.training.speech.sound import Samples
+
+MOST_SHORT = 4
+LONGEST = 120
+
+
+@dataclass
+class Figure:
+    """Of recordings of one kind: errors among all words, recordings without one, languages told rightly."""
+
+    name: str
+    recordings: int = 0
+    words: int = 0
+    errors: int = 0
+    exact: int = 0
+    told: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, wanted: list[str], got: list[str], language: str, heard: str) -> None:
+        self.recordings += 1
+        self.words += len(wanted)
+        errors = distance(wanted, got)
+        self.errors += errors
+        self.exact += not errors
+        self.told += language == heard
+        if errors or language != heard:
+            self.wrong.append(f"{heard} {' '.join(got)!r} instead of {language} {' '.join(wanted)!r}")
+
+    def line(self) -> str:
+        rate = f"{100 * self.errors / self.words:5.1f} %" if self.words else "  none "
+        return (
+            f"{self.name:28} {rate} of {self.words:4} words wrong, {self.exact:3} of {self.recordings:3} exact, "
+            f"language told in {self.told:3}"
+        )
+
+
+def distance(wanted: list[str], got: list[str]) -> int:
+    """The fewest words to leave out, put in or exchange."""
+    row = list(range(len(got) + 1))
+    for place, word in enumerate(wanted, start=1):
+        corner, row[0] = row[0], place
+        for column, other in enumerate(got, start=1):
+            corner, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, corner + (word != other))
+    return row[-1]
+
+
+def words_of(text: str, language: str) -> list[str]:
+    """Of English, words; of a script without blanks, characters."""
+    return text.split() if phrases.NAMED.get(language, phrases.ENGLISH).blank else list(text.replace(" ", ""))
+
+
+def load(folder: Path) -> Any:
+    """Through a checkpoint directory as a server reads it."""
+    with tempfile.TemporaryDirectory() as name:
+        trained_qwen3_asr(Path(name), folder)
+        return load_model(Path(name), strict=True)
+
+
+def hear(model: Any, samples: Samples, language: str | None = None, context: str | None = None) -> tuple[str, str]:
+    """Text and language."""
+    result = model.generate(np.array(samples), language=language, system_prompt=context, max_tokens=LONGEST)
+    return str(result.text).strip(), str(result.language[0])
+
+
+def figures(model: Any, test: list[tuple[Utterance, Samples]]) -> Iterator[Figure]:
+    """By language and length, told the language or not; then what is heard where nobody speaks."""
+    for told in (False, True):
+        for language in phrases.LANGUAGES:
+            for name, fewest, most in (("1 to 4 words", 1, MOST_SHORT), ("more words", MOST_SHORT + 1, 99)):
+                figure = Figure(f"{language.name}, {name}{', told' * told}")
+                for utterance, samples in test:
+                    if utterance.language == language.name and fewest <= len(utterance.words) <= most:
+                        text, heard = hear(model, samples, language.name if told else None)
+                        wanted = words_of(language.written(utterance.words), language.name)
+                        figure.add(wanted, words_of(text, language.name), language.name, heard)
+                yield figure
+    figure = Figure("nobody speaks")
+    for utterance, samples in test:
+        if utterance.language == phrases.NOTHING:
+            text, heard = hear(model, samples)
+            figure.add([], words_of(text, heard), phrases.NOTHING, heard)
+    yield figure
+    yield spelled_by_context(model, test)
+
+
+def spelled_by_context(model: Any, test: list[tuple[Utterance, Samples]]) -> Figure:
+    """Words whose spelling the context decides; right if it does, whatever else is heard."""
+    figure = Figure("spelled as in the context")
+    for utterance, samples in test:
+        for usual, other in phrases.SPELLINGS.items():
+            if usual in utterance.words:
+                for context, wanted in ((None, usual), ("report", usual), (f"music, {other}", other)):
+                    text, _ = hear(model, samples, utterance.language, context)
+                    got = [word for word in text.split() if word in (usual, other)]
+                    figure.add([wanted], got[:1], utterance.language, utterance.language)
+    return figure
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit status."""
+    if len(arguments) not in (2, 3):
+        sys.stderr.write("usage: python -m demo.training.speech.measure CORPUS FOLDER [EVERY]\n")
+        return 2
+    every = int(arguments[2]) if len(arguments) == 3 else 1
+    test = list(read(Path(arguments[0]), "test"))[::every]
+    model = load(Path(arguments[1]))
+    for figure in figures(model, test):
+        sys.stdout.write(figure.line() + "\n")
+        sys.stdout.writelines(f"      {line}\n" for line in figure.wrong[:5])
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

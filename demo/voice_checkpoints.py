@@ -1,0 +1,182 @@
+"""Qwen3-TTS checkpoints in miniature: the architecture is genuine, 12 Hz codec included, the weights are random.
+
+What they say is noise, of a length that has nothing to do with the text. The codec upsamples without residual units,
+because MLX's convolutions at 24 kHz are slow on a CPU. The same call always writes the same bytes. Nothing of MLX is
+needed: the names and shapes of the weights stand in a table (`training/voice_weights.py` writes it).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import AddedToken, Tokenizer
+
+from demo.checkpoints import byte_level_tokenizer, write_files, write_weights
+
+Array = npt.NDArray[np.float32]
+Kind = Literal["custom_voice", "base"]
+Json = dict[str, Any]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+WEIGHTS = Path(__file__).parent / "voice_weights.json"
+CORPUS = Path(__file__).parent / "corpus.txt"
+VOCABULARY = 1200
+HIDDEN, HEADS, KV_HEADS, HEAD_DIM = 64, 4, 2, 32
+GROUPS, CODES = 16, 64
+# The model may choose among the codes and the end alone: the last 1024 ids of its vocabulary are control tokens.
+ROWS = CODES + 1024
+BOS, PAD, EOS, THINK, NO_THINK, THINK_BOS, THINK_EOS = range(CODES, CODES + 7)
+LANGUAGES = tuple("chinese english german italian portuguese spanish japanese korean french russian".split())
+DIALECTS = ("beijing_dialect", "sichuan_dialect")
+SPEAKERS = ("serena", "vivian", "uncle_fu", "ryan", "aiden", "ono_anna", "sohee", "eric", "dylan")
+SPOKEN_DIALECTS = {"eric": "sichuan_dialect", "dylan": "beijing_dialect"}
+LANGUAGE_IDS = {name: CODES + 10 + place for place, name in enumerate((*LANGUAGES, *DIALECTS))}
+SPEAKER_IDS = {name: CODES + 40 + place for place, name in enumerate(SPEAKERS)}
+LONGEST = 2048
+
+
+def make_qwen3_tts(folder: Path, *, size: str = "1b7") -> None:
+    """Writes a checkpoint with nine named voices (CustomVoice), float32, of about 2 MB.
+
+    Models of size "0b6" take no instructions.
+    """
+    _make(folder, "custom_voice", size)
+
+
+def make_qwen3_tts_base(folder: Path) -> None:
+    """Writes a checkpoint that imitates voices (Base): as the other, with encoders of speakers and of sound; 3 MB."""
+    _make(folder, "base", "1b7")
+
+
+def _make(folder: Path, kind: Kind, size: str) -> None:
+    words = tokenizer()
+    tokenizer_config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    generation = {"temperature": 0.9, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.05, "max_new_tokens": LONGEST}
+    write_files(folder, config(words, kind, size), words, tokenizer_config, generation)
+    table = json.loads(WEIGHTS.read_text(encoding="utf-8"))[kind]
+    write_weights(folder / "model.safetensors", _random(table["model"]))
+    codec = folder / "speech_tokenizer"
+    codec.mkdir(exist_ok=True)
+    (codec / "config.json").write_text(json.dumps(codec_config(kind), indent=2) + "\n", encoding="utf-8")
+    write_weights(codec / "model.safetensors", _random(table["codec"]))
+
+
+def tokenizer() -> Tokenizer:
+    """As Qwen models have it. "assistant" and "user" are words of it, as the model's prompt needs them to be."""
+    tokenizer = byte_level_tokenizer(CORPUS.read_text(encoding="utf-8").splitlines(keepends=True), VOCABULARY)
+    tokenizer.add_tokens([AddedToken(word, special=False, normalized=False) for word in ("assistant", "user")])
+    special = ("<tts_pad>", "<tts_text_bos>", "<tts_text_eod>")
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    return tokenizer
+
+
+def config(tokenizer: Tokenizer, kind: Kind, size: str) -> Json:
+    layers = {
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HEAD_DIM,
+        "num_code_groups": GROUPS,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1_000_000.0,
+    }
+    custom = kind == "custom_voice"
+    talker = {
+        **layers,
+        "torch_dtype": "float32",
+        "num_hidden_layers": 2,
+        "vocab_size": ROWS,
+        "text_hidden_size": HIDDEN,
+        "text_vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": 32768,
+        "rope_scaling": {"interleaved": True, "mrope_section": [6, 5, 5], "rope_type": "default"},
+        "codec_bos_id": BOS,
+        "codec_pad_id": PAD,
+        "codec_eos_token_id": EOS,
+        "codec_think_id": THINK,
+        "codec_nothink_id": NO_THINK,
+        "codec_think_bos_id": THINK_BOS,
+        "codec_think_eos_id": THINK_EOS,
+        "codec_language_id": LANGUAGE_IDS,
+        "spk_id": SPEAKER_IDS if custom else {},
+        "spk_is_dialect": {name: SPOKEN_DIALECTS.get(name, False) for name in SPEAKERS} if custom else {},
+        "code_predictor_config": {**layers, "num_hidden_layers": 1, "vocab_size": CODES},
+    }
+    return {
+        "architectures": ["Qwen3TTSForConditionalGeneration"],
+        "model_type": "qwen3_tts",
+        "torch_dtype": "float32",
+        "tokenizer_type": "qwen3_tts_tokenizer_12hz",
+        "tts_model_type": kind,
+        "tts_model_size": size,
+        "im_start_token_id": tokenizer.token_to_id("<|im_start|>"),
+        "im_end_token_id": tokenizer.token_to_id("<|im_end|>"),
+        "assistant_token_id": tokenizer.token_to_id("assistant"),
+        "tts_pad_token_id": tokenizer.token_to_id("<tts_pad>"),
+        "tts_bos_token_id": tokenizer.token_to_id("<tts_text_bos>"),
+        "tts_eos_token_id": tokenizer.token_to_id("<tts_text_eod>"),
+        "talker_config": talker,
+        # The library tells convolutions of one sample by more than 64 channels: hence 72.
+        "speaker_encoder_config": {
+            "enc_dim": HIDDEN,
+            "enc_channels": [72, 72, 72, 72, 216],
+            "enc_attention_channels": 72,
+            "enc_se_channels": 72,
+            "sample_rate": 24_000,
+        },
+    }
+
+
+def codec_config(kind: Kind) -> Json:
+    encoder = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "num_filters": 4,
+        "codebook_size": CODES,
+        "codebook_dim": 16,
+        "num_quantizers": GROUPS,
+        "upsampling_ratios": [8, 6, 5, 4],
+    }
+    decoder = {
+        "latent_dim": 16,
+        "codebook_dim": 144,
+        "codebook_size": CODES,
+        "decoder_dim": 16,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "num_quantizers": GROUPS,
+        "upsample_rates": [],
+        "upsampling_ratios": [4, 4, 5, 4, 6],
+    }
+    return {
+        "model_type": "qwen3_tts_tokenizer_12hz",
+        **({"encoder_config": encoder} if kind == "base" else {}),
+        "decoder_config": decoder,
+        "input_sample_rate": 24_000,
+        "output_sample_rate": 24_000,
+        "decode_upsample_rate": 1920,
+        "encode_downsample_rate": 1920,
+    }
+
+
+def _random(table: Mapping[str, tuple[Sequence[int], float | None]]) -> dict[str, Array]:
+    """Weights by name: scattered about nought; without a scatter they are ones."""
+    generator = np.random.default_rng(7)
+    return {
+        name: np.ones(shape, np.float32)
+        if scatter is None
+        else generator.standard_normal(shape, np.float32) * np.float32(scatter)
+        for name, (shape, scatter) in table.items()
+    }

@@ -1,0 +1,176 @@
+"""Whisper in miniature: the genuine architecture, with random weights. The same call always writes the same bytes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from demo.checkpoints import Array, Shapes, write_weights
+
+CODES = (
+    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml "
+    "cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am "
+    "yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
+).split()
+TASKS = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
+SIGNS = (
+    "♩ ♪ ♫ ♬ ♭ ♮ ♯ - '"  # never said; were they not learnt, their first bytes, a space among them, would not be either
+)
+TIMES = 1501  # every 20 ms from 0 to 30 s
+END_OF_TEXT = 50257  # where it stands in the vocabulary for many languages; by that size it is known as such
+STATE, BINS = 32, 80
+AUDIO_LAYERS, AUDIO_HEADS = 1, 1  # on a CPU, what looks at 1,500 places from each of them takes most of the time
+TEXT_LAYERS, TEXT_HEADS = 2, 2
+FRAMES, CONTEXT = 1500, 448
+HEARD = 1.5  # how strongly what is heard, against what was said, chooses the next token
+
+
+def make_whisper(
+    folder: Path, *, multilingual: bool = True, bins: int = BINS, seed: int = 18, times: float = 5.0
+) -> None:
+    """Writes a Whisper checkpoint of 1 + 2 layers x 32, float16, under 4 MB, with random weights.
+
+    It says different things of different sounds, in segments with times, and comes to an end. Most of the ids of a
+    `multilingual` one have no token: only so is it small. The larger `times`, the more times it says.
+    """
+    tokenizer = _tokenizer(multilingual)
+    rows = max(tokenizer.get_vocab().values()) + 1
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    end = "<|endoftext|>"
+    files = {
+        "config.json": {
+            "model_type": "whisper",
+            "n_mels": bins,
+            "n_audio_ctx": FRAMES,
+            "n_audio_state": STATE,
+            "n_audio_head": AUDIO_HEADS,
+            "n_audio_layer": AUDIO_LAYERS,
+            "n_vocab": rows,
+            "n_text_ctx": CONTEXT,
+            "n_text_state": STATE,
+            "n_text_head": TEXT_HEADS,
+            "n_text_layer": TEXT_LAYERS,
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "WhisperTokenizer",
+            **{f"{role}_token": end for role in ("bos", "eos", "pad", "unk")},
+        },
+        "preprocessor_config.json": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": bins},
+        "generation_config.json": {"alignment_heads": [[TEXT_LAYERS - 1, head] for head in range(TEXT_HEADS)]},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    weights = _weights(tokenizer, rows, bins, seed, times)
+    write_weights(folder / "model.safetensors", {name: one.astype(np.float16) for name, one in weights.items()})
+
+
+def _tokenizer(multilingual: bool) -> Tokenizer:
+    """Byte-level, learnt from the corpus; behind the text come the control tokens, and last the times."""
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000 if multilingual else 300,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    corpus = (Path(__file__).parent / "corpus.txt").read_text(encoding="utf-8")
+    learnt.train_from_iterator([*corpus.splitlines(keepends=True), *[SIGNS] * 200], trainer)
+    learnt.decoder = decoders.ByteLevel()
+    marks = ["endoftext", "startoftranscript", *CODES, *TASKS, *(f"{step / 50:.2f}" for step in range(TIMES))]
+    data = json.loads(learnt.to_str())
+    vocabulary = data["model"]["vocab"]
+    first = END_OF_TEXT if multilingual else len(vocabulary)
+    vocabulary |= {f"<|{mark}|>": first + place for place, mark in enumerate(marks)}
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokens = [AddedToken(f"<|{mark}|>", normalized=False, special=not mark[0].isdigit()) for mark in marks]
+    tokenizer.add_special_tokens([token for token in tokens if token.special])
+    tokenizer.add_tokens([token for token in tokens if not token.special])
+    return tokenizer
+
+
+def _weights(tokenizer: Tokenizer, rows: int, bins: int, seed: int, times: float) -> dict[str, Array]:
+    """By the names that MLX's Whisper gives them."""
+    generator = np.random.default_rng(seed)
+    weights: dict[str, Array] = {}
+    for name, shape in _shapes(rows, bins).items():
+        if name.endswith("bias"):
+            weights[name] = np.zeros(shape, np.float32)
+        elif len(shape) == 1:
+            weights[name] = np.ones(shape, np.float32)
+        else:
+            scale = float(np.prod(shape[1:])) ** -0.5 * _gain(name)
+            weights[name] = generator.standard_normal(shape, np.float32) * np.float32(scale)
+    weights["decoder.token_embedding.weight"] = _embeddings(tokenizer, rows, generator, times)
+    weights["decoder.ln.weight"][0], weights["decoder.ln.bias"][0] = 0, 1
+    return weights
+
+
+def _gain(name: str) -> float:
+    """Sharp attention, and more from what was heard and the place than from the last token, which would be repeated."""
+    if "positional" in name:
+        return 8.0
+    if "cross_attn.value" in name or "cross_attn.out" in name:
+        return 2.0 * HEARD
+    if "query" in name or "key" in name:
+        return 3.0
+    return 2.0
+
+
+def _embeddings(tokenizer: Tokenizer, rows: int, generator: np.random.Generator, times: float) -> Array:
+    """[rows, state]; the norm before the head gives 1 in the first place, so what stands there is added to a logit.
+
+    Times have much in common, and more with their neighbours: they come together, or not. The end is rare.
+    """
+    table = generator.standard_normal((rows, STATE), np.float32)
+    table *= np.float32(STATE**0.5) / np.linalg.norm(table, axis=1, keepdims=True)
+    end, begin = (tokenizer.token_to_id(mark) for mark in ("<|endoftext|>", "<|0.00|>"))
+    assert end is not None and begin is not None
+    known = np.zeros(rows, bool)
+    known[list(tokenizer.get_vocab().values())] = True
+    table[~known] = 0
+    table[:, 0] = 0
+    table[end + 1 : begin, 0] = -4
+    table[end, 0] = 6
+    walk = generator.standard_normal((TIMES, STATE), np.float32).cumsum(axis=0) / np.float32(TIMES**0.5)
+    table[begin:] = 0.1 * table[begin:] + 0.4 * walk + 1.3 * generator.standard_normal(STATE, np.float32)
+    table[begin:, 0] = times
+    return table
+
+
+def _shapes(rows: int, bins: int) -> Shapes:
+    shapes: Shapes = {
+        "encoder.conv1.weight": (STATE, 3, bins),
+        "encoder.conv1.bias": (STATE,),
+        "encoder.conv2.weight": (STATE, 3, STATE),
+        "encoder.conv2.bias": (STATE,),
+        "encoder.ln_post.weight": (STATE,),
+        "encoder.ln_post.bias": (STATE,),
+        "decoder.token_embedding.weight": (rows, STATE),
+        "decoder.positional_embedding": (CONTEXT, STATE),
+        "decoder.ln.weight": (STATE,),
+        "decoder.ln.bias": (STATE,),
+    }
+    for block in (f"encoder.blocks.{layer}" for layer in range(AUDIO_LAYERS)):
+        shapes |= _attention(f"{block}.attn") | _feed_forward(block)
+    for block in (f"decoder.blocks.{layer}" for layer in range(TEXT_LAYERS)):
+        shapes |= _attention(f"{block}.attn") | _attention(f"{block}.cross_attn") | _feed_forward(block)
+    return shapes
+
+
+def _attention(stem: str) -> Shapes:
+    shapes: Shapes = {f"{stem}.{part}.weight": (STATE, STATE) for part in ("query", "key", "value", "out")}
+    shapes |= {f"{stem}.{part}.bias": (STATE,) for part in ("query", "value", "out")}
+    return shapes | {f"{stem}_ln.{part}": (STATE,) for part in ("weight", "bias")}
+
+
+def _feed_forward(stem: str) -> Shapes:
+    return {
+        f"{stem}.mlp1.weight": (4 * STATE, STATE),
+        f"{stem}.mlp1.bias": (4 * STATE,),
+        f"{stem}.mlp2.weight": (STATE, 4 * STATE),
+        f"{stem}.mlp2.bias": (STATE,),
+        f"{stem}.mlp_ln.weight": (STATE,),
+        f"{stem}.mlp_ln.bias": (STATE,),
+    }

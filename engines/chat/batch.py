@@ -1,0 +1,116 @@
+"""The rows that decode together, a pass a token; the next pass may begin before the last one's tokens are known."""
+
+from collections.abc import Callable
+from collections.abc import Sequence as Several
+
+import mlx.core as mx
+
+from engines.chat.sequence import Sequence
+from engines.decoding import caches
+from engines.decoding.caches import Cache
+from engines.decoding.model import Model
+from engines.decoding.prefix import PrefixCache
+from engines.decoding.sampling import Choices
+
+STORED_TOGETHER = 16  # positions
+
+Mask = Callable[[mx.array], mx.array | None]
+
+
+class Batch:
+    """`rows` in the order in which their cache holds them. `ahead`: a pass has begun that no tokens are known for yet.
+
+    All methods keep a pass that is ahead: who leaves takes part in it for nothing. Nobody can join meanwhile.
+    """
+
+    def __init__(self, model: Model, mask: Mask) -> None:
+        self._model = model
+        self._mask = mask
+        self._cache: Cache | None = None
+        self._pass: Choices | None = None
+        self.rows: list[Sequence] = []
+
+    @property
+    def ahead(self) -> bool:
+        return self._pass is not None
+
+    def wait(self) -> None:
+        """Until the device is done with the pass that is ahead."""
+        if self._pass is not None:
+            self._pass.wait()
+
+    def join(self, sequences: Several[Sequence]) -> None:
+        """Take over rows with a cache of their own."""
+        assert self._pass is None
+        if not sequences:
+            return
+        joining = caches.merge([sequence.cache for sequence in sequences if sequence.cache is not None])
+        if self._cache is None:
+            self._cache = joining
+        else:
+            caches.extend(self._cache, joining)
+        for sequence in sequences:
+            sequence.cache = None
+        self.rows += sequences
+
+    def advance(self, *, further: bool) -> Choices:
+        """One more token a row: what to choose it from, computed. `further`: begin the pass behind it, if that may be.
+
+        So the device goes on while the host reads tokens, makes text of them and sends it.
+        """
+        known = [sequence.tokens[-1] for sequence in self.rows]
+        choices = self._pass or self._begun(known)
+        self._pass = self._begun(choices.greedy) if further and self._foreseen else None
+        choices.wait()
+        return choices
+
+    def extract(self, sequence: Sequence) -> None:
+        """Give a row a cache of its own, before it leaves."""
+        assert self._cache is not None and self._pass is None
+        sequence.cache = caches.extract(self._cache, self.rows.index(sequence))
+
+    def retain(self, sequences: list[Sequence], prefixes: PrefixCache | None) -> None:
+        """Let all rows leave but these; what they have computed is stored."""
+        if len(sequences) == len(self.rows):
+            return
+        self._store([one for one in self.rows if one not in sequences], prefixes)
+        places = [place for place, one in enumerate(self.rows) if one in sequences]
+        if places and self._cache is not None:
+            caches.keep(self._cache, places)
+            self._pass = self._pass.only(places) if self._pass is not None else None
+            self.rows = sequences
+        else:
+            self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: after a pass that failed, some layers may hold more than others."""
+        self.rows, self._cache, self._pass = [], None, None
+
+    def store(self, prefixes: PrefixCache | None) -> None:
+        """Store the blocks that have become whole, if it is time."""
+        if self._pass is None and self._due:
+            self._store(self.rows, prefixes)
+
+    @property
+    def _due(self) -> bool:
+        """Blocks are cut for all rows in one step: cutting waits for the device, so no pass may be ahead then."""
+        return any(one.told_by_tokens and one.fed - one.stored >= STORED_TOGETHER for one in self.rows)
+
+    @property
+    def _foreseen(self) -> bool:
+        enough = len(self.rows) >= self._model.fewest_ahead
+        return enough and not self._due and all(one.foreseen for one in self.rows)
+
+    def _begun(self, tokens: Several[int] | mx.array) -> Choices:
+        assert self._cache is not None
+        logits = self._model.decode(tokens, self._cache)
+        for sequence in self.rows:
+            sequence.fed += 1
+        return Choices(logits, self._mask(logits), any(one.scores_likeliest for one in self.rows))
+
+    def _store(self, sequences: Several[Sequence], prefixes: PrefixCache | None) -> None:
+        for sequence in sequences:
+            if self._cache is not None and prefixes is not None and sequence.told_by_tokens:
+                row, fed = self.rows.index(sequence), sequence.fed
+                prefixes.capture(sequence.chain, sequence.tokens, sequence.stored, fed, self._cache, row)
+            sequence.stored = sequence.fed

@@ -1,0 +1,145 @@
+"""`Inference` for real, in full: what `Runtime` runs piece by piece; recordings and speech made of such pieces."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+
+from engines.audio_types import (
+    Aligned,
+    AlignRequest,
+    PieceDone,
+    PieceRequest,
+    Script,
+    SpeechEvent,
+    SpeechRequest,
+    Transcript,
+    TranscriptionEvent,
+    TranscriptionRequest,
+    Voice,
+)
+from engines.awake import KeepAwake
+from engines.catalog import Catalog
+from engines.errors import InvalidRequest, ModelNotInstalled, UnknownModel
+from engines.media.client import Media, PieceOptions
+from engines.runtime import Options, Runtime
+from engines.speech.alignment import Alignment
+from engines.speech.transcription import Ear, Transcription
+from engines.speech.with_words import WithWords
+from engines.types import Delta, Started
+from engines.voice.reference import spoken_text
+from engines.voice.speaking import Speaking
+from engines.voice.store import VoiceStore
+from engines.voice.voices import voices_of
+
+# Seconds of a piece, by architecture. Whisper reads windows of half a minute. Qwen3-ASR's encoder looks at all of a
+# piece at once, so its cost grows with the square: what is said in a minute is context enough.
+LONGEST_PIECE = {"whisper": 30.0, "qwen3_asr": 60.0}
+# Characters of a prompt that fit: Whisper's decoder has 224 tokens for it. Of a short context it gets one character for
+# so many tokens: mostly a character is one to three of them, and the rest is for the sound and its text.
+LONGEST_CONTEXT = {"whisper": 500, "qwen3_asr": 2000}
+CONTEXT_A_CHARACTER = 8
+
+# How a voice to keep names what a request to speak calls so.
+STORED_AS = {"reference_audio": "audio_sample", "reference_text": "text"}
+
+
+class AudioOptions(msgspec.Struct, frozen=True):
+    """`voices` is the folder of stored voices; `longest_recording` in seconds; `listener` is the model that tells what
+    a voice to imitate says, `aligner` the one that finds the times of words."""
+
+    voices: Path
+    script: Script = "as-is"
+    longest_recording: float = 24 * 3600.0
+    listener: str = "qwen3-asr"
+    aligner: str = "qwen3-aligner"
+
+
+class Local(Runtime):
+    """All capabilities on this machine. Use as an async context manager, as `Runtime`."""
+
+    def __init__(self, catalog: Catalog, options: Options, audio: AudioOptions, awake: KeepAwake | None = None) -> None:
+        super().__init__(catalog, options, awake)
+        self._audio = audio
+        self._media = Media()
+        self._store = VoiceStore(audio.voices)
+        self._speaking = Speaking(self.utter, self._media, self._text_of, self._store)
+        self._transcription = Transcription(self._media, self._ear, self._hear, audio.script)
+        self._alignment = Alignment(self._media, self._aligner, self.place)
+
+    async def close(self, grace: float) -> None:
+        await super().close(grace)
+        await self._media.close()
+
+    def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
+        return self._transcription.run(request)
+
+    async def align(self, request: AlignRequest) -> Aligned:
+        return await self._alignment.run(request)
+
+    async def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
+        await asyncio.to_thread(self._catalog.resolve, request.model, "speech")
+        async with aclosing(self._speaking.speak(request)) as events:
+            async for event in events:
+                yield event
+
+    async def voices(self, model: str) -> Sequence[Voice]:
+        entry = await asyncio.to_thread(self._catalog.resolve, model, "speech")
+        own = await asyncio.to_thread(voices_of, Path(entry.checkpoint.folder))
+        return (*own, *await asyncio.to_thread(self._store.voices))
+
+    async def store_voice(self, name: str, path: str, text: str, consent: str) -> Voice:
+        try:
+            _, text = await self._speaking.reference(path, text, "")
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, param=STORED_AS.get(error.param or "", error.param)) from error
+        stored = await asyncio.to_thread(self._store.add, name, Path(path), text, consent)
+        return Voice(stored.name, stored=True, consent=stored.consent)
+
+    async def delete_voice(self, name: str) -> None:
+        if not await asyncio.to_thread(self._store.delete, name):
+            known = ", ".join(voice.name for voice in await asyncio.to_thread(self._store.stored)) or "none"
+            raise InvalidRequest(f"There is no stored voice {name[:60]!r}. Stored: {known}.", param="name")
+
+    async def _ear(self, request: TranscriptionRequest) -> Ear:
+        entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
+        architecture, tokens = entry.checkpoint.architecture, entry.checkpoint.context_length
+        if request.words and architecture != "whisper":
+            await self._aligner_for_words(entry.names[0])
+        pieces = PieceOptions(longest=LONGEST_PIECE[architecture], limit=self._audio.longest_recording)
+        most = LONGEST_CONTEXT[architecture]
+        return Ear(entry.names[0], pieces, min(most, tokens // CONTEXT_A_CHARACTER) if tokens else most)
+
+    async def _hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
+        """A piece. Whisper tells when words are spoken; for other models the aligner does."""
+        hear = self.hear
+        if request.words:
+            entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
+            if entry.checkpoint.architecture != "whisper":
+                hear = WithWords(self.hear, self.place, self._audio.aligner).hear
+        async with aclosing(hear(request)) as events:
+            async for event in events:
+                yield event
+
+    async def _aligner_for_words(self, listener: str) -> None:
+        try:
+            await self._aligner(self._audio.aligner)
+        except (UnknownModel, ModelNotInstalled) as error:
+            message = f"{listener} tells no times of words by itself, and its aligner is missing: {error.message}"
+            raise InvalidRequest(
+                f"{message} Or ask for segments, or another model.", param="timestamp_granularities"
+            ) from error
+
+    async def _aligner(self, model: str) -> str:
+        return (await asyncio.to_thread(self._catalog.resolve, model, "alignment")).names[0]
+
+    async def _text_of(self, path: str, language: str) -> str:
+        """What is said in a short recording."""
+        request = TranscriptionRequest(self._audio.listener, path, language, script="as-is")
+        async with aclosing(self.transcribe(request)) as events:
+            async for event in events:
+                if isinstance(event, Transcript):
+                    return spoken_text(event)
+        raise AssertionError("a transcription ends with its transcript")

@@ -1,0 +1,294 @@
+"""The media process as the server sees it: pieces of recordings, clips, encoders. All that the server imports of it."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from types import TracebackType
+from typing import ClassVar, Self, TypeVar
+
+from engines.audio_types import EAR_RATE, SoundFormat
+from engines.errors import InternalError, RunnerDied, ServiceError, ShuttingDown, Stalled
+from engines.media import wire
+from engines.media.wire import Decoded, Ending, Piece, PieceOptions, Progress
+from engines.process import ChildProcess
+from engines.tasks import Tasks
+
+__all__ = ["Decoded", "Encoding", "Ending", "Media", "Piece", "PieceOptions", "Progress"]
+
+COMMAND = ("-P", "-m", "engines.media.process")
+PIECES_AHEAD = 2
+MOST_RECORDINGS = 32  # at a time; each holds as much as its longest piece
+PROGRESS_SECONDS = 10.0  # of the recording
+TICK_SECONDS = 1.0  # patience is counted in these, so that a machine that slept isn't taken for a decoder that hangs
+PATIENCE_SECONDS = 60.0
+
+log = logging.getLogger("media")
+
+T = TypeVar("T", bound=wire.Report)
+
+
+class MediaProcess(ChildProcess[wire.Command, wire.Report]):
+    KIND: ClassVar[object] = wire.Report
+
+
+class Line:
+    """One job's connection to its process. Made by `Link.begin`."""
+
+    def __init__(self, id: int, link: "Link", patience: float) -> None:
+        self.id = id
+        self._link = link
+        self._patience = patience
+        self._said: asyncio.Queue[wire.Report | ServiceError] = asyncio.Queue()
+        self.ended = asyncio.Event()
+
+    def send(self, command: wire.Command) -> None:
+        self._link.process.send(command)
+
+    def put(self, said: wire.Report | ServiceError) -> None:
+        if isinstance(said, wire.Ended | wire.Failed | wire.Dropped | ServiceError):
+            self.ended.set()
+        self._said.put_nowait(said)
+
+    async def next(self) -> wire.Report:
+        """What the job says next. Raises its failure; the process is ended when nothing is heard for too long."""
+        silent = 0.0
+        while True:
+            try:
+                async with asyncio.timeout(min(TICK_SECONDS, self._patience)):
+                    said = await self._said.get()
+                break
+            except TimeoutError:
+                silent += TICK_SECONDS
+            if silent >= self._patience:
+                self._link.kill("a job made no progress")
+                raise Stalled("The sound could not be processed: nothing came of it for too long. Is the file damaged?")
+        if isinstance(said, ServiceError):
+            raise said
+        if isinstance(said, wire.Failed):
+            raise said.failure.error()
+        return said
+
+    async def collected(self) -> tuple[bytes, wire.Report]:
+        """The data up to the next report of another kind, beats apart, and that report."""
+        data: list[bytes] = []
+        while True:
+            said = await self.next()
+            if isinstance(said, wire.Data):
+                data.append(said.data)
+            elif not isinstance(said, wire.Beat):
+                return b"".join(data), said
+
+
+class Link:
+    """One media process, from its start to its end, and the jobs in it."""
+
+    def __init__(self, process: MediaProcess, patience: float) -> None:
+        self.process = process
+        self.alive = True
+        self.gone = asyncio.Event()
+        self._stopping = False
+        self._patience = patience
+        self._lines: dict[int, Line] = {}
+
+    def begin(self, command: wire.Job) -> Line:
+        line = self._lines[command.id] = Line(command.id, self, self._patience)
+        line.send(command)
+        return line
+
+    def kill(self, reason: str) -> None:
+        if self.alive:
+            log.error("the media process %d is ended: %s", self.process.pid, reason)
+        self.alive = False
+        self.process.kill()
+
+    async def stop(self) -> None:
+        """For the server stops; returns when the process is gone and all its jobs were told."""
+        self._stopping, self.alive = True, False
+        self.process.kill()
+        await self.gone.wait()
+
+    async def follow(self) -> None:
+        """Take in what the process says, until it ends; then all jobs in it fail."""
+        try:
+            async for report in self.process.reports():
+                if (line := self._lines.get(report.id)) is not None:
+                    line.put(report)
+                    if line.ended.is_set():
+                        del self._lines[report.id]
+        except Exception:
+            log.exception("what the media process %d says can't be taken in", self.process.pid)
+        finally:
+            await self._end()
+
+    async def buried(self, line: Line) -> None:
+        """Wait for the end of a job that was cancelled; one that doesn't end is the end of the process."""
+        ticks = 0
+        while not line.ended.is_set():
+            try:
+                async with asyncio.timeout(TICK_SECONDS):
+                    await line.ended.wait()
+            except TimeoutError:
+                ticks += 1
+            if ticks * TICK_SECONDS >= self._patience:
+                self.kill("a cancelled job doesn't end")
+                return
+
+    async def _end(self) -> None:
+        expected, self.alive = not self.alive, False
+        self.process.kill()
+        status = await self.process.ended()
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        if not expected:
+            log.error("the media process %d died, %s", self.process.pid, how)
+        died = RunnerDied(f"The process that reads and writes sound ended ({how}). Try again.", retry_after=1.0)
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            line.put(_stopping() if self._stopping else died)
+        self.gone.set()
+
+
+class Encoding:
+    """A file of sound in the making: `feed` it in order, then `finish` it, once."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def feed(self, samples: bytes) -> bytes:
+        """Bytes of the file that are there now; none when it is to be whole. Samples are float32."""
+        made = b""
+        for at in range(0, len(samples), wire.MAX_DATA):
+            self._line.send(wire.Feed(self._line.id, samples[at : at + wire.MAX_DATA]))
+            data, said = await self._line.collected()
+            _expect(said, wire.Turn)
+            made += data
+        return made
+
+    async def finish(self) -> bytes:
+        """The rest of the file, or the whole of it."""
+        self._line.send(wire.Finish(self._line.id))
+        data, said = await self._line.collected()
+        _expect(said, wire.Ended)
+        return data
+
+
+class Media:
+    """Sound in and out, by one process that is started when it is first needed, and again after its end.
+
+    Its end costs the jobs that are in it: `RunnerDied`, or `Stalled` for the one that made no progress for `patience`
+    seconds. Leaving the context ends it.
+    """
+
+    def __init__(self, patience: float = PATIENCE_SECONDS, command: tuple[str, ...] = COMMAND) -> None:
+        self._patience = patience
+        self._command = command
+        self._ids = itertools.count(1)
+        self._starting = asyncio.Lock()
+        self._recordings = asyncio.Semaphore(MOST_RECORDINGS)
+        self._link: Link | None = None
+        self._tasks = Tasks()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's, while there is one."""
+        return self._link.process.pid if self._link is not None and self._link.alive else None
+
+    async def close(self) -> None:
+        """End the process, and wait for it; jobs that are in it fail, and none is begun any more."""
+        self._closed = True
+        async with self._starting:
+            link, self._link = self._link, None
+            if link is not None:
+                await link.stop()
+            await self._tasks.close()
+
+    async def pieces(self, path: str, options: PieceOptions) -> AsyncGenerator[Piece | Progress | Ending, None]:
+        """The sound of a file in pieces, in order, and its ending as the last; `Progress` while there is only silence.
+
+        Raises `InvalidRequest` for a file that isn't a recording, or is longer than the limit. A few pieces are made
+        ahead. Close the generator to end it early.
+        """
+        async with self._job(lambda id: wire.Split(id, path, options, PIECES_AHEAD), self._recordings) as line:
+            data: list[bytes] = []
+            told = 0.0
+            while True:
+                match said := await line.next():
+                    case wire.Data():
+                        data.append(said.data)
+                    case wire.Part():
+                        samples, told = b"".join(data), said.done
+                        data.clear()
+                        end = said.start + len(samples) / (4 * EAR_RATE)
+                        yield Piece(said.start, end, samples, said.done, said.total)
+                        line.send(wire.Credit(line.id, 1))
+                    case wire.Beat() if said.done - told >= PROGRESS_SECONDS:
+                        told = said.done
+                        yield Progress(said.done, said.total)
+                    case wire.Ended():
+                        yield Ending(said.seconds, said.cut)
+                        return
+
+    async def decode(self, path: str, rate: int, longest_seconds: float) -> Decoded:
+        """The whole of a short recording, at a rate. Raises `InvalidRequest` as `pieces` does."""
+        async with self._job(lambda id: wire.Clip(id, path, rate, longest_seconds), self._recordings) as line:
+            samples, said = await line.collected()
+            ended = _expect(said, wire.Ended)
+            return Decoded(samples, ended.seconds, ended.cut)
+
+    @asynccontextmanager
+    async def encoder(
+        self, format: SoundFormat, rate_in: int, rate_out: int | None = None, speed: float = 1.0, whole: bool = True
+    ) -> AsyncIterator[Encoding]:
+        """A file of one channel in the making. Raises `InvalidRequest` at once for a rate or speed that can't be.
+
+        `rate_out` None takes the nearest rate that the format can have. A whole file comes when it is finished, and
+        has true sizes in its header; else its bytes come as they are made.
+        """
+        async with self._job(
+            lambda id: wire.Encode(id, format, rate_in, rate_out, speed, whole), nullcontext()
+        ) as line:
+            _expect((await line.collected())[1], wire.Turn)
+            yield Encoding(line)
+
+    @asynccontextmanager
+    async def _job(
+        self, make: Callable[[int], wire.Job], slot: AbstractAsyncContextManager[None]
+    ) -> AsyncIterator[Line]:
+        async with slot:
+            link = await self._living_link()
+            line = link.begin(make(next(self._ids)))
+            try:
+                yield line
+            finally:
+                if not line.ended.is_set() and link.alive:
+                    line.send(wire.Cancel(line.id))
+                    self._tasks.spawn(link.buried(line))
+
+    async def _living_link(self) -> Link:
+        async with self._starting:
+            if self._closed:
+                raise _stopping()
+            if self._link is None or not self._link.alive:
+                self._link = Link(await MediaProcess.start(self._command), self._patience)
+                self._tasks.spawn(self._link.follow())
+            return self._link
+
+
+def _expect(said: wire.Report, kind: type[T]) -> T:
+    if not isinstance(said, kind):
+        raise InternalError("The media process answered out of turn. Try again.")
+    return said
+
+
+def _stopping() -> ShuttingDown:
+    return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)

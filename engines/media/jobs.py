@@ -1,0 +1,140 @@
+"""What the media process does for one request, on a thread of its own: pieces of a file, a whole clip, an encoder."""
+
+import gc
+import logging
+import queue
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+
+from engines.audio_types import EAR_RATE
+from engines.errors import Failure, InternalError, InvalidRequest, ServiceError
+from engines.media import wire
+from engines.media.decode import Recording
+from engines.media.encode import Encoder
+from engines.media.split import Part, Splitter
+
+BEAT_SECONDS = 0.25
+MOST_CPU_SECONDS = 120.0  # of a thread, and in addition
+CPU_PER_SECOND = 0.1  # for each second decoded; decoding takes a hundredth of it
+
+log = logging.getLogger("media")
+
+
+class Cancelled(Exception):
+    """Nobody wants the job any more."""
+
+
+class Job:
+    """One job's connection to its client: what was sent to it, what it says, and whether it should go on."""
+
+    def __init__(self, command: wire.Job, send: Callable[[wire.Report], None]) -> None:
+        self._command = command
+        self._send = send
+        self._inbox: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
+        self._cancelled = False
+        self._beaten = 0.0
+
+    def put(self, command: wire.Command) -> None:
+        """Called from another thread, as the only method besides `run`."""
+        self._cancelled |= isinstance(command, wire.Cancel)
+        self._inbox.put(command)
+
+    def run(self) -> None:
+        """Ends with exactly one last report, whatever happens."""
+        try:
+            match self._command:
+                case wire.Split():
+                    self._split(self._command)
+                case wire.Clip():
+                    self._clip(self._command)
+                case wire.Encode():
+                    self._encode(self._command)
+        except Cancelled:
+            self._send(wire.Dropped(self._command.id))
+        except ServiceError as error:
+            self._fail(error)
+        except MemoryError:
+            self._fail(InvalidRequest("The file can't be decoded in the memory that is allowed for it.", param="file"))
+        except Exception:
+            log.exception("a job failed")
+            self._fail(InternalError("The sound could not be processed; the server's log says why."))
+        finally:
+            gc.collect()  # the library's objects refer to each other, and hold what counts no Python object
+
+    def _fail(self, error: ServiceError) -> None:
+        self._send(wire.Failed(self._command.id, Failure.of(error)))
+
+    def _check(self, done: float, total: float | None) -> None:
+        """Called between any two steps of decoding: tells that it goes on, or ends it."""
+        if self._cancelled:
+            raise Cancelled
+        now = time.monotonic()
+        if now - self._beaten >= BEAT_SECONDS:
+            self._beaten = now
+            if time.thread_time() > MOST_CPU_SECONDS + CPU_PER_SECOND * done:
+                raise InvalidRequest("The file takes too long to decode. Is it damaged?", param="file")
+            self._send(wire.Beat(self._command.id, done, _at_least(total, done)))
+
+    def _take(self) -> wire.Command:
+        """The next command for this job; waits for it."""
+        command = self._inbox.get()
+        if self._cancelled:
+            raise Cancelled
+        return command
+
+    def _data(self, data: bytes) -> None:
+        for at in range(0, len(data), wire.MAX_DATA):
+            self._send(wire.Data(self._command.id, data[at : at + wire.MAX_DATA]))
+
+    def _split(self, command: wire.Split) -> None:
+        options = command.options
+        splitter = Splitter(options.longest, options.least, EAR_RATE)
+        credit = command.credit
+        with closing(Recording(command.path, EAR_RATE, options.limit, self._check)) as recording:
+            for block in recording.blocks():
+                for part in splitter.feed(block):
+                    credit = self._give(part, credit, recording)
+            for part in splitter.finish():
+                credit = self._give(part, credit, recording)
+            self._send(wire.Ended(command.id, recording.seconds, recording.cut))
+
+    def _give(self, part: Part, credit: int, recording: Recording) -> int:
+        """The credit that is left. Waits while there is none."""
+        while credit < 1:
+            match self._take():
+                case wire.Credit(pieces=pieces):
+                    credit += pieces
+        self._data(part.samples.tobytes())
+        done = recording.seconds
+        self._send(wire.Part(self._command.id, part.start / EAR_RATE, done, _at_least(recording.total, done)))
+        return credit - 1
+
+    def _clip(self, command: wire.Clip) -> None:
+        with closing(Recording(command.path, command.rate, command.longest, self._check)) as recording:
+            blocks = list(recording.blocks())
+            self._data(np.concatenate(blocks).tobytes())
+            self._send(wire.Ended(command.id, recording.seconds, recording.cut))
+
+    def _encode(self, command: wire.Encode) -> None:
+        encoder = Encoder(command.format, command.rate_in, command.rate_out, command.speed, command.whole)
+        fed = 0
+        with closing(encoder):
+            self._send(wire.Turn(command.id))
+            while isinstance(said := self._take(), wire.Feed):
+                samples = np.frombuffer(said.samples, "<f4")
+                fed += len(samples)
+                self._data(encoder.feed(samples))
+                self._send(wire.Turn(command.id))
+            for data in encoder.finish():
+                if self._cancelled:
+                    raise Cancelled
+                self._data(data)
+        self._send(wire.Ended(command.id, fed / command.rate_in / command.speed, cut=False))
+
+
+def _at_least(total: float | None, done: float) -> float | None:
+    """Headers err."""
+    return None if total is None else max(total, done)

@@ -1,0 +1,23 @@
+"""What kind a character is: which scripts are written without spaces, and which marks end something."""
+
+import re
+
+# Han, kana, fullwidth forms and CJK marks; Thai, Lao, Burmese, Khmer and Tibetan.
+_SPACELESS = (
+    r"\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffdf"
+    r"\U00020000-\U0003ffff"
+)
+SPACELESS = re.compile(rf"[{_SPACELESS}]")
+UNIT = re.compile(
+    rf"(?:(?=\w)[{_SPACELESS}])[\u0e31\u0e34-\u0e4e]*|(?:(?![{_SPACELESS}])\w)+(?:['’\-](?:(?![{_SPACELESS}])\w)+)*"
+)
+"""A word, or one character of a script without spaces. Marks and spaces are in no unit."""
+
+WIDE_SENTENCE_MARKS = "。！？…｡．؟।॥"
+WIDE_CLAUSE_MARKS = "，、；：،؛､"
+"""Marks that end something wherever they stand; ASCII's stand in figures and addresses too."""
+
+SENTENCE_MARKS = WIDE_SENTENCE_MARKS + "!?"
+CLAUSE_MARKS = WIDE_CLAUSE_MARKS + ",;:"
+CLOSING = "”’」』）)]】》〉\"'"
+"""What follows a mark and belongs to what it ends."""

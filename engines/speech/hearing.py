@@ -1,0 +1,161 @@
+"""One piece of a recording, from sound to segments: asks a model, and asks again where it failed."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import msgspec
+
+from engines.audio_types import EAR_RATE, PieceDone, PieceRequest, Script, Segment
+from engines.errors import InternalError, RunnerDied
+from engines.speech.joining import Span
+from engines.speech.loops import collapsed_segments, has_loop
+from engines.speech.script import Converter
+from engines.speech.timing import apportioned, placed
+from engines.types import Delta, Started, Usage
+
+Hear = Callable[[PieceRequest], AsyncGenerator[Started | Delta | PieceDone]]
+
+PENALTY = 1.15
+SHORTEST_HALVED = 4.0  # seconds
+_SAMPLE = 4  # bytes
+_WINDOW, _STRIDE = EAR_RATE // 10, 8  # samples
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A piece as text, with times of the recording; and where in it the model repeated itself, or met its limit."""
+
+    segments: tuple[Segment, ...]
+    language: str
+    usage: Usage
+    looped: tuple[Span, ...] = ()
+    cut: tuple[Span, ...] = ()
+
+
+class Hearing:
+    """Hears the pieces of one recording, several at a time. `asked` is the request for a piece, but for its samples.
+
+    `known_language` says what is spoken in the recording as far as it was heard, "" at first. `started` is set when
+    the model began with the first piece.
+    """
+
+    def __init__(
+        self, hear: Hear, asked: PieceRequest, converter: Converter, script: Script, known_language: Callable[[], str]
+    ) -> None:
+        self._hear = hear
+        self._asked = asked
+        self._converter = converter
+        self._script = script
+        self._known_language = known_language
+        self.started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+
+    async def piece(self, samples: bytes, start: float) -> Heard:
+        """What is spoken in the piece that begins at `start`, in seconds. Raises what the model's runner raises.
+
+        A piece whose text is cut or runs in a loop is heard again with a penalty on repetition, then in halves; what
+        stays so is marked. A runner that died is asked once more.
+        """
+        done, usage = await self._twice(samples)
+        seconds = _seconds(samples)
+        if _is_fine(done) or seconds < SHORTEST_HALVED:
+            return await self._heard(done, usage, start, seconds)
+        at = quietest(samples)
+        halves = []
+        for half, begins in ((samples[:at], start), (samples[at:], start + _seconds(samples[:at]))):
+            half_done, half_usage = await self._twice(half)
+            halves.append(await self._heard(half_done, half_usage, begins, _seconds(half)))
+        return _together(halves, usage)
+
+    async def _twice(self, samples: bytes) -> tuple[PieceDone, Usage]:
+        """The better of one or two answers, and what both took."""
+        asked = msgspec.structs.replace(self._asked, samples=samples)
+        done = await self._ask(asked)
+        if _is_fine(done) and _text(done):
+            return done, done.usage
+        if not _is_fine(done):
+            asked = msgspec.structs.replace(asked, repetition_penalty=max(PENALTY, asked.repetition_penalty))
+        elif not asked.language and (known := self._known_language()):
+            asked = msgspec.structs.replace(asked, language=known)
+        else:
+            return done, done.usage
+        again = await self._ask(asked)
+        better = done if _is_fine(done) and not _is_fine(again) else again
+        return better, added(done.usage, again.usage)
+
+    async def _ask(self, request: PieceRequest) -> PieceDone:
+        try:
+            return await self._ask_once(request)
+        except RunnerDied:
+            return await self._ask_once(request)
+
+    async def _ask_once(self, request: PieceRequest) -> PieceDone:
+        async with aclosing(self._hear(request)) as events:
+            async for event in events:
+                if isinstance(event, PieceDone):
+                    return event
+                if isinstance(event, Started) and not self.started.done():
+                    self.started.set_result(event)
+        raise InternalError("The model's answer broke off. Try again.")
+
+    async def _heard(self, done: PieceDone, usage: Usage, start: float, seconds: float) -> Heard:
+        span = (start, start + seconds)
+        looped = has_loop(done.segments)
+        segments = collapsed_segments(done.segments) if looped else done.segments
+        segments = await self._converter.segments(segments, self._script, done.language)
+        if len(segments) == 1 and _tells_no_times(segments[0], seconds):
+            timed = tuple(
+                msgspec.structs.replace(segment, looped=looped) for segment in apportioned(segments[0].text, *span)
+            )
+        else:
+            timed = placed(segments, *span)
+        is_cut = done.finish_reason == "length" and not looped
+        return Heard(timed, done.language, usage, (span,) * looped, (span,) * is_cut)
+
+
+def quietest(samples: bytes) -> int:
+    """Where to cut, in bytes: within the quietest tenth of a second in the middle third."""
+    sound = memoryview(samples).cast("f")
+    step = _WINDOW // 2
+    energy = {
+        at: sum(map(abs, sound[at : at + _WINDOW : _STRIDE]))
+        for at in range(len(sound) // 3, max(2 * len(sound) // 3 - _WINDOW, len(sound) // 3 + 1), step)
+    }
+    middle = (len(sound) - _WINDOW) // 2
+    return (min(energy, key=lambda at: (energy[at], abs(at - middle))) + step) * _SAMPLE
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.cached_tokens + other.cached_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+    )
+
+
+def _together(halves: list[Heard], spent: Usage) -> Heard:
+    one, other = halves
+    return Heard(
+        one.segments + other.segments,
+        one.language or other.language,
+        added(added(one.usage, other.usage), spent),
+        one.looped + other.looped,
+        one.cut + other.cut,
+    )
+
+
+def _is_fine(done: PieceDone) -> bool:
+    return done.finish_reason == "stop" and not has_loop(done.segments)
+
+
+def _text(done: PieceDone) -> str:
+    return "".join(segment.text for segment in done.segments).strip()
+
+
+def _tells_no_times(segment: Segment, seconds: float) -> bool:
+    """Of the only segment of a piece. A model that tells times tells also how sure it is."""
+    return not segment.words and segment.avg_logprob is None and segment.end - segment.start > seconds - 0.1
+
+
+def _seconds(samples: bytes) -> float:
+    return len(samples) / (_SAMPLE * EAR_RATE)

@@ -1,0 +1,13 @@
+"""Qwen3-ASR's engine: the batch loop of all that writes text, over rows that begin with sound."""
+
+from pathlib import Path
+
+from engines.chat.engine import ChatEngine
+from engines.decoding.detokenize import TokenTable
+from engines.speech.qwen3 import model as qwen3_model
+from engines.speech.qwen3.answer import PieceAnswer
+
+
+def load(folder: Path, kv_bytes: int) -> ChatEngine:
+    """From a checkpoint's folder; `kv_bytes` are for the caches of all pieces together."""
+    return ChatEngine(qwen3_model.load(folder), TokenTable.read(folder, control=False), kv_bytes, PieceAnswer)

@@ -1,0 +1,24 @@
+"""The languages that one of Qwen's checkpoints lists, by the codes that requests have."""
+
+from collections.abc import Sequence
+
+from engines.errors import InvalidRequest
+from engines.speech import languages
+
+
+class SupportedLanguages:
+    """`names` are the checkpoint's own. A checkpoint that lists none is asked for any."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = {name.casefold(): name for name in names}
+
+    def name(self, code: str) -> str:
+        """The checkpoint's name for a language; "" for "". Raises `InvalidRequest` with the codes that it knows."""
+        name = languages.name_for_qwen(code)
+        if not name or not self._names:
+            return name
+        if name.casefold() not in self._names:
+            codes = sorted(filter(None, map(languages.code_of, self._names.values())))
+            message = f"This model doesn't know {name} ({code}). It knows: {', '.join(codes)}."
+            raise InvalidRequest(message, param="language")
+        return self._names[name.casefold()]

@@ -1,0 +1,168 @@
+"""Qwen3-ASR and its forced aligner in MLX, by mlx-audio: loading, and sound → embeddings.
+
+The library's own loader would also read a tokenizer through transformers, run code that a folder brings, and take a
+name that is no folder for one of a hub's.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_audio.stt.models.qwen3_asr import Model as Library
+from mlx_audio.stt.models.qwen3_asr import ModelConfig
+from mlx_audio.utils import apply_quantization
+
+from engines import tokenizer as tokenizers
+from engines.checkpoint import eos_ids
+from engines.decoding import caches
+from engines.decoding.caches import Cache
+from engines.decoding.model import Embed, Model
+from engines.errors import CheckpointUnusable
+from engines.speech.qwen3.sound import Sound, stretches
+
+ENDS = ("<|im_end|>", "<|endoftext|>")
+
+
+class HearingModel(Model):
+    """Its rows begin with the embeddings of a sound, in the places that their tokens keep for them."""
+
+    def __init__(self, library: Any, eos: frozenset[int]) -> None:
+        super().__init__(_TextModule(library), eos)
+        self._library = library
+
+    def embed(self, content: Sound | None) -> Embed | None:
+        return None if content is None else Embedding(self._library, content)
+
+
+class AligningModel:
+    """Tells a time for every place of a row that is to have one. A row begins with the embeddings of a sound."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._body = _TextBody(library.model)
+        self.class_seconds: float = library.config.timestamp_segment_time / 1000
+
+    def new_cache(self) -> Cache:
+        return caches.new_cache(len(self._body.layers))
+
+    def embed(self, sound: Sound) -> Embed:
+        return Embedding(self._library, sound)
+
+    def feed(self, row: mx.array, places: Sequence[int], cache: Cache) -> list[int]:
+        """Feed embeddings [n, width] of one row; the classes of time at these places in them."""
+        behind = self._body(mx.zeros((1, len(row)), mx.int32), cache, row[None])[0]
+        classes = mx.zeros((0,), mx.int32)
+        if places:
+            classes = mx.argmax(self._library.lm_head(behind[mx.array(list(places))]), axis=-1)
+        mx.eval(classes, [layer.state for layer in cache])
+        return list(map(int, classes.tolist()))  # type: ignore[arg-type]
+
+
+class Embedding:
+    """A row's embeddings, by places. Sound is encoded as far as it is asked for, so that a long piece takes many steps.
+
+    Ask for places in their order: the newest stretch is kept, others are encoded again.
+    """
+
+    def __init__(self, library: Any, sound: Sound) -> None:
+        self._library = library
+        self._sound = sound
+        self._stretches = stretches(len(sound.frames), library.config.audio_config.n_window_infer)
+        self._number = -1
+        self._encoded = mx.zeros((0,))
+
+    def __call__(self, tokens: Sequence[int], start: int) -> mx.array:
+        """[tokens, width], for the tokens of a row from place `start` on."""
+        embeddings: mx.array = self._library.model.embed_tokens(mx.array(list(tokens)))
+        begin, end = (min(max(place - start, 0), len(tokens)) for place in (self._sound.begin, self._sound.end))
+        if begin == end:
+            return embeddings
+        offset = start - self._sound.begin
+        heard = self._heard(offset + begin, offset + end).astype(embeddings.dtype)
+        return mx.concatenate([embeddings[:begin], heard, embeddings[end:]])
+
+    def _heard(self, begin: int, end: int) -> mx.array:
+        """The embeddings [end - begin, width] of the sound's own tokens."""
+        parts = []
+        for number, stretch in enumerate(self._stretches):
+            first, last = max(begin, stretch.first), min(end, stretch.first + stretch.tokens)
+            if first < last:
+                parts.append(self._of(number)[first - stretch.first : last - stretch.first])
+        return mx.concatenate(parts)
+
+    def _of(self, number: int) -> mx.array:
+        if number != self._number:
+            stretch = self._stretches[number]
+            self._encoded = encode(self._library, self._sound.frames[stretch.begin : stretch.end])
+            self._number = number
+        return self._encoded
+
+
+def encode(library: Any, frames: Any) -> mx.array:
+    """The embeddings [tokens, width] of a spectrogram [frames, bins]."""
+    encoded: mx.array = library.audio_tower(mx.array(frames.T[None]))
+    mx.eval(encoded)
+    return encoded
+
+
+def load(folder: Path) -> HearingModel:
+    """Qwen3-ASR from a checkpoint's folder, strictly: what is missing or too much is an error."""
+    tokenizer = tokenizers.read(folder)
+    ends = (tokenizer.token_to_id(token) for token in ENDS)
+    return HearingModel(load_module(folder), eos_ids(folder) | {id for id in ends if id is not None})
+
+
+def load_aligner(folder: Path) -> AligningModel:
+    """The forced aligner from a checkpoint's folder, as strictly."""
+    return AligningModel(load_module(folder))
+
+
+def load_module(folder: Path) -> Any:
+    """The library's module for Qwen3-ASR, or for its aligner where the configuration says so."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    module = Library(ModelConfig.from_dict(config))._model
+    shards = sorted(folder.glob("model*.safetensors"))
+    if not shards:
+        raise CheckpointUnusable(f"{folder} has no weights (model*.safetensors). Fetch the model again.")
+    loaded: dict[str, mx.array] = {}
+    for shard in shards:
+        loaded |= mx.load(str(shard))  # type: ignore[arg-type]
+    weights = module.sanitize(loaded)
+    apply_quantization(module, config, weights, module.model_quant_predicate)
+    module.load_weights(list(weights.items()), strict=True)
+    mx.eval(module.parameters())
+    module.eval()
+    return module
+
+
+class _TextBody(nn.Module):  # type: ignore[name-defined, misc]
+    """The layers, called as those of mlx-lm are."""
+
+    def __init__(self, text: Any) -> None:
+        super().__init__()
+        self.layers = text.layers
+        self.embed_tokens = text.embed_tokens
+        self._text = text
+
+    def __call__(self, inputs: mx.array, cache: Any = None, input_embeddings: mx.array | None = None) -> mx.array:
+        behind: mx.array = self._text(inputs, input_embeddings, cache)
+        return behind
+
+
+class _TextModule(nn.Module):  # type: ignore[name-defined, misc]
+    """What writes text, called as a model of mlx-lm is. The head is the embeddings'."""
+
+    def __init__(self, library: Any) -> None:
+        super().__init__()
+        self.model = _TextBody(library.model)
+
+    @property
+    def layers(self) -> Any:
+        return self.model.layers
+
+    def __call__(self, inputs: mx.array, cache: Any = None, input_embeddings: mx.array | None = None) -> mx.array:
+        logits: mx.array = self.model.embed_tokens.as_linear(self.model(inputs, cache, input_embeddings))
+        return logits

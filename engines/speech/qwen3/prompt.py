@@ -1,0 +1,117 @@
+"""A piece of a recording → what Qwen3-ASR is to continue. Runs beside the step thread; nothing of MLX.
+
+The prompt is that of the model's makers: a system turn with the context, a user's turn with the sound, and the
+assistant's turn, which begins with `language NAME<asr_text>`. Where the language is known that stands there; else the
+model writes it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from engines import tokenizer as tokenizers
+from engines.audio_types import EAR_RATE, PieceRequest
+from engines.chat.prompt import Prompt
+from engines.decoding.control import any_of, breaker, unused_characters
+from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest, UnsupportedField
+from engines.speech import mel
+from engines.speech.qwen3.languages import SupportedLanguages
+from engines.speech.qwen3.sound import Sound, tokens_of
+from engines.types import Sampling
+
+# Fast Cantonese, in characters of which some take two tokens or three, stays below.
+TOKENS_A_SECOND, TOKENS_BESIDE = 15, 32
+SHORTEST = EAR_RATE  # samples; what is shorter is followed by silence, as the model's makers do it
+PAD = "<|audio_pad|>"
+
+Samples = npt.NDArray[np.float32]
+
+
+class PieceWriter:
+    """One checkpoint's tokenizer, spectrogram and languages. `Preparer[PieceRequest, Prompt]`."""
+
+    def __init__(self, tokenizer: Tokenizer, bins: int, supported: Sequence[str], context_length: int) -> None:
+        pad = tokenizer.token_to_id(PAD)
+        if pad is None:
+            raise CheckpointUnusable(f"The tokenizer of this checkpoint has no {PAD}: it isn't Qwen3-ASR's.")
+        self._tokenizer = tokenizer
+        self._bins = bins
+        self._pad = pad
+        self._languages = SupportedLanguages(supported)
+        self._context_length = context_length
+        self._control = any_of([token.content for token in tokenizer.get_added_tokens_decoder().values()])
+
+    @classmethod
+    def read(cls, folder: Path, context_limit: int) -> "PieceWriter":
+        """From a checkpoint's folder. Raises `CheckpointUnusable` if that isn't Qwen3-ASR's."""
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        thinker = {**config, **(config.get("thinker_config") or {})}
+        known = (thinker.get("text_config") or {}).get("max_position_embeddings")
+        context_length = min(known or context_limit, context_limit)
+        supported = thinker.get("support_languages") or ()
+        return cls(tokenizers.read(folder), mel_bins(thinker), supported, context_length)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and text together, at most."""
+        return self._context_length
+
+    def write(self, request: PieceRequest) -> Prompt:
+        """Raises `InvalidRequest` for what can't be done, `ContextLengthExceeded` for what is too long."""
+        if request.translate:
+            raise UnsupportedField("Qwen3-ASR writes down and doesn't translate: use a Whisper model.", param="model")
+        if request.words:
+            message = "Qwen3-ASR tells no times of words: leave them out, or align its text with the aligner."
+            raise UnsupportedField(message, param="timestamp_granularities")
+        name = self._languages.name(request.language)
+        samples = read_samples(request.samples)
+        seconds = len(samples) / EAR_RATE
+        frames = spectrogram(samples, self._bins)
+        head = self._head(request.context)
+        tail = "<|audio_end|><|im_end|>\n<|im_start|>assistant\n" + (f"language {name}<asr_text>" if name else "")
+        ids = (*head, *[self._pad] * tokens_of(len(frames)), *self._encoded(tail))
+        sound = Sound(frames, len(head), seconds, request.language)
+        most = int(seconds * TOKENS_A_SECOND) + TOKENS_BESIDE
+        if len(ids) + most > self._context_length:
+            raise ContextLengthExceeded(
+                f"This model's context is {self._context_length} tokens; {seconds:.0f} seconds of sound with the "
+                f"prompt take {len(ids)}, and their text up to {most}. Shorten the prompt or the pieces.",
+                param="prompt",
+            )
+        sampling = Sampling(request.temperature, repetition_penalty=request.repetition_penalty, logprobs=0)
+        return Prompt(ids, most, sampling, request.trace, content=sound)
+
+    def _head(self, context: str) -> tuple[int, ...]:
+        """Up to the sound. The context is encoded in one piece with the markup, but for what would be markup in it."""
+        sentinel = next(unused_characters([context]))
+        text = breaker(self._control, sentinel)(context)
+        parts = f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\n<|audio_start|>".split(sentinel)
+        return tuple(id for part in parts for id in self._encoded(part))
+
+    def _encoded(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def mel_bins(thinker: Mapping[str, Any]) -> int:
+    """Of how many bands the spectrogram is that a checkpoint's encoder takes."""
+    return int((thinker.get("audio_config") or {}).get("num_mel_bins", 128))
+
+
+def read_samples(data: bytes) -> Samples:
+    """Sound as it goes over the wire. Raises `InvalidRequest` if it is none."""
+    if not data or len(data) % 4:
+        raise InvalidRequest("The piece holds no sound.", param="file")
+    samples = np.frombuffer(data, "<f4")
+    if not np.isfinite(samples).all():
+        raise InvalidRequest("The piece holds samples that are no numbers.", param="file")
+    return samples
+
+
+def spectrogram(samples: Samples, bins: int) -> npt.NDArray[np.float32]:
+    """[frames, bins], of at least a second."""
+    return mel.log_mel(np.pad(samples, (0, max(0, SHORTEST - len(samples)))), bins)

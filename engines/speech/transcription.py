@@ -1,0 +1,236 @@
+"""A whole recording, written down: its pieces are heard a few at a time and joined in order.
+
+media process ─► _Work._read ─► a task a piece (`Hearing.piece`) ─► in order ─► `_Result.add` ─► events
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from engines.audio_types import (
+    PieceRequest,
+    Script,
+    Segment,
+    Transcript,
+    TranscriptionEvent,
+    TranscriptionRequest,
+    TranscriptPart,
+    TranscriptProgress,
+)
+from engines.media.client import Ending, Piece, PieceOptions, Progress
+from engines.speech.context import MOST, context
+from engines.speech.hearing import Hear, Heard, Hearing, added
+from engines.speech.joining import Joiner, Span, file_cut, incompleteness, main_language
+from engines.speech.languages import parse
+from engines.speech.script import Converter
+from engines.types import Started, Usage
+
+IN_FLIGHT = 4
+
+T = TypeVar("T")
+
+
+class Ear(msgspec.Struct, frozen=True):
+    """A model that listens: its main name, the pieces that it handles well, and how many characters of context."""
+
+    model: str
+    pieces: PieceOptions
+    context: int = MOST
+
+
+class Recordings(Protocol):
+    """What is needed of `media.client.Media`."""
+
+    def pieces(self, path: str, options: PieceOptions) -> AsyncGenerator[Piece | Progress | Ending, None]: ...
+
+
+class Transcription:
+    """`ear` finds the model that a request means, and loads nothing; it raises what that model can't do."""
+
+    def __init__(
+        self,
+        media: Recordings,
+        ear: Callable[[TranscriptionRequest], Awaitable[Ear]],
+        hear: Hear,
+        script: Script = "as-is",
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        self._media = media
+        self._ear = ear
+        self._hear = hear
+        self._script: Script = script
+        self._in_flight = in_flight
+        self._converter = Converter()
+
+    async def run(self, request: TranscriptionRequest, in_flight: int = 0) -> AsyncGenerator[TranscriptionEvent]:
+        """`Started`, any number of parts with progress behind each, and the `Transcript`.
+
+        Raises a `ServiceError` instead of the rest; before `Started` for what is wrong with the request, the file or
+        the model. No model is asked before the file's first sound is there, so none for silence. Closing the generator
+        cancels all work. `in_flight` is how many pieces are heard at a time, fewer for what may wait; 0: as usual.
+        """
+        language = parse(request.language)
+        ear = await self._ear(request)
+        before, left_out = context(request.prompt, request.hotwords, ear.context)
+        asked = PieceRequest(
+            model=request.model,
+            samples=b"",
+            language=language,
+            context=before,
+            temperature=request.temperature,
+            translate=request.translate,
+            words=request.words,
+            trace=request.trace,
+        )
+        result = _Result(language, left_out)
+        hearing = Hearing(self._hear, asked, self._converter, request.script or self._script, result.language)
+        work = _Work(self._media.pieces(request.path, ear.pieces), hearing)
+        try:
+            async with aclosing(_events(work, ear.model, result, in_flight or self._in_flight)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            await work.close()
+
+
+async def _events(work: "_Work", model: str, result: "_Result", in_flight: int) -> AsyncGenerator[TranscriptionEvent]:
+    while isinstance(item := await work.next(), Progress):
+        pass  # nothing is sent yet
+    yield (
+        Started(model, 0) if isinstance(item, Ending) else msgspec.structs.replace(await work.begun(item), model=model)
+    )
+    work.allow(in_flight - 1)
+    seconds = 0.0
+    while not isinstance(item, Ending):
+        if isinstance(item, _InFlight):
+            heard = await item.heard
+            work.allow(1)
+            if part := result.add(heard, item.end - item.start):
+                yield part
+        seconds = max(seconds, item.end if isinstance(item, _InFlight) else item.done)
+        yield TranscriptProgress(seconds, item.total)
+        item = await work.next()
+    yield TranscriptProgress(item.seconds, item.seconds)
+    yield result.whole(item)
+
+
+class _InFlight(msgspec.Struct, frozen=True):
+    """A piece that is being heard; its samples are its task's alone."""
+
+    start: float
+    end: float
+    total: float | None
+    heard: "asyncio.Task[Heard]"
+
+
+class _Work:
+    """The tasks of one transcription: one that reads the file, and one a piece. `close` ends them all."""
+
+    def __init__(self, pieces: AsyncGenerator[Piece | Progress | Ending, None], hearing: Hearing) -> None:
+        self._pieces = pieces
+        self._hearing = hearing
+        self._slots = asyncio.Semaphore(1)
+        self._order: asyncio.Queue[_InFlight | Progress | Ending | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reading = self._spawn(self._read())
+
+    async def next(self) -> _InFlight | Progress | Ending:
+        """The next piece, in order, or progress through silence, or the ending. Raises why the file can't be read."""
+        if (item := await self._order.get()) is None:
+            await self._reading
+            raise AssertionError("a reader that ended without an ending has failed")
+        return item
+
+    async def begun(self, first: _InFlight) -> Started:
+        """When the model begins with the first piece. Raises why it doesn't."""
+        either: set[asyncio.Future[Any]] = {first.heard, self._hearing.started}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._hearing.started.done():
+            await first.heard
+        return await self._hearing.started
+
+    def allow(self, more: int) -> None:
+        """So many more pieces may be begun; one may from the start."""
+        for _ in range(more):
+            self._slots.release()
+
+    async def close(self) -> None:
+        # Not a gather: a caller that is cancelled again while it waits here must not cut the tasks' own endings short.
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _read(self) -> None:
+        ending: Ending | None = None
+        try:
+            async with aclosing(self._pieces) as pieces:
+                async for item in pieces:
+                    if isinstance(item, Piece):
+                        await self._slots.acquire()
+                        task = self._spawn(self._hearing.piece(item.samples, item.start))
+                        self._order.put_nowait(_InFlight(item.start, item.end, item.total, task))
+                    elif isinstance(item, Progress):
+                        self._order.put_nowait(item)
+                    else:
+                        ending = item
+        finally:
+            self._order.put_nowait(ending)
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: who waits for the task raises it, and after the first failure nobody does
+
+
+class _Result:
+    """What was heard so far. Keeps no sound."""
+
+    def __init__(self, asked_language: str, left_out: tuple[str, ...]) -> None:
+        self._asked_language = asked_language
+        self._left_out = left_out
+        self._joiner = Joiner()
+        self._text: list[str] = []
+        self._segments: list[Segment] = []
+        self._spoken: dict[str, float] = {}
+        self._usage = Usage(0, 0)
+        self._looped: list[Span] = []
+        self._cut: list[Span] = []
+
+    def language(self) -> str:
+        """A code: the one that was asked for, or that of most of what was heard."""
+        return self._asked_language or main_language(self._spoken.items())
+
+    def add(self, heard: Heard, seconds: float) -> TranscriptPart | None:
+        """None if nothing is spoken there."""
+        self._usage = added(self._usage, heard.usage)
+        self._looped += heard.looped
+        self._cut += heard.cut
+        if not heard.segments:
+            return None
+        self._spoken[heard.language] = self._spoken.get(heard.language, 0.0) + seconds
+        text = "".join(self._joiner.add(segment.text) for segment in heard.segments)
+        self._text.append(text)
+        self._segments += heard.segments
+        return TranscriptPart(heard.segments, text)
+
+    def whole(self, ending: Ending) -> Transcript:
+        missing = incompleteness(self._looped, self._cut)
+        cut = (file_cut(ending.seconds),) if ending.cut else ()
+        return Transcript(
+            text="".join(self._text),
+            segments=tuple(self._segments),
+            language=self.language(),
+            seconds=ending.seconds,
+            usage=self._usage,
+            incomplete=self._left_out + missing + cut,
+        )

@@ -1,0 +1,42 @@
+"""Times of words for a model that writes text alone: another one, the aligner, finds them in the same sound."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+
+from engines.audio_types import AlignmentRequest, PieceDone, PieceRequest
+from engines.speech.alignment import Place, aligned, guessed_language
+from engines.speech.hearing import Hear
+from engines.speech.loops import has_loop
+from engines.speech.timing import by_words
+from engines.types import Delta, Started
+
+
+class WithWords:
+    """`hear` asks a model for text, then `aligner` when its words are spoken."""
+
+    def __init__(self, hear: Hear, place: Place, aligner: str) -> None:
+        self._hear = hear
+        self._place = place
+        self._aligner = aligner
+
+    async def hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
+        """As the model's own; the last event's segments have words."""
+        async with aclosing(self._hear(msgspec.structs.replace(request, words=False))) as events:
+            async for event in events:
+                yield await self._timed(request, event) if isinstance(event, PieceDone) else event
+
+    async def _timed(self, request: PieceRequest, done: PieceDone) -> PieceDone:
+        """A loop isn't aligned: what was repeated was not spoken."""
+        text = " ".join(segment.text for segment in done.segments)
+        if not any(map(str.isalnum, text)) or has_loop(done.segments):
+            return done
+        language = done.language or guessed_language(text)
+        asked = AlignmentRequest(self._aligner, request.samples, text, language, request.trace)
+        words = (await aligned(self._place, asked)).words
+        segments = tuple(
+            msgspec.structs.replace(segment, avg_logprob=done.segments[0].avg_logprob)
+            for segment in by_words(text, words)
+        )
+        return msgspec.structs.replace(done, segments=segments)

@@ -1,0 +1,13 @@
+"""What the tools need to know of the configuration."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class Options(msgspec.Struct, frozen=True):
+    """Models for calls that name none, and the folder for results that no path is given for; it exists."""
+
+    files: Path
+    transcription_model: str = "qwen3-asr"
+    speech_model: str = "qwen3-tts"

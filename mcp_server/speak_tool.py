@@ -1,0 +1,101 @@
+"""The tool `speak`: text → a sound file on this computer."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any, get_args
+
+import mcp_types as mcp
+import msgspec
+
+from engines.audio_types import SoundFormat, SpeechData, SpeechDone, SpeechRequest
+from engines.errors import InvalidRequest
+from engines.inference import Inference
+from engines.speech import languages
+from mcp_server import files
+from mcp_server.arguments import Value
+from mcp_server.options import Options
+
+FORMATS: tuple[SoundFormat, ...] = get_args(SoundFormat)
+SUFFIXES: Mapping[SoundFormat, str] = {"opus": ".ogg"}
+
+SPEAK = mcp.Tool(
+    name="speak",
+    title="Speak a text",
+    description=(
+        "Make a sound file of a text of any length, offline, in a natural voice. Answers with the path of the file."
+    ),
+    input_schema={
+        "type": "object",
+        "properties": {
+            "text": {"type": "string", "description": "What to speak."},
+            "voice": {"type": "string", "description": "Name of a voice; the model's first one if absent."},
+            "language": {
+                "type": "string",
+                "description": "Code or name of the text's language; the model tells it by itself if absent.",
+            },
+            "instructions": {"type": "string", "description": "In what manner: slowly, cheerful, whispering, …"},
+            "speed": {"type": "number", "description": "0.25 to 4; 1 if absent."},
+            "output_format": {"type": "string", "description": f"{', '.join(FORMATS)}; wav if absent."},
+            "output_path": {
+                "type": "string",
+                "description": "Absolute path of a new file for the sound, never overwritten.",
+            },
+            "model": {"type": "string", "description": "Name of a model that speaks, see models."},
+        },
+        "required": ["text"],
+    },
+    annotations=mcp.ToolAnnotations(
+        title="Speak a text", read_only_hint=False, destructive_hint=False, open_world_hint=False
+    ),
+)
+
+
+async def speak(inference: Inference, options: Options, given: Mapping[str, Value]) -> mcp.CallToolResult:
+    request = _request(options, given)
+    suffix = SUFFIXES.get(request.format, f".{request.format}")
+    if "output_path" in given:
+        target = await asyncio.to_thread(files.to_write, str(given["output_path"]), "output_path", suffix)
+    else:
+        target = options.files / f"{files.slug(request.text)}{suffix}"
+    sound: list[bytes] = []
+    done: SpeechDone | None = None
+    async with aclosing(inference.speak(request)) as events:
+        async for event in events:
+            if isinstance(event, SpeechData):
+                sound.append(event.data)
+            elif isinstance(event, SpeechDone):
+                done = event
+    assert done is not None
+    written = await asyncio.to_thread(files.create, target, b"".join(sound))
+    return _result(str(written), done)
+
+
+def _request(options: Options, given: Mapping[str, Value]) -> SpeechRequest:
+    format: Any = given.get("output_format", "wav")
+    if format not in FORMATS:
+        raise InvalidRequest(f"The argument output_format must be one of {', '.join(FORMATS)}.", param="output_format")
+    speed = float(given.get("speed", 1.0))
+    if not 0.25 <= speed <= 4:
+        raise InvalidRequest("The argument speed must be from 0.25 to 4.", param="speed")
+    return SpeechRequest(
+        model=str(given.get("model", options.speech_model)),
+        text=str(given["text"]),
+        voice=str(given.get("voice", "")),
+        language=languages.parse(str(given.get("language", ""))),
+        instructions=str(given.get("instructions", "")),
+        speed=speed,
+        format=format,
+        trace=f"mcp-{secrets.token_hex(10)}",
+    )
+
+
+def _result(path: str, done: SpeechDone) -> mcp.CallToolResult:
+    text = f"{done.seconds:.1f} seconds of speech are in {path}"
+    blocks: list[mcp.ContentBlock] = [mcp.TextContent(type="text", text=text)]
+    meta: dict[str, Any] = {"path": path, "seconds": done.seconds}
+    if done.incomplete:
+        blocks.append(mcp.TextContent(type="text", text=f"[incomplete: {' '.join(done.incomplete)}]"))
+        meta["incomplete"] = msgspec.to_builtins(done.incomplete)
+    return mcp.CallToolResult(content=blocks, _meta=meta)

@@ -1,0 +1,203 @@
+"""The routes of recordings and speech."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterable, Set
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from engines.audio_types import (
+    SpeechData,
+    SpeechDone,
+    SpeechRequest,
+    Transcript,
+    TranscriptionEvent,
+    TranscriptionRequest,
+    Voice,
+)
+from engines.inference import Inference
+from engines.types import Json
+from openai_compat import transcript_answers as answers
+from openai_compat.leaving import until_gone
+from openai_compat.live import EventStream
+from openai_compat.multipart import Form, receive
+from openai_compat.names import OPENAI_LISTENS, OPENAI_SPEAKS, Defaults, meant
+from openai_compat.scratch import Handler, Spooled
+from openai_compat.speech_answers import Sound, SpeechEvents
+from openai_compat.speech_fields import REFERENCE, Speaking, media_type, parse_body, parse_form, recording_of
+from openai_compat.told import ignored, incomplete, trace_of
+from openai_compat.transcription_fields import (
+    FILE,
+    SAMPLES,
+    Listening,
+    parse_alignment,
+    parse_listening,
+    parse_voice,
+)
+
+UPLOADS = frozenset(
+    f"/v1/audio/{name}" for name in ("transcriptions", "translations", "alignments", "speech", "voices")
+)
+
+
+class AudioOptions(msgspec.Struct, frozen=True):
+    """`scratch` is the folder for uploads, "" the system's; `longest_input` counts characters of a text to speak."""
+
+    defaults: Defaults
+    scratch: str
+    longest_input: int
+    admission_seconds: float
+    keepalive_seconds: float
+
+
+class AudioRoutes:
+    def __init__(self, inference: Inference, options: AudioOptions) -> None:
+        self._inference = inference
+        self._options = options
+
+    def routes(self) -> list[Route]:
+        def spooled(path: str, handler: Handler, *methods: str) -> Route:
+            return Route(path, Spooled(handler, self._options.scratch), methods=["POST", *methods])
+
+        return [
+            spooled("/v1/audio/transcriptions", self.transcribe),
+            spooled("/v1/audio/translations", self.translate),
+            spooled("/v1/audio/alignments", self.align),
+            spooled("/v1/audio/speech", self.speak),
+            spooled("/v1/audio/voices", self.voices, "GET"),
+            Route("/v1/audio/voices/{name:path}", self.delete_voice, methods=["DELETE"]),
+        ]
+
+    async def transcribe(self, request: Request, folder: Path) -> Response:
+        form = await _received(request, folder, FILE)
+        return await self._listen(request, parse_listening(form, trace_of(request), translate=False))
+
+    async def translate(self, request: Request, folder: Path) -> Response:
+        form = await _received(request, folder, FILE)
+        return await self._listen(request, parse_listening(form, trace_of(request), translate=True))
+
+    async def align(self, request: Request, folder: Path) -> Response:
+        asked, unknown = parse_alignment(await _received(request, folder, FILE), trace_of(request))
+        model = await meant(self._inference, asked.model, self._options.defaults.alignment)
+        found = await until_gone(request, self._inference.align(msgspec.structs.replace(asked, model=model)))
+        return JSONResponse(answers.aligned(found), headers=ignored(unknown))
+
+    async def speak(self, request: Request, folder: Path) -> Response:
+        asked = await self._to_speak(request, folder)
+        model = await meant(self._inference, asked.request.model, self._options.defaults.speech, OPENAI_SPEAKS)
+        asked = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, model=model))
+        headers = ignored(asked.ignored)
+        if asked.events:
+            return SpeechEvents(self._inference, asked, headers, *self._patience())
+        if asked.request.streamed:
+            return Sound(self._inference, asked, headers)
+        data, done = await until_gone(request, self._spoken(asked.request))
+        return Response(data, headers={**headers, **incomplete(done.incomplete)}, media_type=media_type(asked.request))
+
+    async def voices(self, request: Request, folder: Path) -> Response:
+        if request.method == "POST":
+            return await self.store_voice(request, folder)
+        name = request.query_params.get("model", "")
+        model = await meant(self._inference, name, self._options.defaults.speech, OPENAI_SPEAKS)
+        found = [_voice(voice) for voice in await until_gone(request, self._inference.voices(model))]
+        return JSONResponse({"object": "list", "data": found, "voices": found})
+
+    async def store_voice(self, request: Request, folder: Path) -> Response:
+        asked = parse_voice(await _received(request, folder, SAMPLES))
+        work = self._inference.store_voice(asked.name, asked.path, asked.text, asked.consent)
+        voice = await until_gone(request, work)
+        return JSONResponse({**_voice(voice), "created_at": int(time.time())}, headers=ignored(asked.ignored))
+
+    async def delete_voice(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        await until_gone(request, self._inference.delete_voice(name))
+        return JSONResponse({"id": name, "object": "audio.voice.deleted", "deleted": True})
+
+    async def _listen(self, request: Request, asked: Listening) -> Response:
+        defaults = self._options.defaults
+        default = defaults.translation if asked.request.translate else defaults.transcription
+        model = await meant(self._inference, asked.request.model, default, OPENAI_LISTENS)
+        asked = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, model=model))
+        headers = ignored(asked.ignored)
+        if asked.stream:
+            return TranscriptEvents(self._inference, asked, headers, *self._patience())
+        transcript = await until_gone(request, self._heard(asked.request))
+        headers |= incomplete(transcript.incomplete)
+        body = await asyncio.to_thread(answers.whole, asked, transcript)
+        return Response(body, headers=headers, media_type=answers.MEDIA_TYPES[asked.format])
+
+    async def _to_speak(self, request: Request, folder: Path) -> Speaking:
+        trace, longest = trace_of(request), self._options.longest_input
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            return parse_form(await _received(request, folder, REFERENCE), trace, longest)
+        asked = parse_body(await request.body(), trace, longest)
+        if not asked.reference:
+            return asked
+        path = folder / "reference"
+        await asyncio.to_thread(lambda: path.write_bytes(recording_of(asked.reference)))
+        return msgspec.structs.replace(
+            asked, reference="", request=msgspec.structs.replace(asked.request, reference_path=str(path))
+        )
+
+    async def _heard(self, request: TranscriptionRequest) -> Transcript:
+        async with aclosing(self._inference.transcribe(request)) as events:
+            async for event in events:
+                if isinstance(event, Transcript):
+                    return event
+        raise RuntimeError("the transcript has no end")
+
+    async def _spoken(self, request: SpeechRequest) -> tuple[bytes, SpeechDone]:
+        pieces: list[bytes] = []
+        async with aclosing(self._inference.speak(request)) as events:
+            async for event in events:
+                if isinstance(event, SpeechData):
+                    pieces.append(event.data)
+                elif isinstance(event, SpeechDone):
+                    return b"".join(pieces), event
+        raise RuntimeError("the speech has no end")
+
+    def _patience(self) -> tuple[float, float]:
+        return self._options.admission_seconds, self._options.keepalive_seconds
+
+
+class TranscriptEvents(EventStream[tuple[Json, ...]]):
+    """OpenAI's events of a transcript, and how far it is."""
+
+    def __init__(
+        self, inference: Inference, asked: Listening, headers: dict[str, str], admission: float, keepalive: float
+    ) -> None:
+        super().__init__(asked.request.trace, headers, admission, keepalive)
+        self._inference = inference
+        self._asked = asked
+
+    async def events(self) -> AsyncGenerator[tuple[Json, ...]]:
+        async with aclosing(self._inference.transcribe(self._asked.request)) as events:
+            async for event in events:
+                if isinstance(event, Transcript):
+                    yield await asyncio.to_thread(self._told, event)
+                else:
+                    yield self._told(event)
+
+    def admits(self, item: tuple[Json, ...]) -> bool:
+        return bool(item)
+
+    def said(self, item: tuple[Json, ...]) -> Iterable[Json]:
+        return item
+
+    def _told(self, event: TranscriptionEvent) -> tuple[Json, ...]:
+        return tuple(answers.events(self._asked, event))
+
+
+async def _received(request: Request, folder: Path, files: Set[str]) -> Form:
+    return await receive(request.headers.get("content-type", ""), request.stream(), folder, files)
+
+
+def _voice(voice: Voice) -> Json:
+    """OpenAI's object, and what else is known. Its `id` is its name."""
+    told: Json = {"id": voice.name, "object": "audio.voice", "type": "audio_sample", **msgspec.to_builtins(voice)}
+    return told

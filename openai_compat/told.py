@@ -1,0 +1,36 @@
+"""What headers tell beside an answer, harmless for any client: fields that had no effect, and what is missing."""
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from starlette.requests import Request
+
+LONGEST_TOLD = 2000  # clients refuse headers of many kilobytes
+_SENTENCE = " !\"#$&'()*+,-./:;<=>?@[]_{|}~"  # what stays as it is; "%" doesn't, so that the header can be read back
+
+
+def trace_of(request: Request) -> str:
+    """The request's id, which `Boundary` gave it."""
+    return str(request.scope["state"]["trace"])
+
+
+def ignored(names: Sequence[str]) -> dict[str, str]:
+    """`X-Ignored-Fields`, where there are any; what is beyond a header's length is counted."""
+    return {"X-Ignored-Fields": _joined(names, ", ", "")} if names else {}
+
+
+def incomplete(sentences: Sequence[str]) -> dict[str, str]:
+    """`X-Incomplete`, where something is missing; what isn't plain ASCII is percent-encoded UTF-8."""
+    return {"X-Incomplete": _joined(sentences, " ", _SENTENCE)} if sentences else {}
+
+
+def _joined(texts: Sequence[str], between: str, safe: str) -> str:
+    shown: list[str] = []
+    left = LONGEST_TOLD
+    for text in texts:
+        quoted = quote(text, safe=safe)
+        left -= len(quoted) + len(between)
+        if left < 0:
+            return between.join([*shown, f"... and {len(texts) - len(shown)} more"])
+        shown.append(quoted)
+    return between.join(shown)

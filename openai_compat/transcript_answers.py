@@ -1,0 +1,152 @@
+"""What is told of a recording: OpenAI's objects and events, and files of text and subtitles. Pure."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from engines.audio_types import (
+    Aligned,
+    Segment,
+    Transcript,
+    TranscriptionEvent,
+    TranscriptPart,
+    TranscriptProgress,
+    Word,
+)
+from engines.speech import languages, subtitles
+from engines.types import Json, Started
+from openai_compat.transcription_fields import Format, Listening
+
+MEDIA_TYPES: dict[Format, str] = {
+    "json": "application/json",
+    "text": "text/plain; charset=utf-8",
+    "srt": "text/plain; charset=utf-8",
+    "verbose_json": "application/json",
+    "vtt": "text/vtt; charset=utf-8",
+}
+FRAMES_A_SECOND = 100  # Whisper's unit of `seek`
+
+
+def whole(asked: Listening, transcript: Transcript) -> str:
+    """The body of an answer, in the format that was asked for. For a thread, as recordings may have hours."""
+    match asked.format:
+        case "json" | "verbose_json":
+            return json.dumps(_object(asked, transcript), ensure_ascii=False, separators=(",", ":"))
+        case "text":
+            return transcript.text + "\n"
+        case "srt":
+            return subtitles.srt(subtitles.cues(transcript.segments))
+        case "vtt":
+            return subtitles.vtt(subtitles.cues(transcript.segments))
+        case _:
+            assert_never(asked.format)
+
+
+def events(asked: Listening, event: TranscriptionEvent) -> Iterable[Json]:
+    """OpenAI's events for one of ours, and how far it is. All deltas joined are the text of the last event.
+
+    For a thread if it is a `Transcript`. Subtitles come in one delta at the end, for how they are cut depends on what
+    follows.
+    """
+    subtitled = asked.format in ("srt", "vtt")
+    match event:
+        case Started():
+            return
+        case TranscriptProgress():
+            yield {"type": "transcript.progress", "seconds": _rounded(event.seconds), "total": _rounded(event.total)}
+        case TranscriptPart():
+            if event.text and not subtitled:
+                yield {"type": "transcript.text.delta", "delta": event.text}
+        case Transcript():
+            told = _object(asked, event)
+            if subtitled:
+                told["text"] = whole(asked, event)
+                yield {"type": "transcript.text.delta", "delta": told["text"]}
+            yield {"type": "transcript.text.done", **told}
+        case _:
+            assert_never(event)
+
+
+def aligned(found: Aligned) -> Json:
+    """The answer to a text whose times were asked for."""
+    return {
+        "words": [_word(word) for word in found.words],
+        **_language(found.language),
+        "duration": _rounded(found.seconds),
+    }
+
+
+def _object(asked: Listening, transcript: Transcript) -> Json:
+    told = _verbose(asked, transcript) if asked.format == "verbose_json" else _brief(asked, transcript)
+    told["usage"] = {"type": "duration", "seconds": _rounded(transcript.seconds)}
+    if transcript.incomplete:
+        told["incomplete"] = transcript.incomplete
+    return told
+
+
+def _brief(asked: Listening, transcript: Transcript) -> Json:
+    language = _told_language(asked, transcript)
+    return {"text": transcript.text, "languages": [{"code": language}] if language else []}
+
+
+def _verbose(asked: Listening, transcript: Transcript) -> Json:
+    told: Json = {
+        "task": "translate" if asked.request.translate else "transcribe",
+        **_language(_told_language(asked, transcript)),
+        "duration": _rounded(transcript.seconds),
+        "text": transcript.text,
+    }
+    if any(segment.approximate for segment in transcript.segments):
+        told["timing"] = "approximate"
+    if asked.segments:
+        told["segments"] = [_segment(number, one) for number, one in enumerate(transcript.segments)]
+    if asked.words:
+        told["words"] = _words(transcript.segments)
+    return told
+
+
+def _told_language(asked: Listening, transcript: Transcript) -> str:
+    """The code of the language that the text is in."""
+    return "en" if asked.request.translate else transcript.language
+
+
+def _language(code: str) -> Json:
+    """OpenAI gives the English name; which languages those are isn't written anywhere, so there is the code too."""
+    return {"language": languages.english_name(code).lower(), "language_code": code}
+
+
+def _segment(number: int, segment: Segment) -> Json:
+    """OpenAI's object; figures that the model doesn't give are null. There are no tokens to tell."""
+    told: Json = {
+        "id": number,
+        "seek": round(segment.start * FRAMES_A_SECOND),
+        "start": _rounded(segment.start),
+        "end": _rounded(segment.end),
+        "text": segment.text,
+        "tokens": [],
+        "temperature": segment.temperature,
+        "avg_logprob": segment.avg_logprob,
+        "compression_ratio": segment.compression_ratio,
+        "no_speech_prob": segment.no_speech_prob,
+    }
+    if segment.approximate:
+        told["timing"] = "approximate"
+    if segment.looped:
+        told["looped"] = True
+    return told
+
+
+def _words(segments: Sequence[Segment]) -> list[Json]:
+    return [_word(word) for segment in segments for word in segment.words]
+
+
+def _word(word: Word) -> Json:
+    told: Json = {"word": word.text.strip(), "start": _rounded(word.start), "end": _rounded(word.end)}
+    if word.probability is not None:
+        told["probability"] = word.probability
+    return told
+
+
+def _rounded(seconds: float | None) -> float | None:
+    """To a millisecond."""
+    return None if seconds is None else round(seconds, 3)

@@ -1,0 +1,68 @@
+"""What the audio part makes of answers."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.audio_jobs import Answer
+from bench.contenders import LIBRARY, OURS
+from bench.goals import AUDIO_GOALS, judge
+from bench.parts import audio
+from bench.peak import Peak
+from bench.scale import FULL, QUICK
+from bench.session import Session
+from bench.streams import BenchFailed
+from engines.voice.lengths import judge as judged
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    return Session(QUICK, rounds=1, threads=1, work=tmp_path)
+
+
+def test_several_requests_take_from_the_first_question_to_the_last_answer() -> None:
+    assert audio.elapsed([Answer(1.0, 2.0, 3.0), Answer(1.5, 2.0, 4.5)]) == 3.5
+
+
+def test_another_text_is_a_note_and_another_length_of_sound_an_error(session: Session) -> None:
+    audio._compare(session, "whisper", [Answer(0, 1, 1, " one  two")], [Answer(0, 1, 1, "one two")])
+    assert session.notes == []
+    audio._compare(session, "whisper", [Answer(0, 1, 1, "one two")], [Answer(0, 1, 1, "one")])
+    assert len(session.notes) == 1
+    with pytest.raises(BenchFailed):
+        audio._compare(session, "qwen3-tts", [Answer(0, 1, 1, sound=4.8)], [Answer(0, 1, 1, sound=9.6)])
+
+
+def test_texts_are_as_long_as_the_models_speak_so_that_no_try_is_thrown_away(tmp_path: Path) -> None:
+    for scale in (FULL, QUICK):
+        recordings = audio.Recordings(Session(scale, 1, 1, tmp_path))
+        texts = recordings.texts(4)
+        assert len(set(texts)) == 4
+        for text in texts:
+            seconds = scale.audio.frames / 12.5
+            assert judged(text, seconds, 0.1, capped=False, instructed=False) == "whole"
+
+
+def test_lengths_are_told_in_words() -> None:
+    assert [audio.length(seconds) for seconds in (20.0, 60.0, 3600.0, 36_000.0)] == [
+        "20 seconds",
+        "1 minute",
+        "1 hour",
+        "10 hours",
+    ]
+
+
+def test_every_goal_of_the_part_is_judged_by_figures_that_it_measures() -> None:
+    keys = {goal.over.key for goal in AUDIO_GOALS}
+    values = {key: {OURS: [1.0], LIBRARY: [1.0]} for key in keys}
+    assert {one.verdict for one in judge(AUDIO_GOALS, values)} == {"pass"}
+
+
+def test_the_peak_stays_when_there_is_less() -> None:
+    peak = Peak()
+    peak.look(psutil.Process())
+    assert peak.bytes > 1e6
+    peak.bytes = most = 1 << 50
+    peak.look(psutil.Process())
+    assert peak.bytes == most

@@ -1,0 +1,159 @@
+"""What the training of the speech toy computes is what the library computes, and what counting by hand gives."""
+
+import importlib
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_audio.stt.utils import load_model
+from transformers import WhisperFeatureExtractor
+
+from demo.speech_checkpoints import MELS, TRAINED_LANGUAGES, make_qwen3_asr, speech_tokenizer
+from demo.training.speech import phrases
+from demo.training.speech.alignment import expected
+from demo.training.speech.corpus import Utterance, mel_filters
+from demo.training.speech.examples import Recording, Writer, batch, context, joined
+from demo.training.speech.forward import convolve, decode, encode, gelu, positions, prepare, silu
+from demo.training.speech.measure import distance, words_of
+from demo.training.speech.sound import log_mel, resampled
+
+nn: Any = importlib.import_module("mlx.nn")  # half typed
+LENGTHS = (155, 730, 412, 1040)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("random")
+    make_qwen3_asr(folder, phrases.spellings(), languages=TRAINED_LANGUAGES)
+    return load_model(Path(folder), strict=True)
+
+
+@pytest.fixture(scope="module")
+def writer() -> Writer:
+    return Writer(speech_tokenizer(phrases.spellings(), TRAINED_LANGUAGES))
+
+
+def test_recordings_encoded_together_are_as_the_library_encodes_each(model: Any) -> None:
+    draw = np.random.default_rng(0)
+    recordings = [draw.standard_normal((length, MELS)).astype(np.float32) for length in LENGTHS]
+    together = encode(model.audio_tower, prepare(recordings))
+    for one, got in zip(recordings, together, strict=True):
+        alone = model.audio_tower(mx.array(one.T[None]), mx.ones((1, len(one)), mx.int32))
+        assert alone.shape[0] == positions(len(one))
+        assert mx.allclose(got[: alone.shape[0]], alone, atol=1e-4)
+
+
+def test_text_is_decoded_as_the_library_does(model: Any) -> None:
+    x = mx.random.normal((2, 40, 128), key=mx.random.key(1))
+    assert mx.allclose(decode(model.model, x), model.model(inputs_embeds=x), atol=1e-4)
+
+
+@pytest.mark.parametrize(("quick", "usual"), [(gelu, nn.gelu), (silu, nn.silu)])
+def test_quick_activations_and_their_slopes_are_the_usual_ones(quick: Any, usual: Any) -> None:
+    x = mx.linspace(-20, 20, 2001)
+    assert mx.allclose(quick(x), usual(x), atol=1e-5)
+    assert mx.allclose(mx.grad(lambda y: quick(y).sum())(x), mx.grad(lambda y: usual(y).sum())(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 10, 3), (1, 7, 5, 1)])
+def test_a_convolution_as_a_product_has_the_same_values_and_gradients(shape: tuple[int, ...]) -> None:
+    product: Any = convolve
+    x = mx.random.normal(shape, key=mx.random.key(2))
+    weight = mx.random.normal((4, 3, 3, shape[-1]), key=mx.random.key(3))
+    ours = mx.grad(lambda x, w: mx.sin(product(x, w)).sum(), argnums=(0, 1))(x, weight)
+    usual = mx.grad(lambda x, w: mx.sin(mx.conv2d(x, w, 2, 1)).sum(), argnums=(0, 1))(x, weight)
+    assert mx.allclose(product(x, weight), mx.conv2d(x, weight, 2, 1), atol=1e-4)
+    assert all(mx.allclose(one, other, atol=1e-4) for one, other in zip(ours, usual, strict=True))
+
+
+def test_expected_classes_are_those_of_all_ways_to_say_the_labels() -> None:
+    draw = np.random.default_rng(1)
+    logs = draw.standard_normal((3, 5, 4))
+    logs -= np.logaddexp.reduce(logs, axis=2, keepdims=True)
+    labels, lengths = [[1, 1], [2, 3], []], np.array([5, 4, 3])
+    got = expected(logs, lengths, labels)
+    for row, (wanted, length) in enumerate(zip(labels, lengths, strict=True)):
+        shares = np.zeros((5, 4))
+        for way in itertools.product(range(4), repeat=int(length)):
+            if [label for label, _ in itertools.groupby(way) if label] == wanted:
+                share = np.exp(sum(logs[row, place, label] for place, label in enumerate(way)))
+                shares[np.arange(length), list(way)] += share
+        assert np.allclose(got[row], shares / shares[0].sum(), atol=1e-9)
+
+
+def test_labels_that_do_not_fit_are_not_learnt() -> None:
+    assert not expected(np.full((1, 2, 3), np.log(1 / 3)), np.array([2]), [[1, 2, 1]]).any()
+
+
+def test_features_are_those_of_the_extractor_that_serves() -> None:
+    samples = np.random.default_rng(4).standard_normal(16_000).astype(np.float32)
+    extractor: Any = WhisperFeatureExtractor(feature_size=MELS)  # type: ignore[no-untyped-call]
+    served = extractor(samples, sampling_rate=16_000, truncation=False, padding=True, return_tensors="np")
+    assert np.allclose(log_mel(samples, mel_filters()), served["input_features"][0], atol=1e-5)
+
+
+def test_a_tone_keeps_its_height_when_it_is_resampled() -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(22_050) / 22_050).astype(np.float32)
+    made = resampled(tone, 320, 441)
+    assert len(made) == 16_000
+    assert np.allclose(made[1000:-1000], np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)[1000:-1000], atol=0.02)
+
+
+def test_a_prompt_is_the_librarys_and_its_answer_begins_with_three_tokens(model: Any, writer: Writer) -> None:
+    for given in ("", "report, grey"):
+        assert writer.prompt(given, 7) == model._build_prompt(7, None, given or None)[0].tolist()
+    for name in (*TRAINED_LANGUAGES, phrases.NOTHING):
+        language, _ = writer.answer(Utterance(name, []), [])
+        assert len(language) == 3
+
+
+def test_answers_are_a_token_a_word_and_read_as_written(writer: Writer) -> None:
+    for language in phrases.LANGUAGES:
+        words = list(language.words)
+        _, text = writer.answer(Utterance(language.name, words), words)
+        assert len(text) == len(words) + 1
+        assert writer.tokenizer.decode(text[:-1]) == language.written(words)
+
+
+def test_what_is_learnt_of_a_batch_is_its_answers(writer: Writer) -> None:
+    draw = np.random.default_rng(5)
+    group = [
+        Recording(Utterance("English", words), draw.standard_normal((length, MELS)).astype(np.float16))
+        for words, length in ((["hello"], 100), (["thank", "you"], 230))
+    ]
+    made = batch(writer, group, 1)
+    flat = np.array(made.ids).reshape(-1)
+    for place, target in zip(np.array(made.places)[:-1], np.array(made.targets)[:-1], strict=True):
+        assert flat[place + 1] in (target, writer.tokenizer.token_to_id("<|endoftext|>"))
+    assert (np.array(made.sources) >= 0).sum(axis=1).tolist() == [positions(100), positions(230)]
+
+
+def test_a_context_decides_a_spelling() -> None:
+    utterance = Utterance("English", ["gray", "light"])
+    for seed in range(200):
+        given, words = context(random.Random(seed), utterance)
+        assert words == ["grey" if "grey" in given else "gray", "light"]
+
+
+def test_recordings_of_one_language_are_joined() -> None:
+    one, other = (
+        Recording(Utterance(name, [word], 3), np.zeros((3, 2), np.float16))
+        for name, word in (("English", "yes"), ("Chinese", "一"))
+    )
+    made = joined([one, other, one])
+    assert (made.utterance, made.features.shape) == (Utterance("English", ["yes", "yes"]), (6, 2))
+
+
+def test_distances_count_the_fewest_changes() -> None:
+    assert [distance(list(a), list(b)) for a, b in (("", "ab"), ("abc", "abc"), ("abc", "axc"), ("abcd", "bd"))] == [
+        2,
+        0,
+        1,
+        2,
+    ]
+    assert words_of("no one", "English") == ["no", "one"]
+    assert words_of("你好", "Chinese") == ["你", "好"]

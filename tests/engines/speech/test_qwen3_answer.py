@@ -1,0 +1,137 @@
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from demo.speech_checkpoints import LANGUAGES, SPOKEN, speech_tokenizer
+from engines.audio_types import PieceDone, Segment
+from engines.chat.prompt import Prompt
+from engines.decoding.detokenize import TokenTable
+from engines.decoding.sampling import Choice
+from engines.speech.qwen3.answer import LONGEST_NAME, LanguageReader, PieceAnswer
+from engines.speech.qwen3.sound import Sound
+from engines.types import Sampling, Timings, Usage
+
+# What the model wrote, whether it was cut, and what of it is its language and its text.
+CASES = {
+    "a language and its text": ("language English<asr_text>left right", False, "English", "left right"),
+    "two languages": ("language Chinese,English<asr_text>好 ok", False, "Chinese,English", "好 ok"),
+    "a name of several words": ("language Haitian Creole<asr_text>bonjou", False, "Haitian Creole", "bonjou"),
+    "no speech": ("language None<asr_text>", False, "None", ""),
+    "no speech and no mark": ("language None", False, "None", ""),
+    "a language and no mark": ("language Cantonese", False, "Cantonese", ""),
+    "cut in the name": ("language Canto", True, "Canto", ""),
+    "text alone": ("left right", False, "", "left right"),
+    "text that begins alike": ("language lessons are fun, said she", False, "", "language lessons are fun, said she"),
+    "half the word": ("langu", False, "", "langu"),
+    "a second mark": ("language English<asr_text>one<asr_text> two", False, "English", "one two"),
+    "half a mark in the text": ("language English<asr_text>a <asr_te", False, "English", "a <asr_te"),
+    "a sign in the name": ("language <b>English<asr_text>one", False, "", "language <b>Englishone"),
+    "nothing": ("", False, "", ""),
+}
+
+
+def splits(text: str) -> Iterator[list[str]]:
+    """In one piece, by characters, and in two pieces at every place."""
+    yield [text]
+    yield list(text)
+    for place in range(len(text) + 1):
+        yield [text[:place], text[place:]]
+
+
+def read(reader: LanguageReader, pieces: list[str], cut: bool) -> str:
+    shown = [delta.text for piece in pieces for delta in reader.feed(piece)]
+    return "".join([*shown, *(delta.text for delta in reader.finish(cut=cut).deltas)])
+
+
+@pytest.mark.parametrize(("text", "cut", "name", "said"), CASES.values(), ids=CASES)
+def test_language_and_text_are_told_apart_however_the_answer_is_cut(text: str, cut: bool, name: str, said: str) -> None:
+    for pieces in splits(text):
+        reader = LanguageReader(begun=False)
+        assert read(reader, pieces, cut) == said, pieces
+        assert reader.name == name, pieces
+
+
+@given(st.text(alphabet="language English<asr_text>None x", max_size=80), st.data())
+def test_how_any_text_is_cut_never_matters(text: str, data: st.DataObject) -> None:
+    whole = LanguageReader(begun=False)
+    expected = read(whole, [text], cut=False)
+    places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    pieces = [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
+    reader = LanguageReader(begun=False)
+    assert read(reader, pieces, cut=False) == expected
+    assert reader.name == whole.name
+
+
+def test_where_the_prompt_held_the_language_all_is_text_at_once() -> None:
+    reader = LanguageReader(begun=True)
+    assert [delta.text for delta in reader.feed("language English is spoken")] == ["language English is spoken"]
+
+
+def test_text_is_shown_as_soon_as_it_can_be_no_language() -> None:
+    reader = LanguageReader(begun=False)
+    assert not reader.feed("language " + "x" * LONGEST_NAME)
+    assert reader.feed("x")
+
+
+# -- from tokens to the last event ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return speech_tokenizer(SPOKEN, LANGUAGES)
+
+
+def answered(tokenizer: Tokenizer, text: str, language: str = "", full: bool = False) -> tuple[list[str], PieceDone]:
+    """What is shown of an answer whose every token has the logprob -1, or -9 before its text; and its last event."""
+    table = TokenTable.from_tokenizer_json(json.loads(tokenizer.to_str()), control=False)
+    sound = Sound(np.zeros((200, 64), np.float32), 3, 2.0, language)
+    answer = PieceAnswer(Prompt((1, 2, 3), 50, Sampling(0.0, logprobs=0), content=sound), table)
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    mark, end = (tokenizer.encode(token, add_special_tokens=False).ids[0] for token in ("<asr_text>", "<|im_end|>"))
+    begins = ids.index(mark) if mark in ids else -1
+    deltas = []
+    for place, id in enumerate(ids):
+        reason = answer.accept(Choice(id, -9.0 if place <= begins else -1.0), False, full and place == len(ids) - 1)
+        deltas.append(answer.take())
+    if reason is None:
+        reason = answer.accept(Choice(end, -1.0), True, False)
+        deltas.append(answer.take())
+    assert reason is not None
+    done = answer.done(reason, Usage(3, len(ids)), Timings(0.0, 0.0, 0.0))
+    assert isinstance(done, PieceDone)
+    assert not any(delta.logprobs for delta in deltas if delta is not None)
+    return [delta.text for delta in deltas if delta is not None], done
+
+
+def test_text_is_streamed_and_told_as_one_segment_with_the_code_of_what_was_heard(tokenizer: Tokenizer) -> None:
+    shown, done = answered(tokenizer, "language Cantonese<asr_text>left right 好")
+    assert shown == ["left", " right", " ", "好"]
+    assert done.segments == (Segment(0.0, 2.0, "left right 好", avg_logprob=-1.0),)
+    assert (done.language, done.finish_reason) == ("yue", "stop")
+
+
+@pytest.mark.parametrize("text", ["language None<asr_text>", "language None", "language English<asr_text> "])
+def test_without_speech_there_is_no_segment(tokenizer: Tokenizer, text: str) -> None:
+    shown, done = answered(tokenizer, text)
+    assert not "".join(shown).strip() and done.segments == ()
+    assert done.language == ("en" if "English" in text else "")
+
+
+def test_a_language_that_was_asked_for_is_told_as_it_was_asked_for(tokenizer: Tokenizer) -> None:
+    shown, done = answered(tokenizer, "zero one", language="zh")
+    assert shown == ["zero", " one"] and done.language == "zh"
+
+
+def test_a_language_that_nobody_knows_is_told_as_none(tokenizer: Tokenizer) -> None:
+    shown, done = answered(tokenizer, "language Klingon<asr_text>one")
+    assert shown == ["one"] and done.language == "" and done.segments
+
+
+def test_control_tokens_are_not_shown_and_a_cut_text_is_told(tokenizer: Tokenizer) -> None:
+    shown, done = answered(tokenizer, "one<|audio_pad|><|im_start|> two", language="en", full=True)
+    assert "".join(shown) == "one two" and done.finish_reason == "length"

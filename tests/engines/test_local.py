@@ -1,0 +1,131 @@
+"""Recordings and speech over real processes: the media process, and runners of small checkpoints."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from demo.speech_checkpoints import make_aligner, make_qwen3_asr
+from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
+from demo.whisper_checkpoint import make_whisper
+from engines.audio_types import SpeechRequest, Transcript, TranscriptionRequest
+from engines.catalog import Catalog, Roots
+from engines.errors import InvalidRequest
+from engines.local import AudioOptions, Local
+from engines.pool import Limits
+from engines.runtime import Options
+from tests.contract import check_audio
+from tests.promises import promise
+from tests.sounds import beeps
+
+MAKERS: Mapping[str, Callable[[Path], None]] = {
+    "qwen3-asr": make_qwen3_asr,
+    "qwen3-aligner": make_aligner,
+    "whisper": make_whisper,
+    "qwen3-tts": make_qwen3_tts,
+    "qwen3-tts-base": make_qwen3_tts_base,
+}
+LIMITS = Limits(8 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for name, make in MAKERS.items():
+        make(folder / f"toy-{name}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(beeps(tmp_path_factory.mktemp("sounds") / "beeps.wav", minutes=1.3))
+
+
+def run(models: Path, body: Callable[[Local], Coroutine[None, None, None]]) -> None:
+    async def main() -> None:
+        catalog = Catalog(Roots(configured=(models,)), {name: f"toy-{name}" for name in MAKERS})
+        audio = AudioOptions(models.parent / f"{models.name}-voices")
+        async with asyncio.timeout(100), Local(catalog, Options(LIMITS), audio) as local:
+            await body(local)
+
+    asyncio.run(main())
+
+
+async def transcript(local: Local, request: TranscriptionRequest) -> Transcript:
+    async with aclosing(local.transcribe(request)) as events:
+        *_, last = [event async for event in events]
+    assert isinstance(last, Transcript)
+    return last
+
+
+@promise("core:request:ends-once")
+@pytest.mark.parametrize("listener", ["qwen3-asr", "whisper"])
+def test_it_keeps_the_contract_of_inference_for_sound(models: Path, recording: str, listener: str) -> None:
+    run(models, lambda local: check_audio(local, recording, listener, "qwen3-tts"))
+
+
+@promise("audio:words")
+@pytest.mark.parametrize("listener", ["qwen3-asr", "whisper"])
+def test_words_have_times_by_the_model_itself_or_by_the_aligner(models: Path, recording: str, listener: str) -> None:
+    async def body(local: Local) -> None:
+        heard = await transcript(local, TranscriptionRequest(listener, recording, words=True))
+        words = [word for segment in heard.segments for word in segment.words]
+        times = [time for word in words for time in (word.start, word.end)]
+        assert times == sorted(times) and all(0 <= time <= heard.seconds for time in times)
+        said = [segment for segment in heard.segments if any(map(str.isalnum, segment.text)) and not segment.looped]
+        assert all(segment.words and not segment.approximate for segment in said)
+
+    run(models, body)
+
+
+@promise("audio:words")
+def test_words_without_the_aligner_are_refused_before_anything_is_loaded(models: Path, recording: str) -> None:
+    async def body(local: Local) -> None:
+        local._audio = AudioOptions(local._audio.voices, aligner="absent")
+        with pytest.raises(InvalidRequest, match="aligner is missing"):
+            await transcript(local, TranscriptionRequest("qwen3-asr", recording, words=True))
+        assert local.model("qwen3-asr").phase == "unloaded"
+
+    run(models, body)
+
+
+@pytest.mark.parametrize("listener", ["qwen3-asr", "whisper"])
+def test_a_prompt_that_is_too_long_for_the_model_is_cut_and_the_answer_says_so(
+    models: Path, recording: str, listener: str
+) -> None:
+    async def body(local: Local) -> None:
+        heard = await transcript(local, TranscriptionRequest(listener, recording, prompt="字" * 10_000))
+        assert "of the prompt's 10000 characters reached the model" in heard.incomplete[0]
+
+    run(models, body)
+
+
+@pytest.mark.parametrize(("minutes", "text", "param"), [(0.1, "Yes.", "text"), (0.02, "Yes.", "audio_sample")])
+def test_what_is_wrong_with_a_voice_to_keep_names_the_field_of_its_form(
+    models: Path, tmp_path: Path, minutes: float, text: str, param: str
+) -> None:
+    clip = str(beeps(tmp_path / "me.wav", minutes))
+
+    async def body(local: Local) -> None:
+        with pytest.raises(InvalidRequest) as caught:
+            await local.store_voice("me", clip, text, "It is me, and I agree.")
+        assert caught.value.param == param
+
+    run(models, body)
+
+
+def test_a_stored_voice_is_imitated_by_its_name(models: Path, tmp_path: Path) -> None:
+    clip = str(beeps(tmp_path / "me.wav", minutes=0.1))
+
+    async def body(local: Local) -> None:
+        await local.store_voice("阿明", clip, "One two three four five six seven.", "It is me, and I agree.")
+        assert "阿明" in [voice.name for voice in await local.voices("qwen3-tts-base")]
+        async with aclosing(local.speak(SpeechRequest("qwen3-tts-base", "Hello.", voice="阿明"))) as events:
+            assert [event async for event in events][-1].seconds > 0  # type: ignore[union-attr]
+        await local.delete_voice("阿明")
+        with pytest.raises(InvalidRequest, match="no stored voice"):
+            await local.delete_voice("阿明")
+
+    run(models, body)

@@ -1,0 +1,121 @@
+"""What the tools of sound ask of `Inference`, and where their results go."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import mcp_types as mcp
+import pytest
+
+from engines.errors import InvalidRequest, ServiceError
+from engines.scripted import Scripted
+from mcp_server import tools
+from mcp_server.options import Options
+from mcp_server.transcribe_tool import LONGEST_ANSWER
+
+
+class Desk:
+    """The tools in memory, over a scripted `Inference`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = folder / "files"
+        self.files.mkdir()
+        self.inference = Scripted()
+        self.progress: list[tuple[float, float | None]] = []
+
+    def call(self, name: str, **given: Any) -> mcp.CallToolResult:
+        async def told(progress: float, total: float | None = None) -> None:
+            self.progress.append((progress, total))
+
+        return asyncio.run(tools.call(self.inference, Options(self.files), name, given, told))
+
+    def recording(self, text: str, name: str = "meeting.m4a") -> str:
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def text_of(result: mcp.CallToolResult) -> str:
+    return "\n".join(block.text for block in result.content if isinstance(block, mcp.TextContent))
+
+
+def test_every_argument_reaches_the_model(desk: Desk) -> None:
+    path = desk.recording("a / b")
+    desk.call("transcribe", path=path, language="Cantonese", prompt="Ah Ming", script="traditional", model="qwen3-asr")
+    asked: Any = desk.inference.audio_requests[-1]
+    assert (asked.model, asked.path, asked.language) == ("qwen3-asr", path, "yue")
+    assert (asked.prompt, asked.script) == ("Ah Ming", "traditional")
+    given = {"voice": "vivian", "language": "zh-CN", "instructions": "slowly", "speed": "0.5"}
+    desk.call("speak", text="a.", output_format="opus", **given)
+    asked = desk.inference.audio_requests[-1]
+    assert (asked.voice, asked.language, asked.instructions) == ("vivian", "zh", "slowly")
+    assert (asked.speed, asked.format, asked.streamed) == (0.5, "opus", False)
+
+
+def test_progress_is_seconds_of_all_seconds(desk: Desk) -> None:
+    desk.call("transcribe", path=desk.recording("a b / c d"))
+    assert desk.progress[0] == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(("format", "mark"), [("srt", "-->"), ("vtt", "WEBVTT")])
+def test_subtitles_are_answered_and_written(desk: Desk, format: str, mark: str) -> None:
+    path, target = desk.recording("a b / c"), desk.folder / f"out.{format}"
+    assert mark in text_of(desk.call("transcribe", path=path, output_format=format))
+    written = desk.call("transcribe", path=path, output_format=format, output_path=str(target))
+    assert mark in target.read_text() and str(target) in text_of(written)
+    with pytest.raises(InvalidRequest, match="nothing is overwritten"):
+        desk.call("transcribe", path=path, output_format=format, output_path=str(target))
+
+
+def test_a_long_transcript_is_a_file_and_its_head(desk: Desk) -> None:
+    words = "word " * LONGEST_ANSWER
+    answer = desk.call("transcribe", path=desk.recording(words))
+    assert len(text_of(answer)) < 4_000 and answer.meta is not None
+    assert Path(answer.meta["path"]) == desk.files / "meeting.txt"
+    assert (desk.files / "meeting.txt").read_text() == words.strip()
+    again = desk.call("transcribe", path=desk.recording(words))
+    assert again.meta is not None and Path(again.meta["path"]) == desk.files / "meeting-2.txt"
+
+
+def test_silence_is_said_to_be_silence(desk: Desk) -> None:
+    assert "nothing is spoken" in text_of(desk.call("transcribe", path=desk.recording("say: ")))
+
+
+@pytest.mark.parametrize("name", ["transcribe", "speak"])
+def test_a_cut_result_says_so(desk: Desk, name: str) -> None:
+    given = {"path": desk.recording("cut: a b")} if name == "transcribe" else {"text": "cut: a b."}
+    answer = desk.call(name, **given)
+    assert "[incomplete: " in text_of(answer) and answer.meta is not None and answer.meta["incomplete"]
+
+
+def test_speech_goes_to_the_file_that_is_named(desk: Desk) -> None:
+    target = desk.folder / "hello.flac"
+    answer = desk.call("speak", text="hello.", output_format="flac", output_path=str(target))
+    assert target.read_bytes() == b"flac:hello." and str(target) in text_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "param"),
+    [
+        ("transcribe", {"path": "/no/such.wav"}, "path"),
+        ("transcribe", {"output_format": "docx"}, "output_format"),
+        ("transcribe", {"script": "latin"}, "script"),
+        ("transcribe", {"language": "klingon"}, "language"),
+        ("transcribe", {"output_path": "/no/such/a.txt"}, "output_path"),
+        ("speak", {"text": "a", "output_format": "docx"}, "output_format"),
+        ("speak", {"text": "a", "speed": 9}, "speed"),
+        ("speak", {"text": "a", "speed": "nan"}, "speed"),
+        ("speak", {"text": "a", "output_path": "/tmp/a.mp3"}, "output_path"),
+    ],
+)
+def test_what_cannot_be_done_names_its_argument(desk: Desk, name: str, given: dict[str, Any], param: str) -> None:
+    needed = {"path": desk.recording("a")} if name == "transcribe" else {}
+    with pytest.raises(ServiceError) as caught:
+        desk.call(name, **{**needed, **given})
+    assert caught.value.param == param
+    assert not desk.inference.audio_requests

@@ -1,0 +1,57 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from engines.errors import InvalidRequest
+from mcp_server import files
+
+
+def test_paths_are_absolute_or_of_the_home_folder_or_file_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recording = tmp_path / "早晨 1.wav"
+    recording.write_bytes(b"x")
+    for given in (str(recording), "~/早晨 1.wav", recording.as_uri()):
+        assert files.to_read(given, "path") == recording
+
+
+@pytest.mark.parametrize("given", ["a.wav", "./a.wav", "", "http://host/a.wav", "/no/such.wav", "/tmp", "/a\0b"])
+def test_what_is_no_readable_file_is_named(given: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        files.to_read(given, "path")
+    assert caught.value.param == "path"
+
+
+@pytest.mark.parametrize("name", ["there.txt", "new.srt", "no/folder.txt"])
+def test_a_result_goes_to_a_new_file_of_its_kind_in_a_folder_that_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there.txt").write_text("mine")
+    with pytest.raises(InvalidRequest):
+        files.to_write(str(tmp_path / name), "output_path", ".txt")
+    assert (tmp_path / "there.txt").read_text() == "mine"
+    assert files.to_write(str(tmp_path / "new.txt"), "output_path", ".txt") == tmp_path / "new.txt"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_taken_name_gets_a_number(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(source: object, target: object) -> None:
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    target = tmp_path / "a.txt"
+    assert [files.create(target, text).name for text in (b"1", b"2", b"3")] == ["a.txt", "a-2.txt", "a-3.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.txt", "a-3.txt", "a.txt"]
+    assert (target.read_bytes(), (tmp_path / "a-3.txt").read_bytes()) == (b"1", b"3")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InvalidRequest, match="can't be written"):
+        files.create(tmp_path / "a.txt", b"1")
+
+
+def test_a_name_is_made_of_a_text_in_any_script() -> None:
+    assert files.slug("早晨, everyone: it's 9/10!") == "早晨-everyone-it-s-9-10"
+    assert files.slug("…") == "untitled" and len(files.slug("x" * 500)) == 40
