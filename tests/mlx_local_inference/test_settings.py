@@ -25,6 +25,7 @@ from mlx_local_inference.settings import (
 )
 from tests.promises import promise
 
+CHOICES: dict[str, tuple[str, str, str]] = {"script": ("traditional", "simplified", "traditional")}
 EVERY_FIELD = pytest.mark.parametrize("field", fields(), ids=lambda field: field.name)
 
 
@@ -38,7 +39,7 @@ def values_of(field: Field) -> tuple[Any, Any, Any]:
         tuple: (("one",), ("two", "too"), ("three", "tree")),
         dict: ({"a": "one"}, {"b": "two", "c": "too"}, {"d": "three", "e": "tree"}),
     }
-    return many[field.kind]
+    return CHOICES.get(field.name) or many[field.kind]
 
 
 def as_parts(value: Any) -> list[str]:
@@ -223,3 +224,8 @@ def test_the_reference_and_the_help_know_every_field(field: Field) -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser)
     assert field.flag in parser.format_help()
+
+
+def test_a_script_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="as-is, traditional or simplified"):
+        load(empty(tmp_path), {"MLX_LOCAL_SCRIPT": "latin"}, {})
