@@ -202,8 +202,10 @@ class Splitter:
         first, last = end - min(SEARCH, self._longest // 2), end - self._least
         cut = first + seam(self._levels[first - self._base : last - self._base])
         before = start + int(np.flatnonzero(self._sound[start - self._base : cut - self._base])[-1])
-        part = self._close(start, min(cut, before + 1 + PADDING), cut)
         after = np.flatnonzero(self._sound[cut - self._base : end - self._base])
+        # Where nothing follows, what fades out behind the last sound belongs to it.
+        known = cut if len(after) else end
+        part = self._close(start, min(known, before + 1 + PADDING), known)
         if len(after):
             self._start = max(self._free, cut + int(after[0]) - PADDING)
         return part

@@ -69,6 +69,12 @@ def test_all_that_is_sound_is_in_exactly_one_piece_in_order_and_within_bounds(
         at += len(stretch)
 
 
+def test_a_sound_that_fades_out_where_a_piece_is_full_is_not_cut_off() -> None:
+    loud = [speechlike(seconds, 0.3, RATE, seed) for seed, seconds in ((1, 4.625), (2, 8.75), (3, 8.75))]
+    samples = joined(silence(0.1), *loud, speechlike(7.6875, 0.1, RATE, 4), silence(0.1), background=0.0)
+    assert spans(split(samples, 30.0, 0.0))[-1][1] >= 29.9
+
+
 @settings(max_examples=20)
 @given(st.integers(30, 5000), st.integers(30, 5000))
 def test_it_makes_no_difference_in_what_blocks_a_recording_comes(first: int, second: int) -> None:
