@@ -7,7 +7,7 @@ to the embeddings: a random checkpoint with a tied head would only repeat its la
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -270,8 +270,13 @@ def write_files(
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def byte_level_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
-    """As Qwen models have it, learnt from these texts."""
+def byte_level_tokenizer(
+    texts: Iterable[str],
+    vocabulary: int,
+    special: Sequence[str] = QWEN3_SPECIAL,
+    added: Sequence[str] = QWEN3_ADDED,
+) -> Tokenizer:
+    """As Qwen models have it, learnt from these texts; `special` tokens and `added` ones follow what was learnt."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -282,13 +287,13 @@ def byte_level_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - len(QWEN3_SPECIAL) - len(QWEN3_ADDED),
+        vocab_size=vocabulary - len(special) - len(added),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in QWEN3_SPECIAL])
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in QWEN3_ADDED])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in added])
     return tokenizer
 
 

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from demo.checkpoints import (
     GROUP_SIZE,
     WEIGHTS,
-    WORDS,
     Array,
     Shapes,
     Size,
+    byte_level_tokenizer,
     quantise,
     shapes_of,
     stored,
@@ -29,6 +29,7 @@ SPOKEN = tuple("zero one two three four five six seven eight nine yes no stop go
 LANGUAGES = ("Chinese", "English", "Cantonese", "German", "Japanese")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_start|>", "<|audio_end|>", "<|audio_pad|>")
 ADDED = ("<asr_text>", "<timestamp>")
+ENOUGH = 100_000  # entries of a vocabulary, so that each word is whole
 # What the template and the answers hold beside the words: so that the ends of tokens fall where they do in large ones.
 FRAME = ("system", "user", "assistant", "language", "None")
 
@@ -132,25 +133,8 @@ def write_speech_files(
 
 def speech_tokenizer(words: Sequence[str], languages: Sequence[str]) -> Tokenizer:
     """Byte-level, as Qwen models have it, in which every one of these words is one token."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=100_000,  # until each is whole
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_spellings(words, languages), trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    # As special tokens they would vanish from what the library decodes, and the language with them.
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in ADDED])
-    return tokenizer
+    # `ADDED` aren't special: as such they would vanish from what the library decodes, and the language with them.
+    return byte_level_tokenizer(_spellings(words, languages), ENOUGH, SPECIAL, ADDED)
 
 
 def asr_shapes(rows: int) -> Shapes:

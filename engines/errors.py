@@ -122,6 +122,11 @@ class DoesNotFit(ServiceError):
     status, code = 507, "does_not_fit"
 
 
+def stopping() -> ShuttingDown:
+    """What whoever waits is told when the server stops."""
+    return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)
+
+
 def leaves(of: type[ServiceError] = ServiceError) -> list[type[ServiceError]]:
     """Every class of the tree below `of`, parents before children."""
     found: list[type[ServiceError]] = []

@@ -34,8 +34,8 @@ from engines.voice.speaking import Speaking
 from engines.voice.store import VoiceStore
 from engines.voice.voices import voices_of
 
-# Seconds of a piece, by architecture. Whisper reads windows of half a minute. Qwen3-ASR's encoder looks at all of a
-# piece at once, so its cost grows with the square: what is said in a minute is context enough.
+# Seconds of a piece, by architecture. Whisper reads windows of half a minute. For Qwen3-ASR a minute is context enough,
+# and a loop or a limit costs no more than that.
 LONGEST_PIECE = {"whisper": 30.0, "qwen3_asr": 60.0}
 # Characters of a prompt that fit: Whisper's decoder has 224 tokens for it. Of a short context it gets one character for
 # so many tokens: mostly a character is one to three of them, and the rest is for the sound and its text.

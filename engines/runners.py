@@ -8,7 +8,7 @@ from typing import Protocol
 from engines import wire
 from engines.catalog import Entry
 from engines.clock import AwakeClock
-from engines.errors import RunnerDied, ShuttingDown
+from engines.errors import RunnerDied, stopping
 from engines.process import RunnerProcess
 from engines.tasks import Tasks
 from engines.worker import Worker
@@ -169,8 +169,3 @@ class Runners:
 async def _end(process: RunnerProcess) -> None:
     process.kill()
     await process.ended()
-
-
-def stopping() -> ShuttingDown:
-    """What whoever waits is told when the server stops."""
-    return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)

@@ -28,8 +28,8 @@ from engines.audio_types import (
 from engines.awake import KeepAwake
 from engines.catalog import Catalog, Entry
 from engines.clock import AwakeClock
-from engines.errors import LoadFailed, RunnerDied, ServiceError, Stalled
-from engines.runners import COMMAND, Heard, Runners, stopping
+from engines.errors import LoadFailed, RunnerDied, ServiceError, Stalled, stopping
+from engines.runners import COMMAND, Heard, Runners
 from engines.status import metrics, model_status
 from engines.tasks import Tasks
 from engines.ticket import Happening, Question, Ticket

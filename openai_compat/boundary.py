@@ -21,8 +21,8 @@ from engines.errors import (
     InvalidApiKey,
     MethodRefused,
     ServiceError,
-    ShuttingDown,
     UnknownRoute,
+    stopping,
 )
 from engines.trace import current
 
@@ -117,13 +117,9 @@ class Boundary:
             if begun:
                 log.warning("request %s is broken off: the server stops", trace)
             else:
-                await answer(_stopping())(scope, receive, traced)
+                await answer(stopping())(scope, receive, traced)
         except Exception:
             log.exception("request %s failed", trace)
-
-
-def _stopping() -> ShuttingDown:
-    return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)
 
 
 class Limits(NamedTuple):

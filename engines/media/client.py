@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 from engines.audio_types import EAR_RATE, SoundFormat
-from engines.errors import InternalError, RunnerDied, ServiceError, ShuttingDown, Stalled
+from engines.errors import InternalError, RunnerDied, ServiceError, Stalled, stopping
 from engines.media import wire
 from engines.media.wire import Decoded, Ending, Piece, PieceOptions, Progress
 from engines.process import ChildProcess
@@ -145,7 +145,7 @@ class Link:
         died = RunnerDied(f"The process that reads and writes sound ended ({how}). Try again.", retry_after=1.0)
         lines, self._lines = self._lines, {}
         for line in lines.values():
-            line.put(_stopping() if self._stopping else died)
+            line.put(stopping() if self._stopping else died)
         self.gone.set()
 
 
@@ -277,7 +277,7 @@ class Media:
     async def _living_link(self) -> Link:
         async with self._starting:
             if self._closed:
-                raise _stopping()
+                raise stopping()
             if self._link is None or not self._link.alive:
                 self._link = Link(await MediaProcess.start(self._command), self._patience)
                 self._tasks.spawn(self._link.follow())
@@ -288,7 +288,3 @@ def _expect(said: wire.Report, kind: type[T]) -> T:
     if not isinstance(said, kind):
         raise InternalError("The media process answered out of turn. Try again.")
     return said
-
-
-def _stopping() -> ShuttingDown:
-    return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)

@@ -22,6 +22,7 @@ from mlx_audio.tts.models.qwen3_tts.speech_tokenizer import Qwen3TTSSpeechTokeni
 from mlx_audio.utils import apply_quantization
 
 from engines.decoding import caches
+from engines.decoding import weights as weights_files
 from engines.decoding.caches import Cache
 from engines.errors import CheckpointUnusable
 from engines.voice import sampling
@@ -190,7 +191,7 @@ def load(folder: Path) -> VoiceModel:
     """
     config = _json(folder / "config.json")
     module = Module(shapes.ModelConfig.from_dict(config))
-    weights = module.sanitize(_weights(folder))
+    weights = module.sanitize(weights_files.read(folder, "*.safetensors"))
     apply_quantization(module, config, weights, module.model_quant_predicate)
     _fill(module, weights, folder)
     module.eval()
@@ -214,7 +215,7 @@ def _load_codec(folder: Path) -> Any:
     module = Qwen3TTSSpeechTokenizer(shapes.Qwen3TTSTokenizerConfig(**parts))
     if module.decoder.total_upsample != FRAME_SAMPLES:
         raise CheckpointUnusable(f"{folder} is a codec with frames of {module.decoder.total_upsample} samples.")
-    _fill(module, module.sanitize(_weights(folder)), folder)
+    _fill(module, module.sanitize(weights_files.read(folder, "*.safetensors")), folder)
     module.eval()
     if module.encoder_model is not None:
         quantizer = module.encoder_model.quantizer
@@ -238,18 +239,6 @@ def _fill(module: Any, weights: dict[str, mx.array], folder: Path) -> None:
 
 def _parameters(module: Any) -> dict[str, mx.array]:
     return dict(tree_flatten(module.parameters()))
-
-
-def _weights(folder: Path) -> dict[str, mx.array]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise CheckpointUnusable(f"{folder} has no weights (*.safetensors). Fetch the model again.")
-    weights: dict[str, mx.array] = {}
-    for file in files:
-        loaded = mx.load(str(file))
-        assert isinstance(loaded, dict)
-        weights |= loaded
-    return weights
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from mlx_audio.utils import apply_quantization
 from engines import tokenizer as tokenizers
 from engines.checkpoint import eos_ids
 from engines.decoding import caches
+from engines.decoding import weights as weights_files
 from engines.decoding.caches import Cache
 from engines.decoding.model import Embed, Model
-from engines.errors import CheckpointUnusable
 from engines.speech.qwen3.sound import Sound, stretches
 
 ENDS = ("<|im_end|>", "<|endoftext|>")
@@ -124,13 +124,7 @@ def load_module(folder: Path) -> Any:
     """The library's module for Qwen3-ASR, or for its aligner where the configuration says so."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     module = Library(ModelConfig.from_dict(config))._model
-    shards = sorted(folder.glob("model*.safetensors"))
-    if not shards:
-        raise CheckpointUnusable(f"{folder} has no weights (model*.safetensors). Fetch the model again.")
-    loaded: dict[str, mx.array] = {}
-    for shard in shards:
-        loaded |= mx.load(str(shard))  # type: ignore[arg-type]
-    weights = module.sanitize(loaded)
+    weights = module.sanitize(weights_files.read(folder, "model*.safetensors"))
     apply_quantization(module, config, weights, module.model_quant_predicate)
     module.load_weights(list(weights.items()), strict=True)
     mx.eval(module.parameters())

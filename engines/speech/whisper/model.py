@@ -14,6 +14,7 @@ import numpy as np
 from mlx.nn.layers.activations import gelu
 from mlx.nn.layers.quantized import quantize
 
+from engines.decoding import weights as weights_files
 from engines.errors import CheckpointUnusable
 from engines.speech.whisper.caches import KeysValues, Row, Rows
 
@@ -184,7 +185,7 @@ def load(folder: Path) -> Model:
     config = msgspec.json.decode((folder / "config.json").read_bytes())
     dtype = mx.float32 if mx.default_device().type == mx.cpu else mx.float16
     module = Module(ModelDimensions.from_dict(config), dtype)
-    weights = module.sanitize(_tolerated(_weights_of(folder)))
+    weights = module.sanitize(_tolerated(weights_files.read(folder, "*.safetensors", "*.npz")))
     _quantise(module, config, weights)
     try:
         module.load_weights(list(weights.items()), strict=True)
@@ -193,19 +194,6 @@ def load(folder: Path) -> Model:
     module.eval()
     mx.eval(module.parameters())
     return Model(module, _alignment_heads(folder, module))
-
-
-def _weights_of(folder: Path) -> dict[str, mx.array]:
-    """Of all files of weights, whatever they are called; the older kind only where there is no other."""
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.npz"))
-    if not files:
-        raise CheckpointUnusable(f"{folder} has no weights (*.safetensors or *.npz). Fetch the model again.")
-    weights: dict[str, mx.array] = {}
-    for file in files:
-        loaded = mx.load(str(file))
-        assert isinstance(loaded, dict)
-        weights |= loaded
-    return weights
 
 
 def _tolerated(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
