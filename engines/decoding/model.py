@@ -11,26 +11,22 @@ from mlx_lm.utils import load_model
 from engines.checkpoint import eos_ids
 from engines.decoding import caches
 from engines.decoding.caches import Cache
+from engines.decoding.parts import parts
 
 CACHE_BYTES = 1 << 30
-# There a pass is begun on a core that computes: a lone row was 5 to 10 % slower, sixteen 6 % faster.
-FEWEST_AHEAD_ON_CPU = 8
+CARD_SHARE = 0.95  # MLX's own limit
 
 Row = Sequence[int] | mx.array  # tokens, or their embeddings [tokens, width]
 Embed = Callable[[Sequence[int], int], mx.array]  # tokens of a row, and the place of the first
 
 
 class Model:
-    """A loaded checkpoint. Use it on the thread that loaded it.
-
-    `fewest_ahead` is how many rows must decode together for a pass that is begun ahead to pay.
-    """
+    """A loaded checkpoint. Use it on the thread that loaded it."""
 
     def __init__(self, module: Any, eos: frozenset[int]) -> None:
         self._module = module
-        self._parts = _parts(module)
+        self._parts = parts(module)
         self.eos = eos
-        self.fewest_ahead = FEWEST_AHEAD_ON_CPU if mx.default_device().type == mx.cpu else 1
 
     def new_cache(self) -> Cache:
         return list(make_prompt_cache(self._module))
@@ -50,8 +46,7 @@ class Model:
         inputs, embeddings = _padded([row])
         if self._parts is None or len(row) == 1:
             return _evaluated(self._module(inputs, cache=cache, **embeddings)[:, -1], cache)
-        body, head = self._parts
-        return _evaluated(head(body(inputs, cache, **embeddings)[:, -1:])[:, -1], cache)
+        return _evaluated(self._parts.last(inputs, cache, embeddings), cache)
 
     def prefill_rows(self, rows: Sequence[Row], own: Sequence[Cache]) -> tuple[mx.array, list[Cache]]:
         """Feed some of several rows at once: the logits [rows, vocabulary] behind their last, and new caches.
@@ -62,11 +57,11 @@ class Model:
         inputs, embeddings = _padded(rows)
         batch = caches.merge(own)
         with caches.padded(batch, lengths):
-            body, head = self._parts or (self._module, lambda logits: logits)
-            last = mx.array(lengths)[:, None, None] - 1
-            behind = body(inputs, batch, **embeddings)
-            behind = mx.take_along_axis(behind, mx.broadcast_to(last, (len(rows), 1, behind.shape[-1])), axis=1)
-            logits: mx.array = head(behind)[:, 0]
+            if self._parts is None:
+                rows_logits = self._module(inputs, cache=batch, **embeddings)
+                logits = mx.stack([rows_logits[row, length - 1] for row, length in enumerate(lengths)])
+            else:
+                logits = self._parts.ends(inputs, lengths, batch, embeddings)
         mx.eval(logits, [layer.state for layer in batch])
         return logits, [caches.extract(batch, row) for row in range(len(rows))]
 
@@ -94,25 +89,6 @@ def _padded(rows: Sequence[Row]) -> tuple[mx.array, dict[str, mx.array]]:
 def _evaluated(logits: mx.array, cache: Cache) -> mx.array:
     mx.eval(logits, [layer.state for layer in cache])
     return logits
-
-
-def _parts(module: Any) -> tuple[Any, Any] | None:
-    """The layers and the head apart, so that a prompt pays the head for its last token alone; None if not so built.
-
-    At 151,936 entries the head is most of a short prompt's cost. That the two make the whole is tried, not assumed.
-    """
-    outer = getattr(module, "language_model", module)
-    body = getattr(outer, "model", None)
-    head = outer.lm_head if "lm_head" in outer else getattr(getattr(body, "embed_tokens", None), "as_linear", None)
-    if body is None or head is None:
-        return None
-    probe = mx.array([[0, 1]])
-    whole = module(probe)[:, -1]
-    try:
-        apart = head(body(probe)[:, -1:])[:, -1]
-    except TypeError:
-        return None
-    return (body, head) if mx.allclose(whole, apart, rtol=1e-3, atol=1e-3).item() else None
 
 
 def load(folder: Path) -> Model:
@@ -150,7 +126,7 @@ def device_name() -> str:
 
 
 def device_bytes() -> int:
-    """What the device recommends to use; 0 if it doesn't say."""
-    if not mx.metal.is_available():
-        return 0
-    return int(mx.device_info().get("max_recommended_working_set_size", 0))
+    """What of a GPU's memory to use at most: as Metal recommends, or nearly all of a card's own; 0 without a GPU."""
+    about = mx.device_info()
+    recommended = int(about.get("max_recommended_working_set_size", 0))
+    return recommended or int(CARD_SHARE * int(about.get("total_memory", 0)))

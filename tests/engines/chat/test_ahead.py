@@ -30,7 +30,6 @@ class Passes(models.Model):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(models.load(folder)._module, frozenset())
-        self.fewest_ahead = 1
         self.ahead = self.known = 0
         self.breaks = False
 
