@@ -26,7 +26,7 @@ from engines.decoding.sampling import Choice, Choices, described
 from engines.decoding.schedule import (
     CACHE_STEP,
     LARGEST,
-    LONGEST,
+    PAUSED,
     KvShape,
     TokenBudget,
     Waiting,
@@ -128,7 +128,7 @@ class ChatEngine:
         admitted, reports = self._make_room()
         begins = self._beginnings(admitted)
         if self._pauses(begins):
-            return [*reports, *self._prefill(begins, min(LONGEST, self._tokens(begins)))]
+            return [*reports, *self._prefill(begins, min(PAUSED, self._tokens(begins)))]
         if begins:
             self._batch.wait()  # or the first chunk would seem to take as long
         busy = self._joins_long()
