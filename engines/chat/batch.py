@@ -66,6 +66,27 @@ class Batch:
         choices.wait()
         return choices
 
+    def takes_back(self, count: int) -> bool:
+        """Whether there is a lone row that can be fed so many tokens and forget them again."""
+        return len(self.rows) == 1 and self._cache is not None and caches.takes_back(self._cache, count)
+
+    def try_out(self, draft: Several[int]) -> Choices:
+        """What to choose the lone row's next tokens from if they are those of the draft: a token more than it has."""
+        assert self._cache is not None and self._pass is None
+        [row] = self.rows
+        tokens = [row.tokens[-1], *draft]
+        logits = self._model.score(tokens, self._cache)
+        row.fed += len(tokens)
+        return Choices(logits, self._mask(logits), row.scores_likeliest)
+
+    def take_back(self) -> None:
+        """Forget what was fed of a draft that didn't hold."""
+        assert self._cache is not None
+        [row] = self.rows
+        count = row.fed - len(row.tokens) + 1
+        caches.take_back(self._cache, count)
+        row.fed -= count
+
     def extract(self, sequence: Sequence) -> None:
         """Give a row a cache of its own, before it leaves."""
         assert self._cache is not None and self._pass is None

@@ -19,6 +19,7 @@ from engines.decoding import caches
 from engines.decoding.blocks import BLOCK
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.drafts import Draft
 from engines.decoding.model import Model
 from engines.decoding.penalties import Penalties
 from engines.decoding.prefix import PrefixCache
@@ -33,6 +34,7 @@ from engines.decoding.schedule import (
     pauses,
     plan,
     room,
+    spare,
     together,
 )
 from engines.errors import Failure, InternalError, ServiceError
@@ -309,25 +311,61 @@ class ChatEngine:
         if not self._running:
             return []
         began, ahead = time.monotonic(), self._batch.ahead
-        choices = self._batch.advance(further=self._may_go_further())
+        draft = self._draft()
+        if draft is not None and not ahead:
+            return self._decode_draft(self._running[0], draft, began)
+        choices = self._batch.advance(further=draft is None and self._may_go_further())
         self._decoded = time.monotonic()
         if not ahead:
             self._budget.decoded(self._decoded - began)
         reports: list[Report] = []
-        staying: list[Sequence] = []
+        ended: list[Sequence] = []
         for row, sequence in enumerate(self._running):
-            said, ended = self._deliver(sequence, choices, row)
+            said, over = self._deliver(sequence, choices, row)
             reports += said
-            if ended:
-                continue
-            if sequence.credit > 0:
-                staying.append(sequence)
-            else:
+            ended += [sequence] if over else []
+        if len(self._running) == 1 and ahead == self._batch.ahead:
+            self._budget.decoded_alone(time.monotonic() - began)
+        self._part(ended)
+        return reports
+
+    def _draft(self) -> Draft | None:
+        """What to try as the next tokens of a lone row that nobody waits to join."""
+        waited_for = self._prefilling or any(sequence.credit > 0 for sequence in self._paused)
+        if len(self._running) > 1 or waited_for or not self._budget.lone_seconds:
+            return None
+        [sequence] = self._running
+        draft = sequence.draft(spare(sequence.positions))
+        return draft if draft is not None and self._batch.takes_back(len(draft.tokens) + 1) else None
+
+    def _decode_draft(self, sequence: Sequence, draft: Draft, began: float) -> list[Report]:
+        """One pass for the next token and all of the draft; it counts as far as what is chosen is what was tried."""
+        choices = self._batch.try_out(draft.tokens)
+        self._decoded = time.monotonic()
+        reports: list[Report] = []
+        held = 0
+        for place in range(len(draft.tokens) + 1):
+            said, over = self._deliver(sequence, choices, place)
+            reports += said
+            if over or sequence.tokens[-1:] != [*draft.tokens[place : place + 1]]:
+                break
+            held += 1
+        self._batch.take_back()
+        if not draft.certain:
+            saved = (held + 1) * self._budget.lone_seconds - (time.monotonic() - began)
+            sequence.lookup.tried(len(draft.tokens), held, saved, len(sequence.tokens))
+        self._part([sequence] if over else [])
+        return reports
+
+    def _part(self, ended: Several[Sequence]) -> None:
+        """Those that have ended leave the batch, and those that may send nothing more for now."""
+        for sequence in self._running:
+            if sequence.credit <= 0 and sequence not in ended:
                 self._batch.extract(sequence)
                 self._paused.append(sequence)
+        staying = [one for one in self._running if one.credit > 0 and one not in ended]
         self._batch.retain(staying, self._prefixes)
         self._batch.store(self._prefixes)
-        return reports
 
     def _may_go_further(self) -> bool:
         """Whether the pass behind the next may begin at once: nobody waits to join, and there is room for both."""

@@ -235,7 +235,7 @@ class PromptWriter:
         room = self._context_length - len(ids)
         if room < 1 or (asked or 1) > room:
             raise ContextLengthExceeded(
-                f"This model's context is {self._context_length} tokens; the {param} takes {len(ids)}"
+                f"This model's context is {self._context_length} tokens; {len(ids)} are needed for the {param}"
                 + (f" and {asked} more are asked for" if asked else "")
                 + f". Shorten the {param} or lower max_tokens.",
                 param=param,

@@ -16,6 +16,7 @@ from engines.chat.reply import End, Phase, ReplyParser
 from engines.decoding.blocks import Chain
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import Detokenizer, TokenTable
+from engines.decoding.drafts import Draft, Lookup
 from engines.decoding.grammar import Grammar, allowed
 from engines.decoding.model import Embed, Row
 from engines.decoding.penalties import Penalties
@@ -46,6 +47,7 @@ class Sequence:
     chain: Chain = field(default_factory=Chain)
     cache: Cache | None = None
     embed: Embed | None = None
+    lookup: Lookup = field(default_factory=Lookup)
     fed: int = 0
     stored: int = 0
     computed: int = 0
@@ -104,6 +106,17 @@ class Sequence:
         """Its next token is the likeliest, and only an end in that token itself can keep it from having one behind."""
         more = self.credit > 1 and self.made + 1 < self.prompt.max_tokens
         return more and not self.forced and self._draw().is_plain
+
+    def draft(self, most: int) -> Draft | None:
+        """What to try as its next tokens, at most so many that another may still follow and be sent."""
+        most = min(most, self.credit - 1, self.prompt.max_tokens - self.made - 1)
+        if most < 1:
+            return None
+        certain = tuple(self.forced)[:most] or (self.guide.forced(self.answer, most) if self.guide is not None else ())
+        if certain:
+            return Draft(certain, certain=True)
+        probable = self.lookup.propose(self.tokens, most) if self.told_by_tokens else ()
+        return Draft(probable) if probable else None
 
     def accept(self, choice: Choice, ends: bool) -> tuple[Delta | None, FinishReason | None]:
         """Take a token in: what it lets the client see, and why the answer ends with it, if it does.
@@ -304,6 +317,14 @@ class Guide:
             return None
         self._guiding = True
         return functools.partial(self._masked, self._opening if answer.phase == "start" else None)
+
+    def forced(self, answer: Answer, most: int) -> tuple[int, ...]:
+        """At most `most` tokens that must come next, by where the answer is."""
+        self.allow(answer)
+        if not self._guiding or self._active is None or (answer.phase == "start" and self._opening is not None):
+            return ()
+        self._mask.result()  # whose making uses the grammar too
+        return self._active.forced(most)
 
     def accept(self, token: int) -> None:
         """The token that was chosen after `allow`; forced ones belong to a thought and are none of the grammar's."""

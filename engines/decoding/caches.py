@@ -75,6 +75,20 @@ def extract(batch: Cache, row: int) -> Cache:
     return own
 
 
+def takes_back(cache: Cache, count: int) -> bool:
+    """Whether a single row's cache can be fed `count` tokens and give them up again: a full window forgets others."""
+    return all(
+        type(layer) is KVCache or (type(layer) is RotatingKVCache and layer.offset + count <= layer.max_size)
+        for layer in cache
+    )
+
+
+def take_back(cache: Cache, count: int) -> None:
+    """Forget the newest `count` positions of a single row."""
+    for layer in cache:
+        layer.trim(count)
+
+
 def kv_shape(cache: Cache) -> KvShape:
     """How a single row's cache, which holds something, grows. A layer without positions counts as one."""
     return KvShape(tuple(_layer_shape(layer) for layer in cache))

@@ -107,9 +107,27 @@ class Grammar:
             return token >> 5 < len(self._tokens) and bool(self._tokens[token >> 5] >> np.uint32(token & 31) & 1)
         return self._matcher.try_consume_tokens([token]) == 1
 
+    def forced(self, most: int) -> tuple[int, ...]:
+        """At most `most` tokens that must come next, as far as there is no choice."""
+        ahead, tokens = self.copy(), list[int]()
+        try:
+            while len(tokens) < most and (token := _only(ahead.mask())) is not None and ahead.accept(token):
+                tokens.append(token)
+        except InvalidRequest:
+            pass  # it is told where the sequence gets there
+        return tuple(tokens)
+
     @property
     def _free(self) -> bool:
         return self._open_ended and not self._ended and self._matcher.is_stopped()
+
+
+def _only(mask: Mask) -> int | None:
+    """The one token that a mask allows."""
+    words = np.flatnonzero(mask)
+    if len(words) != 1 or (bits := int(mask[words[0]])).bit_count() != 1:
+        return None
+    return int(words[0]) * 32 + bits.bit_length() - 1
 
 
 def _bits(ids: Iterable[int], width: int) -> Mask:

@@ -101,6 +101,11 @@ def room(positions: Sequence[int], shape: KvShape, budget: int) -> Room:
     return Room(max(1, keep), max(1, begin))
 
 
+def spare(positions: int) -> int:
+    """How many positions more than the next one a cache can take in the room that `room` counts for it."""
+    return _allocated(positions + 1) - positions - 1
+
+
 def _allocated(positions: int) -> int:
     return -(-positions // CACHE_STEP) * CACHE_STEP
 
@@ -115,11 +120,15 @@ def _fitting(positions: Sequence[int], shape: KvShape, budget: int) -> int:
 
 
 class TokenBudget:
-    """Prompt tokens a step, by measured speeds, so that nobody's stream stalls while others' prompts are read."""
+    """Prompt tokens a step, by measured speeds, so that nobody's stream stalls while others' prompts are read.
+
+    `lone_seconds` is what a token of a lone row takes, 0 as long as it isn't known.
+    """
 
     def __init__(self) -> None:
         self._speed = 0.0
         self._decode_seconds = 0.0
+        self.lone_seconds = 0.0
 
     def tokens(self, decoding: bool, waiting: Sequence[Waiting]) -> int:
         """While rows decode, prefill takes about `SHARE` times as long as their step.
@@ -140,6 +149,10 @@ class TokenBudget:
     def decoded(self, seconds: float) -> None:
         """A step of all running rows took so long."""
         self._decode_seconds = _mixed(self._decode_seconds, seconds)
+
+    def decoded_alone(self, seconds: float) -> None:
+        """From one token of a lone row to the next."""
+        self.lone_seconds = _mixed(self.lone_seconds, seconds)
 
 
 def _mixed(known: float, new: float) -> float:

@@ -1,7 +1,6 @@
 """A pass that begins before the last one's tokens are known changes nothing that anybody sees."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,18 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo.checkpoints import make_gemma3, make_qwen3
-from engines import wire
 from engines.chat.engine import ChatEngine
 from engines.chat.prompt import Prompt
 from engines.decoding import caches
 from engines.decoding import model as models
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
-from engines.types import Delta, Sampling
+from engines.types import Sampling
+from tests.engines.chat.hearing import PLENTY, Heard, Hearing, prompt_of
 
-GREEDY = Sampling(temperature=0.0)
 ROOM = 1 << 30
-PLENTY = 10_000
 STOPPING = 5  # of `Desk.prompts`
 
 
@@ -44,56 +41,13 @@ class Passes(models.Model):
 
 
 class Waiting(ChatEngine):
-    """Without passes that are ahead."""
+    """Without passes that are ahead, and without drafts."""
 
     def _may_go_further(self) -> bool:
         return False
 
-
-@dataclass
-class Heard:
-    """What came of one request."""
-
-    text: str = ""
-    logprobs: list[tuple[int, float | None]] = field(default_factory=list)
-    deltas: int = 0
-    reason: str = ""
-    failed: bool = False
-
-
-class Hearing:
-    """An engine, and what its requests said."""
-
-    def __init__(self, engine: ChatEngine) -> None:
-        self.engine = engine
-        self.heard: dict[int, Heard] = {}
-
-    def submit(self, id: int, prompt: Prompt, credit: int = PLENTY) -> None:
-        self.heard[id] = Heard()
-        self.engine.submit(id, prompt, credit)
-
-    def step(self) -> None:
-        for report in self.engine.step():
-            heard = self.heard[report.id]
-            match report:
-                case wire.Said(_, Delta() as delta):
-                    heard.text += delta.text
-                    heard.logprobs += [(one.id, one.logprob) for one in delta.logprobs]
-                    heard.deltas += 1
-                case wire.Finished(_, end):
-                    heard.reason = str(getattr(end, "finish_reason", ""))
-                case _:
-                    heard.failed = True
-
-    def until(self, met: Callable[[], bool]) -> None:
-        for _ in range(1000):
-            if met():
-                return
-            self.step()
-        raise AssertionError("this never happens")
-
-    def end(self) -> None:
-        self.until(lambda: self.engine.idle)
+    def _draft(self) -> None:
+        return None
 
 
 class Desk:
@@ -102,18 +56,18 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.model = Passes(folder)
         self.table = TokenTable.read(folder)
-        whole = self.alone(_prompt(30)).text
+        whole = self.alone(prompt_of(30)).text
         stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
         self.prompts = [
-            _prompt(30),
-            _prompt(12, 40),
-            _prompt(7, 1),
-            _prompt(55, 24, Sampling(temperature=0.0, logprobs=0)),
-            _prompt(20, 24, Sampling(temperature=0.0, logprobs=2)),
-            _prompt(30, 24, Sampling(temperature=0.0, stop=(stop,))),
-            _prompt(25, 24, Sampling(temperature=1.0, seed=3)),
-            _prompt(40, 30, Sampling(temperature=0.0, frequency_penalty=0.5)),
-            _prompt(300, 10),
+            prompt_of(30),
+            prompt_of(12, 40),
+            prompt_of(7, 1),
+            prompt_of(55, 24, Sampling(temperature=0.0, logprobs=0)),
+            prompt_of(20, 24, Sampling(temperature=0.0, logprobs=2)),
+            prompt_of(30, 24, Sampling(temperature=0.0, stop=(stop,))),
+            prompt_of(25, 24, Sampling(temperature=1.0, seed=3)),
+            prompt_of(40, 30, Sampling(temperature=0.0, frequency_penalty=0.5)),
+            prompt_of(300, 10),
         ]
         self.expected = [self.alone(prompt) for prompt in self.prompts]
 
@@ -130,10 +84,6 @@ class Desk:
         cache = self.model.new_cache()
         self.model.prefill([300], cache)
         return caches.kv_shape(cache).bytes(rows, positions)
-
-
-def _prompt(length: int, max_tokens: int = 24, sampling: Sampling = GREEDY) -> Prompt:
-    return Prompt(tuple(300 + (7 * length + 13 * place) % 600 for place in range(length)), max_tokens, sampling)
 
 
 def same(heard: Heard, expected: Heard) -> bool:
@@ -202,7 +152,7 @@ def test_whatever_comes_and_goes_every_text_is_that_of_the_request_alone(
 def test_greedy_rows_nearly_always_go_on_before_their_tokens_are_known(desk: Desk) -> None:
     hearing = desk.open()
     for id in range(3):
-        hearing.submit(id, _prompt(20 + id, 60))
+        hearing.submit(id, prompt_of(20 + id, 60))
     desk.model.ahead = desk.model.known = 0
     hearing.end()
     assert desk.model.ahead > 4 * desk.model.known > 0
@@ -223,19 +173,19 @@ def test_beside_a_row_that_is_chosen_on_the_host_no_pass_is_ahead(desk: Desk, ki
 
 def test_a_row_that_ends_while_a_pass_is_ahead_leaves_the_others_their_part_of_it(desk: Desk) -> None:
     hearing = desk.open()
-    for id, prompt in enumerate((desk.prompts[STOPPING], _prompt(12, 40), _prompt(17, 40))):
+    for id, prompt in enumerate((desk.prompts[STOPPING], prompt_of(12, 40), prompt_of(17, 40))):
         hearing.submit(id, prompt)
     hearing.until(lambda: hearing.heard[0].reason != "")
     assert len(hearing.engine._running) == 2 and hearing.engine._batch.ahead
     hearing.end()
     assert same(hearing.heard[0], desk.expected[STOPPING])
-    assert same(hearing.heard[1], desk.expected[1]) and same(hearing.heard[2], desk.alone(_prompt(17, 40)))
+    assert same(hearing.heard[1], desk.expected[1]) and same(hearing.heard[2], desk.alone(prompt_of(17, 40)))
 
 
 def test_a_row_that_is_cancelled_or_preempted_while_a_pass_is_ahead(desk: Desk) -> None:
     hearing = desk.open()
     for id, length in enumerate((12, 17, 23)):
-        hearing.submit(id, _prompt(length, 40))
+        hearing.submit(id, prompt_of(length, 40))
     hearing.until(lambda: len(hearing.engine._running) == 3 and hearing.engine._batch.ahead)
     hearing.engine.cancel(1)
     assert hearing.engine._batch.ahead
@@ -245,7 +195,7 @@ def test_a_row_that_is_cancelled_or_preempted_while_a_pass_is_ahead(desk: Desk) 
     hearing.step()
     assert len(hearing.engine._running) == 1
     hearing.end()
-    assert same(hearing.heard[0], desk.expected[1]) and same(hearing.heard[2], desk.alone(_prompt(23, 40)))
+    assert same(hearing.heard[0], desk.expected[1]) and same(hearing.heard[2], desk.alone(prompt_of(23, 40)))
 
 
 def test_a_row_that_joins_waits_for_the_pass_that_is_ahead(desk: Desk) -> None:
@@ -264,7 +214,7 @@ def test_a_lone_row_that_outgrows_the_budget_says_as_much_as_without(desk: Desk,
     room = desk.bytes(1, positions)
     hearings = desk.open(room), Hearing(Waiting(desk.model, desk.table, room))
     for hearing in hearings:
-        hearing.submit(0, _prompt(30, 60))
+        hearing.submit(0, prompt_of(30, 60))
         hearing.end()
     assert hearings[0].heard == hearings[1].heard
 
@@ -289,7 +239,7 @@ def test_the_blocks_that_are_stored_are_those_of_an_engine_without(desk: Desk) -
     for engine in engines:
         hearing = Hearing(engine)
         for id, length in enumerate((70, 20, 45)):
-            hearing.submit(id, _prompt(length, 60))
+            hearing.submit(id, prompt_of(length, 60))
         hearing.end()
         assert engine._prefixes is not None and engine._prefixes._store is not None
         stored.append({name: part for name, (part, _) in engine._prefixes._store._parts.items()})

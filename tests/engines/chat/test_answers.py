@@ -1,7 +1,6 @@
 """Whole answers: what a client gets when the model says a given text, with thoughts, tools, grammars and logprobs."""
 
 import json
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,20 +53,30 @@ class Saying(models.Model):
         end = self._tokenizer.token_to_id("<|im_end|>")
         assert end is not None
         self._end = end
-        self._script: deque[int] = deque()
+        self._script: list[int] = []
+        self._begun: int | None = None
 
     def says(self, text: str) -> None:
-        self._script = deque([*self._tokenizer.encode(text, add_special_tokens=False).ids, self._end])
+        self._script = [*self._tokenizer.encode(text, add_special_tokens=False).ids, self._end]
+        self._begun = None
 
     def prefill(self, tokens: Sequence[int] | mx.array, cache: Cache) -> mx.array:
-        return self._led(super().prefill(tokens, cache))
+        return self._led(super().prefill(tokens, cache), cache)
 
     def decode(self, tokens: Sequence[int] | mx.array, cache: Cache) -> mx.array:
-        return self._led(super().decode(tokens, cache))
+        return self._led(super().decode(tokens, cache), cache)
 
-    def _led(self, logits: mx.array) -> mx.array:
-        wanted = self._script.popleft() if self._script else self._end
-        logits[0, wanted] = 100.0
+    def score(self, tokens: Sequence[int], cache: Cache) -> mx.array:
+        logits = super().score(tokens, cache)
+        return logits if self._begun is None else self._led(logits, cache)
+
+    def _led(self, logits: mx.array, cache: Cache) -> mx.array:
+        """The rows are places, of which the last is behind all that the cache holds."""
+        if self._begun is None:
+            self._begun = cache[0].offset
+        for row in range(len(logits)):
+            place = cache[0].offset - self._begun - (len(logits) - 1 - row)
+            logits[row, self._script[place] if place < len(self._script) else self._end] = 100.0
         return logits
 
 
