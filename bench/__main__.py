@@ -13,7 +13,7 @@ import msgspec
 
 from bench import contenders, goals, machine, report
 from bench.parts import arrival, audio, cost, levels, limit, prefix, start
-from bench.scale import FULL, QUICK
+from bench.scale import FULL, SHAPES
 from bench.session import Session
 from bench.streams import BenchFailed
 
@@ -31,7 +31,7 @@ DERIVED = {"cost", "limit"}
 
 CAVEATS = (
     "Compare within this run alone, and ratios rather than figures: the machine, and what else runs on it, moves all.",
-    "Checkpoints are random and small (the JSON says how large): what a server adds weighs more than with a real one.",
+    "Checkpoints are random, and small unless --shape is large: what a server adds weighs more than with a real one.",
     "In process means token ids in and out, without HTTP, templates or text, and a prefix cache kept by hand.",
     "Of its two settings counts, at every level, the one with more tokens/s; both are in the table.",
     "The HTTP client shares the processor with the servers that it asks; its own time is not in the cost.",
@@ -40,6 +40,7 @@ CAVEATS = (
     "In process, mlx-audio is given decoded sound, and does one request after the other, as its `generate` has it.",
     "Models that listen say as much of every piece, whatever is heard; those that speak, of every text.",
     "The bandwidth is the best of three ways to read a large array; weights in the processor's cache come faster.",
+    "Memory is what the system counts: what a graphics card's own memory holds is not in it.",
 )
 
 
@@ -47,7 +48,16 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--part", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--rounds", type=int, help=f"how often each is measured in turn (default: {FULL.rounds})")
-    parser.add_argument("--vocabulary", help="sizes of vocabularies, with commas (default: 4032,151936)")
+    parser.add_argument(
+        "--shape",
+        choices=[name for name in SHAPES if name != "quick"],
+        default="small",
+        help="the models that chat: small (6 layers x 512 in float32, for processors), or large (36 x 2560 in "
+        "bfloat16, for GPUs; takes 10 GB of disk and 45 GB of memory) (default: small)",
+    )
+    parser.add_argument(
+        "--vocabulary", help="sizes of vocabularies, with commas (default: small 4032,151936; large 151936)"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the BLAS (default: all cores)")
     parser.add_argument("--work", type=Path, help="folder that keeps checkpoints and logs (default: a temporary one)")
     parser.add_argument("--quick", action="store_true", help="a smoke run with tiny sizes; its figures mean nothing")
@@ -55,6 +65,10 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     unknown = set(arguments.part.split(",")) - PARTS.keys()
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    if arguments.quick:
+        if arguments.shape != "small":
+            parser.error("--quick has sizes of its own: leave out --shape")
+        arguments.shape = "quick"
     return arguments
 
 
@@ -84,7 +98,7 @@ def printed(session: Session, parts: Sequence[str], *, quick: bool) -> str:
         "date": datetime.date.today().isoformat(),
         "quick": quick,
         "caveats": said,
-        "machine": machine.describe(session.threads, session.blas),
+        "machine": machine.describe(session.threads, session.blas, session.device),
         "parts": list(parts),
         "rounds": session.rounds,
         "scale": msgspec.to_builtins(session.scale),
@@ -99,7 +113,7 @@ def printed(session: Session, parts: Sequence[str], *, quick: bool) -> str:
 
 def main(words: Sequence[str]) -> int:
     arguments = arguments_of(words)
-    scale = QUICK if arguments.quick else FULL
+    scale = SHAPES[arguments.shape]
     if arguments.vocabulary:
         sizes = tuple(int(size) for size in arguments.vocabulary.split(","))
         scale = msgspec.structs.replace(scale, vocabularies=sizes)

@@ -19,10 +19,11 @@ from mlx_audio.stt.utils import load_model as load_listener
 from mlx_audio.tts.utils import load_model as load_speaker
 
 from bench import sounds
-from bench.audio_jobs import Answer, Command, Kind, Listen, Speak
+from bench.audio_jobs import INTERVAL, Answer, Command, Kind, Listen, Speak
+from bench.device import device
+from bench.jobs import AskDevice
 
 MOST_TOKENS = 2048
-INTERVAL = 0.33  # seconds of sound until it is given: as little as ours gives first
 
 
 class Library:
@@ -30,7 +31,8 @@ class Library:
         self._kind = kind
         load: Callable[..., Any] = load_speaker if kind == "qwen3-tts" else load_listener
         self._model = load(folder, strict=True)
-        if kind == "whisper":
+        self._half = mx.default_device().type != mx.cpu
+        if kind == "whisper" and not self._half:
             _widen(self._model)
 
     def listen(self, job: Listen) -> list[Answer]:
@@ -41,7 +43,7 @@ class Library:
         sound = sounds.read(path)
         if self._kind == "whisper":
             found = self._model.generate(
-                sound, language="en", temperature=0.0, condition_on_previous_text=False, fp16=False
+                sound, language="en", temperature=0.0, condition_on_previous_text=False, fp16=self._half
             )
             return _told(submitted, found.text)
         options = {"language": "English", "chunk_duration": job.piece, "max_tokens": MOST_TOKENS}
@@ -84,8 +86,14 @@ def serve(library: Library, source: BinaryIO, sink: BinaryIO) -> None:
     """Until the end of `source`."""
     for line in source:
         command = msgspec.json.decode(line, type=Command)
-        answers = library.listen(command) if isinstance(command, Listen) else library.speak(command)
-        sink.write(msgspec.json.encode(answers) + b"\n")
+        match command:
+            case Listen():
+                answer: object = library.listen(command)
+            case Speak():
+                answer = library.speak(command)
+            case AskDevice():
+                answer = device()
+        sink.write(msgspec.json.encode(answer) + b"\n")
         sink.flush()
 
 

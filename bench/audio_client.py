@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,8 +20,19 @@ SAMPLE_BYTES = 2
 
 
 async def transcribe(url: str, model: str, path: Path) -> Answer:
-    """The file is uploaded as it is read; the answer is streamed."""
-    head = _fields({"model": model, "language": "en", "stream": "true"})
+    """By a server that streams as OpenAI's does."""
+    return transcribed(*await uploaded(url, {"model": model, "language": "en", "stream": "true"}, path))
+
+
+async def speak(url: str, model: str, text: str, voice: str) -> Answer:
+    """As samples without a header, streamed."""
+    fields = {"model": model, "input": text, "voice": voice, "response_format": "pcm", "language": "en"}
+    return spoken(*await posted(url, fields))
+
+
+async def uploaded(url: str, fields: Mapping[str, str], path: Path) -> tuple[float, list[Chunk]]:
+    """When the form was sent, and what came: the file goes as it is read. Raises `BenchFailed` for another status."""
+    head = _fields(fields)
     head += _part(f'name="file"; filename="{path.name}"\r\nContent-Type: audio/wav')
     tail = f"\r\n--{BOUNDARY}--\r\n".encode()
     submitted = time.monotonic()
@@ -32,19 +43,16 @@ async def transcribe(url: str, model: str, path: Path) -> Answer:
             transport.write(_request(url, "/v1/audio/transcriptions", kind, length) + head)
             await asyncio.get_running_loop().sendfile(transport, file)
             transport.write(tail)
-            chunks = await _answer(receiver)
-    return transcribed(submitted, chunks)
+            return submitted, await _answer(receiver)
 
 
-async def speak(url: str, model: str, text: str, voice: str) -> Answer:
-    """As samples without a header, streamed."""
-    fields = {"model": model, "input": text, "voice": voice, "response_format": "pcm", "language": "en"}
+async def posted(url: str, fields: Mapping[str, object]) -> tuple[float, list[Chunk]]:
+    """The same for a text to speak."""
     body = json.dumps(fields).encode()
     submitted = time.monotonic()
     async with _connected(url) as (transport, receiver):
         transport.write(_request(url, "/v1/audio/speech", "application/json", len(body)) + body)
-        chunks = await _answer(receiver)
-    return spoken(submitted, chunks)
+        return submitted, await _answer(receiver)
 
 
 def transcribed(submitted: float, chunks: Sequence[Chunk]) -> Answer:
@@ -84,8 +92,11 @@ async def _connected(url: str) -> AsyncIterator[tuple[asyncio.Transport, Receive
 
 
 async def _answer(receiver: Receiver) -> list[Chunk]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await receiver.ended
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await receiver.ended
+    except (ConnectionError, TimeoutError) as error:
+        raise BenchFailed(f"no whole answer came: {error or 'it took too long'}") from error
     answer = Parsed(receiver.received)
     if answer.status != 200:
         raise BenchFailed(f"{answer.status}: {b''.join(data for _, data in answer.chunks).decode(errors='replace')}")
@@ -97,7 +108,7 @@ def _request(url: str, path: str, kind: str, length: int) -> bytes:
     return f"{head}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
-def _fields(fields: dict[str, str]) -> bytes:
+def _fields(fields: Mapping[str, str]) -> bytes:
     return b"".join(_part(f'name="{name}"') + value.encode() + b"\r\n" for name, value in fields.items())
 
 

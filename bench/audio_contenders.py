@@ -1,7 +1,6 @@
 """Who listens and speaks, behind one protocol."""
 
 import asyncio
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,11 +9,9 @@ import msgspec
 import psutil
 
 from bench import audio_client, processes
-from bench.audio_jobs import Answer, Command, Kind, Listen, Speak, model_of
+from bench.audio_jobs import VOICE, Answer, Command, Kind, Listen, Speak, model_of
 from bench.contenders import LIBRARY, OURS, Child, OverHttp
-
-VOICE = "serena"
-SERVER_NEEDS = ("fastapi", "uvicorn", "webrtcvad")
+from bench.jobs import AskDevice, Device
 
 
 class AudioContender(Protocol):
@@ -57,18 +54,24 @@ class InProcess:
         await self._child.stop()
 
     async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:
-        return await self._said(Listen(tuple(map(str, paths)), self._piece, streamed))
+        return await self._answers(Listen(tuple(map(str, paths)), self._piece, streamed))
 
     async def speak(self, kind: Kind, texts: Sequence[str], *, streamed: bool) -> list[Answer]:
-        return await self._said(Speak(tuple(texts), VOICE, streamed))
+        return await self._answers(Speak(tuple(texts), VOICE, streamed))
 
-    async def _said(self, command: Command) -> list[Answer]:
+    async def device(self) -> Device:
+        return msgspec.json.decode(await self._said(AskDevice()), type=Device)
+
+    async def _answers(self, command: Command) -> list[Answer]:
+        return msgspec.json.decode(await self._said(command), type=list[Answer])
+
+    async def _said(self, command: Command) -> bytes:
         assert self._running is not None and self._running.stdin is not None and self._running.stdout is not None
         self._running.stdin.write(msgspec.json.encode(command) + b"\n")
         line = await self._running.stdout.readline()
         if not line:
             raise self._child.failed(f"{self.name} ended")
-        return msgspec.json.decode(line, type=list[Answer])
+        return line
 
 
 class Server:
@@ -98,8 +101,3 @@ class Server:
         return await asyncio.gather(
             *(audio_client.speak(self._server.url, model_of(kind), text, VOICE) for text in texts)
         )
-
-
-def own_server_lacks() -> list[str]:
-    """What mlx-audio's own server needs and isn't installed."""
-    return [module for module in SERVER_NEEDS if importlib.util.find_spec(module) is None]

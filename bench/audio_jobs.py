@@ -4,8 +4,12 @@ from typing import Literal
 
 from msgspec import Struct
 
+from bench.jobs import AskDevice
+
 Kind = Literal["qwen3-asr", "whisper", "qwen3-tts"]
 KINDS: tuple[Kind, ...] = ("qwen3-asr", "whisper", "qwen3-tts")
+VOICE = "serena"
+INTERVAL = 0.33  # seconds of sound until it is given: as little as ours gives first
 
 
 def model_of(kind: Kind) -> str:
@@ -44,4 +48,4 @@ class Answer(Struct, frozen=True):
         return self.first - self.submitted
 
 
-Command = Listen | Speak
+Command = Listen | Speak | AskDevice

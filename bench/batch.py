@@ -18,7 +18,8 @@ from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import trim_prompt_cache
 from mlx_lm.utils import load_model
 
-from bench.jobs import Bandwidth, Command, Generate, Measured, Piece
+from bench.device import device
+from bench.jobs import AskDevice, Bandwidth, Command, Generate, Measured, Piece
 from bench.streams import Stream
 
 REPEATS = 5
@@ -108,6 +109,8 @@ def serve(folder: Path, source: BinaryIO, sink: BinaryIO) -> None:
                 answer: object = batch.generate(command)
             case Bandwidth():
                 answer = Measured(bandwidth(command.megabytes))
+            case AskDevice():
+                answer = device()
         sink.write(msgspec.json.encode(answer) + b"\n")
         sink.flush()
 

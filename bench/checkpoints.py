@@ -1,4 +1,4 @@
-"""Random float32 Qwen3 checkpoints, made when they are wanted.
+"""Random Qwen3 checkpoints, made when they are wanted.
 
 Of a vocabulary only the 676 words of two letters (`" ab"`, each one token) can be produced: the other rows of the head
 are zero, so that their logit never is the highest. No answer ends early, every token is text of its own, and an answer
@@ -12,15 +12,13 @@ import string
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from msgspec import Struct
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from bench.scale import Scale, label
+from bench import bfloat16
+from bench.scale import Scale
 from demo import checkpoints as demo
-
-Array = npt.NDArray[np.float32]
 
 CONTEXT = 32_768
 PADDING = {4032: 0, 151_936: 267}  # Qwen3's own model has 267 rows more than its tokenizer has tokens
@@ -35,7 +33,7 @@ class Checkpoint(Struct, frozen=True):
     """A folder, and what a decode step of one stream reads."""
 
     folder: Path
-    vocabulary: int
+    label: str
     weight_bytes_per_step: int
     kv_bytes_per_position: int
 
@@ -43,17 +41,14 @@ class Checkpoint(Struct, frozen=True):
     def name(self) -> str:
         return self.folder.name
 
-    @property
-    def label(self) -> str:
-        return label(self.vocabulary)
-
     def bytes_per_step(self, positions: float) -> float:
         return self.weight_bytes_per_step + positions * self.kv_bytes_per_position
 
 
 def make(models_dir: Path, rows: int, scale: Scale) -> Checkpoint:
     """Written once, and published by a rename; the same arguments give the same bytes."""
-    folder = models_dir / f"bench-{label(rows)}-{scale.layers}x{scale.hidden}"
+    label = scale.label(rows)
+    folder = models_dir / f"bench-{label.replace(' ', '-')}-{scale.layers}x{scale.hidden}"
     size = demo.Size(scale.layers, scale.hidden, scale.intermediate, scale.heads, scale.kv_heads, scale.head_dim)
     shapes = demo.shapes_of(size, rows, demo.QWEN3_NORMS)
     if not folder.exists():
@@ -62,12 +57,13 @@ def make(models_dir: Path, rows: int, scale: Scale) -> Checkpoint:
         unfinished.mkdir(parents=True)
         tokenizer = _tokenizer(rows - PADDING.get(rows, 0))
         _write_texts(unfinished, rows, scale, tokenizer)
-        save_file(_weights(shapes, tokenizer), unfinished / "model.safetensors", {"format": "mlx"})
+        _write_weights(unfinished / "model.safetensors", shapes, tokenizer, scale)
         unfinished.rename(folder)
     # The embedding is a look-up: a step reads one row of it.
     read = sum(int(np.prod(shape)) for name, shape in shapes.items() if "embed_tokens" not in name)
     kv = 2 * scale.layers * scale.kv_heads * scale.head_dim
-    return Checkpoint(folder, rows, read * FLOAT_BYTES, kv * FLOAT_BYTES)
+    size_of_one = bfloat16.BYTES if scale.bfloat16 else FLOAT_BYTES
+    return Checkpoint(folder, label, read * size_of_one, kv * size_of_one)
 
 
 def _tokenizer(size: int) -> Tokenizer:
@@ -97,7 +93,7 @@ def _write_texts(folder: Path, rows: int, scale: Scale, tokenizer: Tokenizer) ->
     config = {
         "model_type": "qwen3",
         "architectures": ["Qwen3ForCausalLM"],
-        "torch_dtype": "float32",
+        "torch_dtype": "bfloat16" if scale.bfloat16 else "float32",
         "hidden_size": scale.hidden,
         "num_hidden_layers": scale.layers,
         "intermediate_size": scale.intermediate,
@@ -125,10 +121,13 @@ def _write_texts(folder: Path, rows: int, scale: Scale, tokenizer: Tokenizer) ->
         (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def _weights(shapes: demo.Shapes, tokenizer: Tokenizer) -> dict[str, Array]:
-    weights = demo.random_weights(shapes, norm=1.0)
+def _write_weights(path: Path, shapes: demo.Shapes, tokenizer: Tokenizer, scale: Scale) -> None:
     silent = np.ones(shapes["lm_head.weight"][0], bool)
     vocabulary = tokenizer.get_vocab()
     silent[[vocabulary[SPACE + pair] for pair in PAIRS]] = False
+    if scale.bfloat16:
+        bfloat16.write(path, shapes, silent)
+        return
+    weights = demo.random_weights(shapes, norm=1.0)
     weights["lm_head.weight"][silent] = 0.0
-    return weights
+    save_file(weights, path, {"format": "mlx"})

@@ -18,7 +18,7 @@ import psutil
 from bench import processes
 from bench.checkpoints import Checkpoint
 from bench.client import Client
-from bench.jobs import Bandwidth, Command, Generate, Measured, Piece
+from bench.jobs import AskDevice, Bandwidth, Command, Device, Generate, Measured, Piece
 from bench.streams import Ask, BenchFailed, Stream
 
 START_SECONDS = 120.0
@@ -26,7 +26,7 @@ END_SECONDS = 30.0
 LINE_BYTES = 1 << 26
 
 BATCH, BATCH_SMALL = "batch", "batch-256"
-LIBRARY = "mlx-audio"
+LIBRARY, AUDIO_SERVER = "mlx-audio", "mlx-audio.server"
 OURS, MLX_LM, MLX_VLM = "mlx-local", "mlx-lm.server", "mlx-vlm.server"
 OTHERS = {MLX_LM: "mlx_lm", MLX_VLM: "mlx_vlm"}
 # So that the template is rendered as by all others: without this one closes the thought in the prompt.
@@ -125,6 +125,9 @@ class InProcess:
 
     async def bandwidth(self, megabytes: int) -> dict[str, float]:
         return msgspec.json.decode(await self._said(Bandwidth(megabytes)), type=Measured).speeds
+
+    async def device(self) -> Device:
+        return msgspec.json.decode(await self._said(AskDevice()), type=Device)
 
     async def _said(self, command: Command) -> bytes:
         assert self._running is not None and self._running.stdin is not None and self._running.stdout is not None

@@ -9,15 +9,20 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bench.contenders import BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
+from bench.contenders import AUDIO_SERVER, BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
+from bench.scale import LARGE as LARGE_SHAPE
 from bench.scale import label
 
 # Of mlx-lm's batch the better setting: at a level, for all its figures, the one with more tokens a second.
 IN_PROCESS = "in process"
 SETTINGS = (BATCH, BATCH_SMALL, LIBRARY)
 BIGGER_IS_BETTER = frozenset({"rate", "fraction", "gb_per_s", "speed"})
-COMPARED = ("levels/", "arrival/", "prefix/", "conversation/first", "conversation/step", "cost/", "start/ready")
+COMPARED = (
+    *("levels/", "arrival/", "prefix/", "conversation/first", "conversation/step"),
+    *("cost/", "start/ready", "audio/"),
+)
 SMALL, LARGE = label(4032), label(151_936)
+WHOLE = LARGE_SHAPE.label(151_936)
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]  # by figure and contender, one a round
 Word = Literal["pass", "short", "not measured"]
@@ -126,6 +131,10 @@ GOALS = (
     ),
     _against(f"tokens/s at 16 streams, {LARGE}, of in process", f"levels/{LARGE}/16/rate", 1.5, at_least=True),
     _against(FIRST_AT_16, f"levels/{SMALL}/16/first", 0.6),
+    *(
+        _against(f"tokens/s at {streams}, {WHOLE}, of in process", f"levels/{WHOLE}/{count}/rate", 0.95, at_least=True)
+        for count, streams in ((1, "1 stream"), (4, "4 streams"), (16, "16 streams"))
+    ),
     Goal("largest gap while a long prompt arrives, of the lonely p99 gap", Value("arrival/running/gap_ratio"), 3.0),
     Goal(
         "first token, other question behind a long prefix, of the cold one",
@@ -149,7 +158,7 @@ def ahead(values: Values) -> list[Goal]:
     for key, by_name in values.items():
         if not key.startswith(COMPARED) or OURS not in by_name:
             continue
-        for other in OTHERS:
+        for other in (*OTHERS, AUDIO_SERVER):
             if other in by_name:
                 name = f"{key} of {other}"
                 goals.append(Goal(name, Value(key), 1.0, Value(key, other), bigger_is_better(key)))

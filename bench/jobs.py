@@ -22,10 +22,24 @@ class Bandwidth(Struct, frozen=True, tag=True):
     megabytes: int
 
 
+class AskDevice(Struct, frozen=True, tag=True):
+    """What MLX computes on."""
+
+
+class Device(Struct, frozen=True):
+    """As MLX describes it: its name, memory in bytes and more, by system."""
+
+    about: dict[str, str | int]
+
+    @property
+    def is_gpu(self) -> bool:
+        return "gpu" in str(self.about["device"])
+
+
 class Measured(Struct, frozen=True):
     """Bytes per second by what was done."""
 
     speeds: dict[str, float]
 
 
-Command = Generate | Bandwidth
+Command = Generate | Bandwidth | AskDevice

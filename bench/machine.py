@@ -10,8 +10,20 @@ from pathlib import Path
 import psutil
 
 from bench import processes
+from bench.jobs import Device
 
-PACKAGES = ("mlx", "mlx-lm", "mlx-vlm", "transformers", "uvicorn", "httpx2", "mlx-local-inference")
+PACKAGES = (
+    "mlx",
+    "mlx-metal",
+    "mlx-cuda-12",
+    "mlx-cuda-13",
+    "mlx-lm",
+    "mlx-vlm",
+    "transformers",
+    "uvicorn",
+    "httpx2",
+    "mlx-local-inference",
+)
 
 
 class Others:
@@ -42,13 +54,16 @@ def _own_seconds() -> float:
     return sum(getattr(times, kind, 0.0) for kind in kinds)
 
 
-def describe(threads: int, blas: Mapping[str, Sequence[str]]) -> dict[str, object]:
+def describe(threads: int, blas: Mapping[str, Sequence[str]], device: Device | None) -> dict[str, object]:
+    """`device`: None if nobody asked for it."""
     return {
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "python": platform.python_version(),
+        "device": device and device.about,
+        "mlx_settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("MLX_")},
         "threads": threads,
         "openblas": processes.openblas(),
         "blas_loaded": {name: list(libraries) for name, libraries in blas.items()},

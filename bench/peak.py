@@ -27,13 +27,14 @@ class Peak:
 
 @contextlib.asynccontextmanager
 async def watched(process: psutil.Process) -> AsyncIterator[Peak]:
-    """Looks while the body runs, in a thread."""
+    """Looks before the body runs, and meanwhile, in a thread."""
     peak = Peak()
+    await asyncio.to_thread(peak.look, process)
 
     async def watch() -> None:
         while True:
-            await asyncio.to_thread(peak.look, process)
             await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.to_thread(peak.look, process)
 
     watching = asyncio.create_task(watch())
     try:

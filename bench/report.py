@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from bench.contenders import BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
+from bench.contenders import AUDIO_SERVER, BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
 from bench.goals import IN_PROCESS, Value, Values, Verdict, ratio
 
-COLUMNS = (BATCH, BATCH_SMALL, LIBRARY, OURS, *OTHERS, "device")
+COLUMNS = (BATCH, BATCH_SMALL, LIBRARY, OURS, *OTHERS, AUDIO_SERVER, "device")
 # The last part of a figure's name → how it is shown: the unit, the factor, the digits.
 UNITS: Mapping[str, tuple[str, float, int]] = {
     "rate": ("tokens/s", 1, 1),

@@ -15,6 +15,7 @@ from msgspec import Struct
 from bench import checkpoints, contenders, machine, processes
 from bench.checkpoints import Checkpoint
 from bench.contenders import Contender
+from bench.jobs import Device
 from bench.prompts import Prompts
 from bench.scale import Scale
 from bench.streams import Ask, BenchFailed, Run, check
@@ -62,6 +63,7 @@ class Session:
         self.series: dict[str, dict[str, list[float]]] = {}
         self.notes: list[str] = []
         self.blas: dict[str, list[str]] = {}
+        self.device: Device | None = None
         self.others = machine.Others()
         self.work = work
         self.logs = work / "logs"
@@ -100,8 +102,10 @@ class Session:
             for contender in every:
                 self.say(f"starting {contender.name} on {checkpoint.name}")
                 stack.push_async_callback(contender.stop)
-                with self.left_out_if_it_fails(contender):
+                with self.left_out_if_it_fails(contender.name):
                     await contender.start()
+                    if self.device is None and isinstance(contender, contenders.InProcess):
+                        self.device = await contender.device()
                     await self.measured(contender, [warm])
                     await processes.settled(contender.process)
                     self.remember_blas(contender.name, contender.process)
@@ -109,14 +113,14 @@ class Session:
             yield up
 
     @contextlib.contextmanager
-    def left_out_if_it_fails(self, contender: Contender) -> Iterator[None]:
-        """A server of somebody else that doesn't start or answer is a note; ours, or mlx-lm's batch, an error."""
+    def left_out_if_it_fails(self, name: str) -> Iterator[None]:
+        """A server of somebody else that doesn't start or answer is a note; ours, or a library in process, an error."""
         try:
             yield
         except BenchFailed as failure:
-            if contender.name not in contenders.OTHERS:
+            if name not in (*contenders.OTHERS, contenders.AUDIO_SERVER):
                 raise
-            self.note(f"{contender.name} was left out: {str(failure).splitlines()[0]}")
+            self.note(f"{name} was left out: {str(failure).splitlines()[0]}")
 
     async def measured(self, contender: Contender, asks: Sequence[Ask], *, keep: bool = False) -> Run:
         """One burst, checked: everybody produced what was asked for."""

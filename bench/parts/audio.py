@@ -1,15 +1,16 @@
-"""Recordings and speech: how fast beside mlx-audio's own `generate`, how much memory, and what a chat feels of it."""
+"""Recordings and speech: how fast beside mlx-audio's own `generate` and server, how much memory, what a chat feels."""
 
 import asyncio
 import contextlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import audio_checkpoints, audio_contenders, contenders, peak, processes, sounds
+from bench import audio_checkpoints, audio_server, contenders, peak, processes, sounds
 from bench.audio_contenders import AudioContender, InProcess, Server
 from bench.audio_jobs import KINDS, Answer, Kind, model_of
-from bench.contenders import OURS, OverHttp
+from bench.audio_server import OtherServer
+from bench.contenders import LIBRARY, OURS, OverHttp
 from bench.prompts import Prompts
 from bench.session import Session
 from bench.streams import BenchFailed, percentile
@@ -23,10 +24,6 @@ PIECES = {"qwen3-asr": LONGEST_PIECE["qwen3_asr"], "whisper": LONGEST_PIECE["whi
 
 
 async def measure(session: Session) -> None:
-    if lacking := audio_contenders.own_server_lacks():
-        session.note(f"mlx-audio's own server was left out: it doesn't start without {', '.join(lacking)}.")
-    else:
-        session.note("mlx-audio's own server was left out: it hasn't been tried yet.")
     session.say("audio: checkpoints and recordings")
     chat = audio_checkpoints.make(session.work, session.scale)
     recordings = Recordings(session)
@@ -76,28 +73,56 @@ class Recordings:
 
 
 async def _kind(session: Session, recordings: Recordings, ours: Server, kind: Kind, folder: Path) -> None:
-    """One model, by turns; the library's process lives only meanwhile."""
+    """One model, by turns; the library's process and its server live only meanwhile."""
     library = InProcess(kind, folder, PIECES.get(kind, 0.0), session.threads, session.logs)
-    every: list[AudioContender] = [library, ours]
-    try:
+    theirs = OtherServer(folder, PIECES.get(kind, 0.0), session.threads, session.logs)
+    every: list[AudioContender] = [library, ours, theirs]
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(library.stop)
         await library.start()
+        session.device = session.device or await library.device()
+        up: dict[str, AudioContender] = {}
         for contender in every:
-            await _asked(session, recordings, contender, kind, 1, streamed=True)
-            await processes.settled(contender.process)
-            session.remember_blas(contender.name, contender.process)
+            with session.left_out_if_it_fails(contender.name):
+                if contender is theirs:
+                    audio_server.check(session.device)
+                    stack.push_async_callback(theirs.stop)
+                    await theirs.start()
+                await _asked(session, recordings, contender, kind, 1, streamed=True)
+                await processes.settled(contender.process)
+                session.remember_blas(contender.name, contender.process)
+                up[contender.name] = contender
         for number in range(session.rounds):
             session.say(f"audio: {kind}, round {number + 1}")
-            for count in (1, session.scale.audio.at_once):
-                runs = {
-                    contender.name: await _measured(session, recordings, contender, kind, count)
-                    for contender in session.turns(every, number)
-                }
-                _compare(session, kind, runs[library.name], runs[ours.name])
-            if kind == "qwen3-asr":
-                for contender in session.turns(every, number):
-                    await _long(session, recordings, contender, kind)
-    finally:
-        await library.stop()
+            await _round(session, recordings, up, kind, number)
+
+
+async def _round(
+    session: Session, recordings: Recordings, up: dict[str, AudioContender], kind: Kind, number: int
+) -> None:
+    """Whoever fails is no longer `up`."""
+    for count in (1, session.scale.audio.at_once):
+        runs: dict[str, list[Answer]] = {}
+        for contender in session.turns(list(up.values()), number):
+            with _leaving_out(session, up, contender.name):
+                runs[contender.name] = await _measured(session, recordings, contender, kind, count)
+        for name in list(up):
+            with _leaving_out(session, up, name):
+                _compare(session, kind, name, runs[LIBRARY], runs[name])
+    if kind == "qwen3-asr":
+        for contender in session.turns(list(up.values()), number):
+            with _leaving_out(session, up, contender.name):
+                await _long(session, recordings, contender, kind)
+
+
+@contextlib.contextmanager
+def _leaving_out(session: Session, up: dict[str, AudioContender], name: str) -> Iterator[None]:
+    failed = True
+    with session.left_out_if_it_fails(name):
+        yield
+        failed = False
+    if failed:
+        del up[name]
 
 
 async def _measured(
@@ -141,13 +166,13 @@ def elapsed(answers: Sequence[Answer]) -> float:
     return max(answer.ended for answer in answers) - min(answer.submitted for answer in answers)
 
 
-def _compare(session: Session, kind: Kind, theirs: Sequence[Answer], mine: Sequence[Answer]) -> None:
+def _compare(session: Session, kind: Kind, name: str, library: Sequence[Answer], found: Sequence[Answer]) -> None:
     """Raises `BenchFailed` if one spoke much longer than the other; another text is a note."""
-    for one, other in zip(theirs, mine, strict=True):
+    for one, other in zip(library, found, strict=True):
         if abs(one.sound - other.sound) > SAME_SECONDS:
             raise BenchFailed(f"{kind}: {other.sound:.1f} seconds were spoken where in process {one.sound:.1f} are")
         if one.text.split() != other.text.split():
-            session.note(f"{kind}: what is written down differs from in process (float noise, or a bug).")
+            session.note(f"{kind}: what {name} writes down differs from in process (float noise, or a bug).")
 
 
 async def _chat(session: Session, recordings: Recordings, server: OverHttp, ours: Server, folder: Path) -> None:

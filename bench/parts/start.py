@@ -32,7 +32,7 @@ async def measure(session: Session) -> None:
 
 async def _life(session: Session, server: OverHttp, *, memory: bool) -> None:
     try:
-        with session.left_out_if_it_fails(server):
+        with session.left_out_if_it_fails(server.name):
             await server.start()
             session.figures.add("start/ready", server.name, server.ready_seconds)
             if memory:

@@ -5,8 +5,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench import contenders
+from bench.audio_contenders import AudioContender, Server
 from bench.audio_jobs import Answer
-from bench.contenders import LIBRARY, OURS
+from bench.contenders import AUDIO_SERVER, LIBRARY, OURS
 from bench.goals import AUDIO_GOALS, judge
 from bench.parts import audio
 from bench.peak import Peak
@@ -26,12 +28,12 @@ def test_several_requests_take_from_the_first_question_to_the_last_answer() -> N
 
 
 def test_another_text_is_a_note_and_another_length_of_sound_an_error(session: Session) -> None:
-    audio._compare(session, "whisper", [Answer(0, 1, 1, " one  two")], [Answer(0, 1, 1, "one two")])
+    audio._compare(session, "whisper", OURS, [Answer(0, 1, 1, " one  two")], [Answer(0, 1, 1, "one two")])
     assert session.notes == []
-    audio._compare(session, "whisper", [Answer(0, 1, 1, "one two")], [Answer(0, 1, 1, "one")])
+    audio._compare(session, "whisper", OURS, [Answer(0, 1, 1, "one two")], [Answer(0, 1, 1, "one")])
     assert len(session.notes) == 1
     with pytest.raises(BenchFailed):
-        audio._compare(session, "qwen3-tts", [Answer(0, 1, 1, sound=4.8)], [Answer(0, 1, 1, sound=9.6)])
+        audio._compare(session, "qwen3-tts", OURS, [Answer(0, 1, 1, sound=4.8)], [Answer(0, 1, 1, sound=9.6)])
 
 
 def test_texts_are_as_long_as_the_models_speak_so_that_no_try_is_thrown_away(tmp_path: Path) -> None:
@@ -66,3 +68,17 @@ def test_the_peak_stays_when_there_is_less() -> None:
     peak.bytes = most = 1 << 50
     peak.look(psutil.Process())
     assert peak.bytes == most
+
+
+def test_somebody_elses_server_that_fails_is_no_longer_asked(session: Session) -> None:
+    up: dict[str, AudioContender] = {}
+    for name in (OURS, AUDIO_SERVER):
+        up[name] = Server(contenders.ours(session.small, 1, session.logs))
+    with audio._leaving_out(session, up, OURS):
+        pass
+    with audio._leaving_out(session, up, AUDIO_SERVER):
+        raise BenchFailed("it is gone")
+    assert list(up) == [OURS]
+    assert session.notes == ["mlx-audio.server was left out: it is gone"]
+    with pytest.raises(BenchFailed), audio._leaving_out(session, up, OURS):
+        raise BenchFailed("ours is gone")

@@ -22,6 +22,6 @@ def test_one_command_measures_all_and_ends_with_one_document() -> None:
     parts = {key.split("/")[0] for key in document["medians"]}
     assert parts >= {"levels", "arrival", "prefix", "conversation", "start", "requests", "audio", "cost", "limit"}
     assert {"mlx-audio", "mlx-local"} <= document["medians"]["audio/qwen3-tts/4/first_sound"].keys()
-    # Levels and vocabularies that a smoke run leaves out.
+    # Levels, vocabularies and shapes that a smoke run leaves out.
     absent = [one["goal"] for one in document["verdicts"] if one["verdict"] == "not measured"]
-    assert all("4 streams" in goal or "16 streams" in goal for goal in absent), absent
+    assert all("4 streams" in goal or "16 streams" in goal or "large" in goal for goal in absent), absent

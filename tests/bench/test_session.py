@@ -18,14 +18,14 @@ def session(tmp_path: Path) -> Session:
 
 def test_a_server_of_somebody_else_that_fails_is_left_out_with_a_note(session: Session) -> None:
     (other,) = [one for one in contenders.others(session.small, 1, session.logs) if one.name == MLX_LM]
-    with session.left_out_if_it_fails(other):
+    with session.left_out_if_it_fails(other.name):
         raise BenchFailed("it doesn't start; the log:\nlong")
     assert session.notes == ["mlx-lm.server was left out: it doesn't start; the log:"]
 
 
 def test_our_own_failure_ends_the_run(session: Session) -> None:
     ours = contenders.ours(session.small, 1, session.logs)
-    with pytest.raises(BenchFailed), session.left_out_if_it_fails(ours):
+    with pytest.raises(BenchFailed), session.left_out_if_it_fails(ours.name):
         raise BenchFailed("it doesn't start")
 
 
