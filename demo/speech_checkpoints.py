@@ -6,6 +6,7 @@ call always writes the same bytes. Nothing of MLX is needed, unless for 8 bits.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,24 @@ ENOUGH = 100_000  # entries of a vocabulary, so that each word is whole
 # What the template and the answers hold beside the words: so that the ends of tokens fall where they do in large ones.
 FRAME = ("system", "user", "assistant", "language", "None")
 
-MELS, WIDTH, HEADS, LAYERS, INNER, CHANNELS = 64, 128, 4, 2, 384, 16
-TEXT = Size(layers=2, hidden=WIDTH, intermediate=320, heads=4, kv_heads=2, head_dim=32)
+MELS, HEAD = 64, 32
+
+
+@dataclass(frozen=True)
+class Ear:
+    """The dimensions of an encoder."""
+
+    layers: int
+    width: int
+    heads: int
+    inner: int
+    channels: int
+
+
+EAR = Ear(layers=2, width=128, heads=4, inner=384, channels=16)
+TEXT = Size(layers=2, hidden=128, intermediate=320, heads=4, kv_heads=2, head_dim=32)
 # What is shipped trained. A small `rope_theta` shows small heads where their neighbours stand.
-TRAINED_TEXT = Size(layers=3, hidden=WIDTH, intermediate=320, heads=4, kv_heads=2, head_dim=32, rope_theta=10_000.0)
+TRAINED_THETA = 10_000.0
 TRAINED_LANGUAGES = ("Chinese", "English", "Cantonese")
 NORMS = ("input_layernorm", "post_attention_layernorm")
 CONTEXT_LENGTH = 4096
@@ -82,16 +97,35 @@ def make_aligner(
 def trained_qwen3_asr(folder: Path, source: Path = WEIGHTS) -> None:
     """Writes the Qwen3-ASR checkpoint that writes down a few dozen words of three languages, float32."""
     tokenizer = Tokenizer.from_file(str(source / "qwen3-asr.tokenizer.json"))
-    write_qwen3_asr(folder, tokenizer, TRAINED_LANGUAGES, size=TRAINED_TEXT)
-    write_weights(folder / "model.safetensors", stored(source / "qwen3-asr.safetensors"))
+    weights = stored(source / "qwen3-asr.safetensors")
+    ear, size = dimensions({name: weight.shape for name, weight in weights.items()})
+    write_qwen3_asr(folder, tokenizer, TRAINED_LANGUAGES, ear=ear, size=size)
+    write_weights(folder / "model.safetensors", weights)
+
+
+def dimensions(shapes: Shapes) -> tuple[Ear, Size]:
+    """Of a trained checkpoint, whose heads all have 32 dimensions."""
+    inner, width = shapes["audio_tower.layers.0.fc1.weight"]
+    kept, hidden = shapes["model.layers.0.self_attn.k_proj.weight"]
+    layers = [sum(name.endswith(end) for name in shapes) for end in ("fc1.weight", "gate_proj.weight")]
+    ear = Ear(layers[0], width, width // HEAD, inner, shapes["audio_tower.conv2d1.bias"][0])
+    wide, _ = shapes["model.layers.0.mlp.gate_proj.weight"]
+    heads = shapes["model.layers.0.self_attn.q_proj.weight"][0] // HEAD
+    return ear, Size(layers[1], hidden, wide, heads, kept // HEAD, HEAD, rope_theta=TRAINED_THETA)
 
 
 def write_qwen3_asr(
-    folder: Path, tokenizer: Tokenizer, languages: Sequence[str], *, size: Size = TEXT, quantised: bool = False
+    folder: Path,
+    tokenizer: Tokenizer,
+    languages: Sequence[str],
+    *,
+    ear: Ear = EAR,
+    size: Size = TEXT,
+    quantised: bool = False,
 ) -> None:
     """All of a Qwen3-ASR checkpoint but its weights, whose names and shapes are those of `asr_shapes`."""
     extra = QUANTISED if quantised else {}
-    write_speech_files(folder, tokenizer, languages, {"model_type": "qwen3_asr"}, extra, size)
+    write_speech_files(folder, tokenizer, languages, {"model_type": "qwen3_asr"}, extra, ear, size)
 
 
 def write_speech_files(
@@ -100,6 +134,7 @@ def write_speech_files(
     languages: Sequence[str],
     thinker: Mapping[str, object],
     extra: Mapping[str, object],
+    ear: Ear = EAR,
     size: Size = TEXT,
 ) -> None:
     """All of a checkpoint but its weights; `thinker` tells what it is, `extra` goes beside."""
@@ -109,7 +144,7 @@ def write_speech_files(
         "model_type": "qwen3_asr",
         "support_languages": list(languages),
         "thinker_config": {
-            "audio_config": _audio_config(),
+            "audio_config": _audio_config(ear, size),
             "text_config": _text_config(tokenizer.get_vocab_size(), size),
             "audio_token_id": tokenizer.token_to_id("<|audio_pad|>"),
             "audio_start_token_id": tokenizer.token_to_id("<|audio_start|>"),
@@ -145,26 +180,26 @@ def asr_shapes(rows: int) -> Shapes:
 
 def aligner_shapes(rows: int) -> Shapes:
     """As `asr_shapes`; the head tells a time for every token."""
-    return asr_shapes(rows) | {"lm_head.weight": (CLASSES, WIDTH)}
+    return asr_shapes(rows) | {"lm_head.weight": (CLASSES, TEXT.hidden)}
 
 
-def audio_shapes() -> Shapes:
-    """The encoder's: three convolutions, layers of attention, a projection."""
-    bins = MELS
+def audio_shapes(ear: Ear = EAR, hidden: int = TEXT.hidden) -> Shapes:
+    """The encoder's: three convolutions, layers of attention, a projection to the text model's `hidden` size."""
+    bins, width = MELS, ear.width
     shapes: Shapes = {}
-    for number, channels in enumerate((1, CHANNELS, CHANNELS), start=1):
+    for number, channels in enumerate((1, ear.channels, ear.channels), start=1):
         bins = (bins + 1) // 2
-        shapes |= _with_bias(f"audio_tower.conv2d{number}", (CHANNELS, 3, 3, channels))
-    shapes["audio_tower.conv_out.weight"] = (WIDTH, CHANNELS * bins)
-    for index in range(LAYERS):
+        shapes |= _with_bias(f"audio_tower.conv2d{number}", (ear.channels, 3, 3, channels))
+    shapes["audio_tower.conv_out.weight"] = (width, ear.channels * bins)
+    for index in range(ear.layers):
         layer = f"audio_tower.layers.{index}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _with_bias(f"{layer}.self_attn.{name}", (WIDTH, WIDTH))
-        shapes |= _with_bias(f"{layer}.self_attn_layer_norm", (WIDTH,))
-        shapes |= _with_bias(f"{layer}.fc1", (INNER, WIDTH)) | _with_bias(f"{layer}.fc2", (WIDTH, INNER))
-        shapes |= _with_bias(f"{layer}.final_layer_norm", (WIDTH,))
-    shapes |= _with_bias("audio_tower.ln_post", (WIDTH,))
-    return shapes | _with_bias("audio_tower.proj1", (WIDTH, WIDTH)) | _with_bias("audio_tower.proj2", (WIDTH, WIDTH))
+            shapes |= _with_bias(f"{layer}.self_attn.{name}", (width, width))
+        shapes |= _with_bias(f"{layer}.self_attn_layer_norm", (width,))
+        shapes |= _with_bias(f"{layer}.fc1", (ear.inner, width)) | _with_bias(f"{layer}.fc2", (width, ear.inner))
+        shapes |= _with_bias(f"{layer}.final_layer_norm", (width,))
+    shapes |= _with_bias("audio_tower.ln_post", (width,))
+    return shapes | _with_bias("audio_tower.proj1", (width, width)) | _with_bias("audio_tower.proj2", (hidden, width))
 
 
 def random_speech_weights(shapes: Shapes) -> dict[str, Array]:
@@ -199,21 +234,21 @@ def _quantised(weights: Mapping[str, Array]) -> Mapping[str, Array]:
     return {**{name: one for name, one in weights.items() if name not in text}, **text}  # type: ignore[dict-item]
 
 
-def _audio_config() -> dict[str, object]:
+def _audio_config(ear: Ear, size: Size) -> dict[str, object]:
     return {
         "model_type": "qwen3_asr_audio_encoder",
         "num_mel_bins": MELS,
-        "encoder_layers": LAYERS,
-        "encoder_attention_heads": HEADS,
-        "encoder_ffn_dim": INNER,
-        "d_model": WIDTH,
+        "encoder_layers": ear.layers,
+        "encoder_attention_heads": ear.heads,
+        "encoder_ffn_dim": ear.inner,
+        "d_model": ear.width,
         "activation_function": "gelu",
         "max_source_positions": 1500,
         "n_window": 50,
         "n_window_infer": 800,
-        "output_dim": TEXT.hidden,
+        "output_dim": size.hidden,
         "conv_chunksize": 500,
-        "downsample_hidden_size": CHANNELS,
+        "downsample_hidden_size": ear.channels,
     }
 
 

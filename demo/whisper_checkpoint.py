@@ -1,6 +1,8 @@
 """Whisper in miniature: the genuine architecture, with random weights. The same call always writes the same bytes."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,25 @@ SIGNS = (
 )
 TIMES = 1501  # every 20 ms from 0 to 30 s
 END_OF_TEXT = 50257  # where it stands in the vocabulary for many languages; by that size it is known as such
-STATE, BINS = 32, 80
-AUDIO_LAYERS, AUDIO_HEADS = 1, 1  # on a CPU, what looks at 1,500 places from each of them takes most of the time
-TEXT_LAYERS, TEXT_HEADS = 2, 2
+BINS = 80
 FRAMES, CONTEXT = 1500, 448
 HEARD = 1.5  # how strongly what is heard, against what was said, chooses the next token
+
+
+@dataclass(frozen=True)
+class Size:
+    """The dimensions of a model."""
+
+    state: int
+    audio_layers: int
+    audio_heads: int
+    text_layers: int
+    text_heads: int
+    bins: int = BINS
+
+
+# On a CPU, what looks at 1,500 places from each of them takes most of the time.
+RANDOM = Size(state=32, audio_layers=1, audio_heads=1, text_layers=2, text_heads=2)
 
 
 def make_whisper(
@@ -34,49 +50,60 @@ def make_whisper(
     It says different things of different sounds, in segments with times, and comes to an end. Most of the ids of a
     `multilingual` one have no token: only so is it small. The larger `times`, the more times it says.
     """
-    tokenizer = _tokenizer(multilingual)
+    corpus = (Path(__file__).parent / "corpus.txt").read_text(encoding="utf-8")
+    tokenizer = whisper_tokenizer(corpus.splitlines(keepends=True), 1000 if multilingual else 300, multilingual)
+    size = replace(RANDOM, bins=bins)
+    weights = _weights(tokenizer, write_files(folder, tokenizer, size), size, seed, times)
+    write_weights(folder / "model.safetensors", {name: one.astype(np.float16) for name, one in weights.items()})
+
+
+def write_files(folder: Path, tokenizer: Tokenizer, size: Size) -> int:
+    """All of a checkpoint but its weights; how many ids it has."""
     rows = max(tokenizer.get_vocab().values()) + 1
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     end = "<|endoftext|>"
+    alignment = [[size.text_layers - 1, head] for head in range(size.text_heads)]
     files = {
-        "config.json": {
-            "model_type": "whisper",
-            "n_mels": bins,
-            "n_audio_ctx": FRAMES,
-            "n_audio_state": STATE,
-            "n_audio_head": AUDIO_HEADS,
-            "n_audio_layer": AUDIO_LAYERS,
-            "n_vocab": rows,
-            "n_text_ctx": CONTEXT,
-            "n_text_state": STATE,
-            "n_text_head": TEXT_HEADS,
-            "n_text_layer": TEXT_LAYERS,
-        },
+        "config.json": {"model_type": "whisper", **dimensions(rows, size)},
         "tokenizer_config.json": {
             "tokenizer_class": "WhisperTokenizer",
             **{f"{role}_token": end for role in ("bos", "eos", "pad", "unk")},
         },
-        "preprocessor_config.json": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": bins},
-        "generation_config.json": {"alignment_heads": [[TEXT_LAYERS - 1, head] for head in range(TEXT_HEADS)]},
+        "preprocessor_config.json": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": size.bins},
+        "generation_config.json": {"alignment_heads": alignment},
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    weights = _weights(tokenizer, rows, bins, seed, times)
-    write_weights(folder / "model.safetensors", {name: one.astype(np.float16) for name, one in weights.items()})
+    return rows
 
 
-def _tokenizer(multilingual: bool) -> Tokenizer:
-    """Byte-level, learnt from the corpus; behind the text come the control tokens, and last the times."""
+def dimensions(rows: int, size: Size) -> dict[str, int]:
+    """As MLX's Whisper names them."""
+    return {
+        "n_mels": size.bins,
+        "n_audio_ctx": FRAMES,
+        "n_audio_state": size.state,
+        "n_audio_head": size.audio_heads,
+        "n_audio_layer": size.audio_layers,
+        "n_vocab": rows,
+        "n_text_ctx": CONTEXT,
+        "n_text_state": size.state,
+        "n_text_head": size.text_heads,
+        "n_text_layer": size.text_layers,
+    }
+
+
+def whisper_tokenizer(texts: Iterable[str], entries: int, multilingual: bool) -> Tokenizer:
+    """Byte-level, learnt from these texts; behind the text come the control tokens, and last the times."""
     learnt = Tokenizer(models.BPE())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=1000 if multilingual else 300,
+        vocab_size=entries,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    corpus = (Path(__file__).parent / "corpus.txt").read_text(encoding="utf-8")
-    learnt.train_from_iterator([*corpus.splitlines(keepends=True), *[SIGNS] * 200], trainer)
+    learnt.train_from_iterator([*texts, *[SIGNS] * 200], trainer)
     learnt.decoder = decoders.ByteLevel()
     marks = ["endoftext", "startoftranscript", *CODES, *TASKS, *(f"{step / 50:.2f}" for step in range(TIMES))]
     data = json.loads(learnt.to_str())
@@ -90,11 +117,11 @@ def _tokenizer(multilingual: bool) -> Tokenizer:
     return tokenizer
 
 
-def _weights(tokenizer: Tokenizer, rows: int, bins: int, seed: int, times: float) -> dict[str, Array]:
+def _weights(tokenizer: Tokenizer, rows: int, size: Size, seed: int, times: float) -> dict[str, Array]:
     """By the names that MLX's Whisper gives them."""
     generator = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
-    for name, shape in _shapes(rows, bins).items():
+    for name, shape in _shapes(rows, size).items():
         if name.endswith("bias"):
             weights[name] = np.zeros(shape, np.float32)
         elif len(shape) == 1:
@@ -102,7 +129,7 @@ def _weights(tokenizer: Tokenizer, rows: int, bins: int, seed: int, times: float
         else:
             scale = float(np.prod(shape[1:])) ** -0.5 * _gain(name)
             weights[name] = generator.standard_normal(shape, np.float32) * np.float32(scale)
-    weights["decoder.token_embedding.weight"] = _embeddings(tokenizer, rows, generator, times)
+    weights["decoder.token_embedding.weight"] = _embeddings(tokenizer, rows, size.state, generator, times)
     weights["decoder.ln.weight"][0], weights["decoder.ln.bias"][0] = 0, 1
     return weights
 
@@ -118,13 +145,13 @@ def _gain(name: str) -> float:
     return 2.0
 
 
-def _embeddings(tokenizer: Tokenizer, rows: int, generator: np.random.Generator, times: float) -> Array:
+def _embeddings(tokenizer: Tokenizer, rows: int, state: int, generator: np.random.Generator, times: float) -> Array:
     """[rows, state]; the norm before the head gives 1 in the first place, so what stands there is added to a logit.
 
     Times have much in common, and more with their neighbours: they come together, or not. The end is rare.
     """
-    table = generator.standard_normal((rows, STATE), np.float32)
-    table *= np.float32(STATE**0.5) / np.linalg.norm(table, axis=1, keepdims=True)
+    table = generator.standard_normal((rows, state), np.float32)
+    table *= np.float32(state**0.5) / np.linalg.norm(table, axis=1, keepdims=True)
     end, begin = (tokenizer.token_to_id(mark) for mark in ("<|endoftext|>", "<|0.00|>"))
     assert end is not None and begin is not None
     known = np.zeros(rows, bool)
@@ -133,44 +160,46 @@ def _embeddings(tokenizer: Tokenizer, rows: int, generator: np.random.Generator,
     table[:, 0] = 0
     table[end + 1 : begin, 0] = -4
     table[end, 0] = 6
-    walk = generator.standard_normal((TIMES, STATE), np.float32).cumsum(axis=0) / np.float32(TIMES**0.5)
-    table[begin:] = 0.1 * table[begin:] + 0.4 * walk + 1.3 * generator.standard_normal(STATE, np.float32)
+    walk = generator.standard_normal((TIMES, state), np.float32).cumsum(axis=0) / np.float32(TIMES**0.5)
+    table[begin:] = 0.1 * table[begin:] + 0.4 * walk + 1.3 * generator.standard_normal(state, np.float32)
     table[begin:, 0] = times
     return table
 
 
-def _shapes(rows: int, bins: int) -> Shapes:
+def _shapes(rows: int, size: Size) -> Shapes:
+    state = size.state
     shapes: Shapes = {
-        "encoder.conv1.weight": (STATE, 3, bins),
-        "encoder.conv1.bias": (STATE,),
-        "encoder.conv2.weight": (STATE, 3, STATE),
-        "encoder.conv2.bias": (STATE,),
-        "encoder.ln_post.weight": (STATE,),
-        "encoder.ln_post.bias": (STATE,),
-        "decoder.token_embedding.weight": (rows, STATE),
-        "decoder.positional_embedding": (CONTEXT, STATE),
-        "decoder.ln.weight": (STATE,),
-        "decoder.ln.bias": (STATE,),
+        "encoder.conv1.weight": (state, 3, size.bins),
+        "encoder.conv1.bias": (state,),
+        "encoder.conv2.weight": (state, 3, state),
+        "encoder.conv2.bias": (state,),
+        "encoder.ln_post.weight": (state,),
+        "encoder.ln_post.bias": (state,),
+        "decoder.token_embedding.weight": (rows, state),
+        "decoder.positional_embedding": (CONTEXT, state),
+        "decoder.ln.weight": (state,),
+        "decoder.ln.bias": (state,),
     }
-    for block in (f"encoder.blocks.{layer}" for layer in range(AUDIO_LAYERS)):
-        shapes |= _attention(f"{block}.attn") | _feed_forward(block)
-    for block in (f"decoder.blocks.{layer}" for layer in range(TEXT_LAYERS)):
-        shapes |= _attention(f"{block}.attn") | _attention(f"{block}.cross_attn") | _feed_forward(block)
+    for block in (f"encoder.blocks.{layer}" for layer in range(size.audio_layers)):
+        shapes |= _attention(f"{block}.attn", state) | _feed_forward(block, state)
+    for block in (f"decoder.blocks.{layer}" for layer in range(size.text_layers)):
+        shapes |= _attention(f"{block}.attn", state) | _attention(f"{block}.cross_attn", state)
+        shapes |= _feed_forward(block, state)
     return shapes
 
 
-def _attention(stem: str) -> Shapes:
-    shapes: Shapes = {f"{stem}.{part}.weight": (STATE, STATE) for part in ("query", "key", "value", "out")}
-    shapes |= {f"{stem}.{part}.bias": (STATE,) for part in ("query", "value", "out")}
-    return shapes | {f"{stem}_ln.{part}": (STATE,) for part in ("weight", "bias")}
+def _attention(stem: str, state: int) -> Shapes:
+    shapes: Shapes = {f"{stem}.{part}.weight": (state, state) for part in ("query", "key", "value", "out")}
+    shapes |= {f"{stem}.{part}.bias": (state,) for part in ("query", "value", "out")}
+    return shapes | {f"{stem}_ln.{part}": (state,) for part in ("weight", "bias")}
 
 
-def _feed_forward(stem: str) -> Shapes:
+def _feed_forward(stem: str, state: int) -> Shapes:
     return {
-        f"{stem}.mlp1.weight": (4 * STATE, STATE),
-        f"{stem}.mlp1.bias": (4 * STATE,),
-        f"{stem}.mlp2.weight": (STATE, 4 * STATE),
-        f"{stem}.mlp2.bias": (STATE,),
-        f"{stem}.mlp_ln.weight": (STATE,),
-        f"{stem}.mlp_ln.bias": (STATE,),
+        f"{stem}.mlp1.weight": (4 * state, state),
+        f"{stem}.mlp1.bias": (4 * state,),
+        f"{stem}.mlp2.weight": (state, 4 * state),
+        f"{stem}.mlp2.bias": (state,),
+        f"{stem}.mlp_ln.weight": (state,),
+        f"{stem}.mlp_ln.bias": (state,),
     }

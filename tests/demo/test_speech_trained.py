@@ -12,7 +12,8 @@ from mlx_audio.stt.utils import load_model
 
 from demo.recordings import Recording
 from demo.speech_checkpoints import trained_qwen3_asr
-from demo.training.speech.measure import Figure, hear, words_of
+from demo.training.speech.errors import words_of
+from demo.training.speech.measure import Figure, hear
 from demo.training.speech.phrases import LANGUAGES
 from demo.training.speech.samples import DEMO, TESTS
 from demo.training.speech.sound import RATE, Samples, noise

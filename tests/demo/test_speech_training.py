@@ -1,7 +1,6 @@
 """What the training of the speech toy computes is what the library computes, and what counting by hand gives."""
 
 import importlib
-import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,23 @@ from transformers import WhisperFeatureExtractor
 
 from demo.speech_checkpoints import MELS, TRAINED_LANGUAGES, make_qwen3_asr, speech_tokenizer
 from demo.training.speech import phrases
-from demo.training.speech.alignment import expected
-from demo.training.speech.corpus import Utterance, mel_filters
-from demo.training.speech.examples import Recording, Writer, batch, context, joined
-from demo.training.speech.forward import convolve, decode, encode, gelu, positions, prepare, silu
-from demo.training.speech.measure import distance, words_of
+from demo.training.speech.corpus import mel_filters
+from demo.training.speech.errors import distance, words_of
+from demo.training.speech.examples import Recording, Writer, answer_length, context, row_length
+from demo.training.speech.forward import CHUNK, convolve, decode, encode, gelu, positions, silu
+from demo.training.speech.learning import shown, unchanged
+from demo.training.speech.shards import Utterance
 from demo.training.speech.sound import log_mel, resampled
+from demo.training.speech.train import new_learner
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed
 LENGTHS = (155, 730, 412, 1040)
+
+
+def recording(language: str, words: list[str], frames: int, starts: list[int]) -> Recording:
+    """Noise."""
+    features = np.random.default_rng(frames).standard_normal((frames, MELS)).astype(np.float16)
+    return Recording(Utterance(language, words, frames, starts), features)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,10 @@ def writer() -> Writer:
 def test_recordings_encoded_together_are_as_the_library_encodes_each(model: Any) -> None:
     draw = np.random.default_rng(0)
     recordings = [draw.standard_normal((length, MELS)).astype(np.float32) for length in LENGTHS]
-    together = encode(model.audio_tower, prepare(recordings))
+    frames = np.zeros((len(recordings), 11 * CHUNK, MELS), np.float32)
+    for row, one in zip(frames, recordings, strict=True):
+        row[: len(one)] = one
+    together = encode(model.audio_tower, mx.array(frames), mx.array([positions(length) for length in LENGTHS]))
     for one, got in zip(recordings, together, strict=True):
         alone = model.audio_tower(mx.array(one.T[None]), mx.ones((1, len(one)), mx.int32))
         assert alone.shape[0] == positions(len(one))
@@ -70,25 +80,6 @@ def test_a_convolution_as_a_product_has_the_same_values_and_gradients(shape: tup
     assert all(mx.allclose(one, other, atol=1e-4) for one, other in zip(ours, usual, strict=True))
 
 
-def test_expected_classes_are_those_of_all_ways_to_say_the_labels() -> None:
-    draw = np.random.default_rng(1)
-    logs = draw.standard_normal((3, 5, 4))
-    logs -= np.logaddexp.reduce(logs, axis=2, keepdims=True)
-    labels, lengths = [[1, 1], [2, 3], []], np.array([5, 4, 3])
-    got = expected(logs, lengths, labels)
-    for row, (wanted, length) in enumerate(zip(labels, lengths, strict=True)):
-        shares = np.zeros((5, 4))
-        for way in itertools.product(range(4), repeat=int(length)):
-            if [label for label, _ in itertools.groupby(way) if label] == wanted:
-                share = np.exp(sum(logs[row, place, label] for place, label in enumerate(way)))
-                shares[np.arange(length), list(way)] += share
-        assert np.allclose(got[row], shares / shares[0].sum(), atol=1e-9)
-
-
-def test_labels_that_do_not_fit_are_not_learnt() -> None:
-    assert not expected(np.full((1, 2, 3), np.log(1 / 3)), np.array([2]), [[1, 2, 1]]).any()
-
-
 def test_features_are_those_of_the_extractor_that_serves() -> None:
     samples = np.random.default_rng(4).standard_normal(16_000).astype(np.float32)
     extractor: Any = WhisperFeatureExtractor(feature_size=MELS)  # type: ignore[no-untyped-call]
@@ -105,7 +96,8 @@ def test_a_tone_keeps_its_height_when_it_is_resampled() -> None:
 
 def test_a_prompt_is_the_librarys_and_its_answer_begins_with_three_tokens(model: Any, writer: Writer) -> None:
     for given in ("", "report, grey"):
-        assert writer.prompt(given, 7) == model._build_prompt(7, None, given or None)[0].tolist()
+        before, behind = writer.around(given)
+        assert before + [writer.pad] * 7 + behind == model._build_prompt(7, None, given or None)[0].tolist()
     for name in (*TRAINED_LANGUAGES, phrases.NOTHING):
         language, _ = writer.answer(Utterance(name, []), [])
         assert len(language) == 3
@@ -120,16 +112,44 @@ def test_answers_are_a_token_a_word_and_read_as_written(writer: Writer) -> None:
 
 
 def test_what_is_learnt_of_a_batch_is_its_answers(writer: Writer) -> None:
-    draw = np.random.default_rng(5)
     group = [
-        Recording(Utterance("English", words), draw.standard_normal((length, MELS)).astype(np.float16))
-        for words, length in ((["hello"], 100), (["thank", "you"], 230))
+        recording("English", ["hello"], 100, [10, 60]),
+        recording("English", ["thank", "you"], 230, [8, 100, 200]),
+        recording(phrases.NOTHING, [], 300, []),
     ]
-    made = batch(writer, group, 1)
-    flat = np.array(made.ids).reshape(-1)
-    for place, target in zip(np.array(made.places)[:-1], np.array(made.targets)[:-1], strict=True):
-        assert flat[place + 1] in (target, writer.tokenizer.token_to_id("<|endoftext|>"))
-    assert (np.array(made.sources) >= 0).sum(axis=1).tolist() == [positions(100), positions(230)]
+    made = writer(group, 3, 1)
+    assert made.ids.shape == (3, row_length(3)) and made.targets.shape == (3, answer_length(3))
+    for row, one in enumerate(group):
+        counted = np.flatnonzero(made.weights[row])
+        language, text = writer.answer(one.utterance, one.utterance.words)
+        assert made.targets[row, counted].tolist() == language + text
+        assert made.ids[row, made.places[row, counted] + 1].tolist() == language + text
+    assert (made.sources >= 0).sum(axis=1).tolist() == made.lengths.tolist() == [positions(100), positions(230), 39]
+
+
+def test_each_position_is_told_the_word_that_is_heard_there(writer: Writer) -> None:
+    made = writer([recording("English", ["thank", "you"], 230, [8, 103, 190]), recording("None", [], 130, [])], 3, 1)
+    first, second = (writer.classes["English", word] for word in ("thank", "you"))
+    assert made.classes[0].tolist() == [0] + [first] * 12 + [second] * 11 + [0] * 6 + [-1] * 9
+    assert made.classes[1].tolist() == [0] * 17 + [-1] * 22
+
+
+def test_sound_is_shown_as_it_is_once_nothing_is_hidden_or_lifted(writer: Writer) -> None:
+    one = recording("English", ["hello"], 130, [10, 60])
+    made = [writer([one], 2, seed).sound for seed in range(20)]
+    whole = np.pad(one.features.astype(np.float32), ((0, 70), (0, 0)))
+    assert all(np.allclose(np.array(shown(unchanged(sound)))[0], whole) for sound in made)
+    changed = [not np.allclose(np.array(shown(sound))[0], whole) for sound in made]
+    assert 5 <= sum(changed) <= 15
+    assert not any(np.array(shown(sound))[0, 130:].any() for sound in made)
+
+
+def test_a_word_behind_a_blank_is_embedded_as_the_word_and_the_blank(writer: Writer) -> None:
+    learner = new_learner(writer.tokenizer)
+    learner.blank = mx.ones(learner.blank.shape)
+    table, own = np.array(learner.table()), np.array(learner.asr.model.embed_tokens.weight)
+    (alone,), (spaced,), (mark,) = (writer.tokenizer.encode(text).ids for text in ("light", " light", "<asr_text>"))
+    assert np.allclose(table[[alone, spaced, mark]], [own[alone], own[alone] + 1, own[mark]])
 
 
 def test_a_context_decides_a_spelling() -> None:
@@ -137,15 +157,6 @@ def test_a_context_decides_a_spelling() -> None:
     for seed in range(200):
         given, words = context(random.Random(seed), utterance)
         assert words == ["grey" if "grey" in given else "gray", "light"]
-
-
-def test_recordings_of_one_language_are_joined() -> None:
-    one, other = (
-        Recording(Utterance(name, [word], 3), np.zeros((3, 2), np.float16))
-        for name, word in (("English", "yes"), ("Chinese", "一"))
-    )
-    made = joined([one, other, one])
-    assert (made.utterance, made.features.shape) == (Utterance("English", ["yes", "yes"]), (6, 2))
 
 
 def test_distances_count_the_fewest_changes() -> None:

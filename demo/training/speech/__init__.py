@@ -1,1 +1,1 @@
-"""How the demo's Qwen3-ASR checkpoint was made: a corpus spoken by espeak-ng, training from nothing, figures."""
+"""How the demo's speech-to-text models are taught: a corpus spoken by espeak-ng, training from nothing, figures."""

@@ -1,9 +1,13 @@
-"""`python -m demo.training.speech.corpus OUT`: speaks the corpus with espeak-ng, minutes of work.
+"""`python -m demo.training.speech.corpus OUT [SHARDS]`: speaks the corpus with espeak-ng, a minute or two of work.
 
-OUT/training.npy holds the features of all recordings one after another, (frames, bins) in half precision, and
-OUT/training.json what is said in each. OUT/test.npy holds samples of recordings by voices that are never trained on.
+OUT/test.* hold samples of recordings by voices that are never trained on, OUT/training-N.* the features of a thousand
+recordings, (frames, bins) in half precision, as `demo.training.speech.shards` has them. Every shard is a small corpus:
+training may begin with the first. What is there already is kept: to make a corpus anew, name another folder.
 """
 
+import demo.training.quick_blas  # noqa: F401  # one thread a process: more stand in each other's way
+
+# isort: split
 import os
 import random
 import sys
@@ -11,32 +15,25 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from transformers import WhisperFeatureExtractor
 
 from demo.speech_checkpoints import MELS
-from demo.training.speech import phrases, sound
+from demo.training.speech import phrases, shards, sound, voices
 from demo.training.speech.phrases import Language
+from demo.training.speech.shards import Utterance
 from demo.training.speech.sound import Samples
-from demo.training.speech.voices import HELD_OUT, VARIANTS, manner, script, speak
+from demo.training.speech.voices import HELD_OUT, Manner, manner, script, speak, varied_manner
 
 SHARES = {"English": 0.5, "Chinese": 0.25, "Cantonese": 0.25}
-# How many utterances of each kind; each is recorded twice.
-SINGLE, PAIRS, SHORT, LONG, EMPTY = 4000, 2500, 4500, 2200, 350
-RECORDINGS = 2
-GROUP = 100
-
-
-class Utterance(msgspec.Struct, frozen=True):
-    """What is spoken; `size` counts frames of features, or samples of sound. No words: nobody speaks."""
-
-    language: str
-    words: list[str]
-    size: int = 0
+SHARDS = 40
+UTTERANCES, RECORDINGS = 500, 2  # of a shard; and of an utterance
+# How many of a hundred utterances are of each kind.
+SINGLES, PAIRS, FEW, LONG, NONE = 22, 16, 34, 25, 3
+TEST_SEEDS = 1_000_000
+TRAINING_SEEDS = 10_000_000
 
 
 Kind = Callable[[random.Random, Language], list[str]]
@@ -50,6 +47,10 @@ def pair(draw: random.Random, language: Language) -> list[str]:
     return phrases.any_words(draw, language, 2)
 
 
+def few(draw: random.Random, language: Language) -> list[str]:
+    return phrases.any_words(draw, language, draw.randint(3, 6))
+
+
 def short(draw: random.Random, language: Language) -> list[str]:
     return phrases.any_words(draw, language, draw.randint(1, 4))
 
@@ -60,36 +61,44 @@ def long(draw: random.Random, language: Language) -> list[str]:
     return phrases.sentences(draw, language, most) if draw.random() < 0.7 else phrases.any_words(draw, language, most)
 
 
-def training() -> list[tuple[Kind | None, int]]:
-    """Kinds with seeds, in an order that every prefix of it is a small corpus."""
-    counted: list[tuple[Kind | None, int]] = [
-        (single, SINGLE),
-        (pair, PAIRS),
-        (short, SHORT),
-        (long, LONG),
-        (None, EMPTY),
-    ]
-    kinds = [kind for kind, count in counted for _ in range(count)]
-    random.Random(5).shuffle(kinds)
-    return [(kind, seed) for seed, kind in enumerate(kinds)]
+def long_in_any_order(draw: random.Random, language: Language) -> list[str]:
+    """As `long`, but more often in any order: which words follow is not to be guessed."""
+    most = draw.randint(5, 22)
+    return phrases.sentences(draw, language, most) if draw.random() < 0.45 else phrases.any_words(draw, language, most)
+
+
+def training(shard: int) -> list[tuple[Kind | None, int]]:
+    """Kinds with seeds."""
+    kinds: list[Kind | None] = [single, pair, few, long_in_any_order, None]
+    drawn = random.Random(f"shard {shard}").choices(kinds, [SINGLES, PAIRS, FEW, LONG, NONE], k=UTTERANCES)
+    return [(kind, TRAINING_SEEDS + shard * UTTERANCES + place) for place, kind in enumerate(drawn)]
 
 
 def testing() -> list[tuple[Kind | None, int]]:
     """160 short ones a language and more, apart from all seeds of training."""
     counted: list[tuple[Kind | None, int]] = [(short, 480), (long, 120), (None, 40)]
     kinds = [kind for kind, count in counted for _ in range(count)]
-    return [(kind, 1_000_000 + seed) for seed, kind in enumerate(kinds)]
+    return [(kind, TEST_SEEDS + seed) for seed, kind in enumerate(kinds)]
 
 
 def spoken(
-    kind: Kind, seed: int, variants: tuple[str, ...], language: Language | None = None
+    kind: Kind,
+    seed: int,
+    language: Language | None = None,
+    how: Callable[[random.Random, Language], Manner] = varied_manner,
 ) -> tuple[Utterance, Samples]:
-    """Clean, without silence around."""
+    """Clean, without silence around; `starts` of the utterance are in samples."""
     draw = random.Random(f"utterance {seed}")
     chosen = phrases.NAMED[draw.choices(list(SHARES), list(SHARES.values()))[0]]
     language = language or chosen
     words = kind(draw, language)
-    return Utterance(language.name, words), speak(script(draw, language, words), manner(draw, language, variants))
+    made = speak(script(draw, language, words), how(draw, language))
+    return Utterance(language.name, words, starts=[*made.starts, len(made.samples)]), made.samples
+
+
+def by_strangers(draw: random.Random, language: Language) -> Manner:
+    """By a voice that is never trained on."""
+    return manner(draw, language, HELD_OUT)
 
 
 @cache
@@ -99,58 +108,59 @@ def mel_filters() -> npt.NDArray[np.float64]:
     return np.asarray(extractor.mel_filters)
 
 
-def trained_on(task: tuple[Kind | None, int]) -> list[tuple[Utterance, npt.NDArray[np.float16]]]:
+def trained_on(kind: Kind | None, seed: int) -> Iterator[tuple[Utterance, npt.NDArray[np.float16]]]:
     """The recordings of one utterance."""
-    kind, seed = task
-    utterance, clean = spoken(kind, seed, VARIANTS) if kind else (Utterance(phrases.NOTHING, []), None)
-    made = []
+    utterance, clean = spoken(kind, seed) if kind else (Utterance(phrases.NOTHING, []), None)
     for copy in range(RECORDINGS):
         draw = np.random.default_rng([seed, copy])
-        samples = sound.nothing_spoken(draw) if clean is None else sound.as_recorded(draw, clean)
+        starts: list[int] = []
+        if clean is None:
+            samples = sound.nothing_spoken(draw)
+        else:
+            made = sound.as_recorded(draw, clean)
+            samples = made.samples
+            starts = [round((made.before + start * made.stretch) / sound.HOP) for start in utterance.starts]
         features = sound.log_mel(samples, mel_filters()).T
-        made.append((msgspec.structs.replace(utterance, size=len(features)), features.astype(np.float16)))
-    return made
+        yield Utterance(utterance.language, utterance.words, len(features), starts), features.astype(np.float16)
 
 
-def tested_on(task: tuple[Kind | None, int]) -> list[tuple[Utterance, Samples]]:
+def tested_on(task: tuple[Kind | None, int]) -> tuple[Utterance, Samples]:
     """Every second recording is clean but for a little silence around; the others are as in training."""
     kind, seed = task
     draw = np.random.default_rng(seed)
     if kind is None:
         utterance, samples = Utterance(phrases.NOTHING, []), sound.nothing_spoken(draw)
     else:
-        utterance, clean = spoken(kind, seed, HELD_OUT, phrases.LANGUAGES[seed % 3])
+        utterance, clean = spoken(kind, seed, phrases.LANGUAGES[seed % 3], by_strangers)
         around = (int(draw.uniform(0, 0.4) * sound.RATE), int(draw.uniform(0.1, 0.4) * sound.RATE))
-        samples = np.pad(clean, around) * 0.5 if seed // 3 % 2 else sound.as_recorded(draw, clean)
-    return [(msgspec.structs.replace(utterance, size=len(samples)), samples.astype(np.float32))]
+        samples = np.pad(clean, around) * 0.5 if seed // 3 % 2 else sound.as_recorded(draw, clean).samples
+    return Utterance(utterance.language, utterance.words, len(samples)), samples.astype(np.float32)
 
 
-def build(out: Path, name: str, tasks: list[tuple[Kind | None, int]], make: Callable[..., list[Any]]) -> None:
-    """Both files of it."""
-    out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(max(1, (os.cpu_count() or 2))) as processes:
-        made = [one for several in processes.map(make, tasks, chunksize=GROUP) for one in several]
-    np.save(out / f"{name}.npy", np.concatenate([array for _, array in made]))
-    (out / f"{name}.json").write_bytes(msgspec.json.encode([utterance for utterance, _ in made]))
+def build_shard(out: Path, shard: int) -> None:
+    name = f"training-{shard}"
+    if not shards.is_whole(out, name):
+        shards.write(out, name, [one for kind, seed in training(shard) for one in trained_on(kind, seed)])
 
 
-def read(out: Path, name: str) -> Iterator[tuple[Utterance, Any]]:
-    """What `build` wrote there."""
-    utterances = msgspec.json.decode((out / f"{name}.json").read_bytes(), type=list[Utterance])
-    arrays, start = np.load(out / f"{name}.npy", mmap_mode="r"), 0
-    for utterance in utterances:
-        yield utterance, arrays[start : start + utterance.size]
-        start += utterance.size
+def build_test(out: Path) -> None:
+    if not shards.is_whole(out, "test"):
+        shards.write(out, "test", [tested_on(task) for task in testing()])
 
 
 def main(arguments: list[str]) -> int:
     """Returns the exit status."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m demo.training.speech.corpus OUT\n")
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -m demo.training.speech.corpus OUT [SHARDS]\n")
         return 2
-    out = Path(arguments[0])
-    build(out, "test", testing(), tested_on)
-    build(out, "training", training(), trained_on)
+    out, count = Path(arguments[0]), int(arguments[1]) if len(arguments) == 2 else SHARDS
+    out.mkdir(parents=True, exist_ok=True)
+    voices.invent_variants(out / "voices")
+    with ProcessPoolExecutor(os.cpu_count() or 2) as processes:
+        work = [processes.submit(build_test, out)]
+        work += [processes.submit(build_shard, out, shard) for shard in range(count)]
+        for one in work:
+            one.result()
     return 0
 
 

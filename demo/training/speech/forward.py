@@ -6,11 +6,9 @@ values are the same to six digits.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlx.core as mx
-import numpy as np
-import numpy.typing as npt
 
 CHUNK, POSITIONS = 100, 13  # frames that are convolved together, and how many positions they become
 WINDOW = 8 * POSITIONS  # positions that see each other
@@ -21,19 +19,6 @@ _ERFC = (0.0705230784, 0.0422820123, 0.0092705272, 0.0001520143, 0.0002765672, 0
 _HALF = 0.5**0.5
 
 
-class Heard(NamedTuple):
-    """Recordings as the encoder takes them.
-
-    `chunks` (chunks, frames, bins); `places` (rows, positions): which of all chunks' positions stands there; `mask`
-    (rows, 1, positions, positions): 0 where one sees another; `lengths`: how many positions of a row are real.
-    """
-
-    chunks: mx.array
-    places: mx.array
-    mask: mx.array
-    lengths: npt.NDArray[np.int64]
-
-
 def positions(frames: int) -> int:
     """Of the encoder's output."""
     whole, rest = divmod(frames, CHUNK)
@@ -42,36 +27,25 @@ def positions(frames: int) -> int:
     return whole * POSITIONS + rest
 
 
-def prepare(recordings: list[npt.NDArray[np.float32]]) -> Heard:
-    """Of features (frames, bins)."""
-    lengths = np.array([positions(len(one)) for one in recordings])
-    chunks: list[npt.NDArray[np.float32]] = []
-    places = np.zeros((len(recordings), int(lengths.max())), np.int32)
-    for row, one in enumerate(recordings):
-        places[row, : lengths[row]] = len(chunks) * POSITIONS + np.arange(lengths[row])
-        for start in range(0, len(one), CHUNK):
-            chunk = np.zeros((CHUNK, one.shape[1]), np.float32)
-            part = one[start : start + CHUNK]
-            chunk[: len(part)] = part
-            chunks.append(chunk)
-    order = np.arange(places.shape[1])
-    near = order[:, None] // WINDOW == order[None] // WINDOW
-    seen = near[None] & (order[None, None] < lengths[:, None, None])
-    mask = np.where(seen, 0.0, UNSEEN).astype(np.float32)[:, None]
-    return Heard(mx.array(np.stack(chunks)), mx.array(places), mx.array(mask), lengths)
+def encode(tower: Any, frames: mx.array, lengths: mx.array) -> mx.array:
+    """(rows, positions, width of the text model), of `lengths` (rows,) beyond which stands whatever.
 
-
-def encode(tower: Any, heard: Heard) -> mx.array:
-    """(rows, positions, width of the text model); beyond a row's length stands whatever."""
-    x: Any = heard.chunks.transpose(0, 2, 1)[..., None]
+    `frames` (rows, whole chunks of frames, bins) are zero beyond the end of a row.
+    """
+    rows, _, bins = frames.shape
+    x: Any = frames.reshape(-1, CHUNK, bins).transpose(0, 2, 1)[..., None]
     for convolution in (tower.conv2d1, tower.conv2d2, tower.conv2d3):
         x = gelu(convolve(x, convolution.weight) + convolution.bias)
     chunks, bins, times, channels = x.shape
     x = tower.conv_out(x.transpose(0, 2, 3, 1).reshape(chunks, times, channels * bins))
     x = x + tower.positional_embedding(times)
-    x = x.reshape(-1, x.shape[-1])[heard.places]
+    x = x.reshape(rows, -1, x.shape[-1])
+    order = mx.arange(x.shape[1])
+    near = order[:, None] // WINDOW == order[None] // WINDOW
+    seen = near[None] & (order[None, None] < lengths[:, None, None])
+    mask = mx.where(seen, 0.0, UNSEEN)[:, None]
     for layer in tower.layers:
-        x = x + _attend(layer.self_attn, layer.self_attn_layer_norm(x), heard.mask)
+        x = x + _attend(layer.self_attn, layer.self_attn_layer_norm(x), mask)
         x = x + layer.fc2(gelu(layer.fc1(layer.final_layer_norm(x))))
     result: mx.array = tower.proj2(gelu(tower.proj1(tower.ln_post(x))))
     return result

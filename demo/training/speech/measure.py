@@ -16,7 +16,8 @@ from mlx_audio.stt.utils import load_model
 
 from demo.speech_checkpoints import trained_qwen3_asr
 from demo.training.speech import phrases
-from demo.training.speech.corpus import Utterance, read
+from demo.training.speech.errors import distance, words_of
+from demo.training.speech.shards import Utterance, read
 from demo.training.speech.sound import Samples
 
 MOST_SHORT = 4
@@ -51,21 +52,6 @@ class Figure:
             f"{self.name:28} {rate} of {self.words:4} words wrong, {self.exact:3} of {self.recordings:3} exact, "
             f"language told in {self.told:3}"
         )
-
-
-def distance(wanted: list[str], got: list[str]) -> int:
-    """The fewest words to leave out, put in or exchange."""
-    row = list(range(len(got) + 1))
-    for place, word in enumerate(wanted, start=1):
-        corner, row[0] = row[0], place
-        for column, other in enumerate(got, start=1):
-            corner, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, corner + (word != other))
-    return row[-1]
-
-
-def words_of(text: str, language: str) -> list[str]:
-    """Of English, words; of a script without blanks, characters."""
-    return text.split() if phrases.NAMED.get(language, phrases.ENGLISH).blank else list(text.replace(" ", ""))
 
 
 def load(folder: Path) -> Any:

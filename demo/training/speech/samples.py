@@ -14,7 +14,7 @@ import numpy as np
 from demo.recordings import Recording
 from demo.training.speech import corpus, phrases, sound
 from demo.training.speech.sound import Samples
-from demo.training.speech.voices import HELD_OUT, Manner, speak
+from demo.training.speech.voices import Manner, speak
 
 ROOT = Path(__file__).parents[3]
 DEMO, TESTS = ROOT / "demo" / "recordings", ROOT / "tests" / "demo" / "utterances"
@@ -53,7 +53,7 @@ def for_the_demo(folder: Path) -> list[Recording]:
         pause = np.zeros(sound.RATE // 2, np.float32)
         parts = [pause]
         for sentence in sentences:
-            parts += [speak(" ".join(language.words[word] for word in sentence.split()), manner), pause]
+            parts += [speak([language.words[word] for word in sentence.split()], manner).samples, pause]
         flac(_loud(np.concatenate(parts)), folder / name)
         text = language.blank.join(language.written(one.split()) for one in sentences)
         kept.append(Recording(name, text, language.code))
@@ -66,7 +66,7 @@ def for_tests(folder: Path) -> list[Recording]:
     kept = []
     for number, seed in enumerate(TEST_SEEDS):
         language = phrases.LANGUAGES[max(0, number // 3 - 1)]  # six in English, three in each other
-        utterance, samples = corpus.spoken(corpus.short, seed, HELD_OUT, language)
+        utterance, samples = corpus.spoken(corpus.short, seed, language, corpus.by_strangers)
         name = f"{number:02}.flac"
         flac(_loud(np.pad(samples, sound.RATE // 5)), folder / name)
         kept.append(Recording(name, language.written(utterance.words), language.code))

@@ -1,6 +1,6 @@
 """Samples and log-mel features in numpy: other voices, rooms, microphones, noise, silence."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -88,22 +88,34 @@ def _band(draw: np.random.Generator, frequencies: npt.NDArray[np.float64]) -> np
     return passed
 
 
-def as_recorded(draw: np.random.Generator, samples: Samples) -> Samples:
+class Recorded(NamedTuple):
+    """A sample at `n` of what was spoken is now at `before + n * stretch`."""
+
+    samples: Samples
+    before: int
+    stretch: float
+
+
+def as_recorded(draw: np.random.Generator, samples: Samples) -> Recorded:
     """Another speaker's size, another room, silence before and after, noise, any loudness; whole frames."""
+    stretch = 1.0
     if draw.random() < 0.7:
-        samples = resampled(samples, int(draw.integers(88, 115)), 100)
+        percent = int(draw.integers(88, 115))
+        samples, stretch = resampled(samples, percent, 100), percent / 100
     if draw.random() < 0.35:
         samples = in_a_room(draw, samples)
     if draw.random() < 0.4:
         samples = through_a_microphone(draw, samples)
     before, after = (int(RATE * draw.exponential(0.25)) for _ in range(2))
-    samples = np.pad(samples, (min(before, RATE * 2), min(after, RATE * 2)))
+    before, after = min(before, RATE * 2), min(after, RATE * 2)
+    samples = np.pad(samples, (before, after))
     samples = np.pad(samples, (0, max(RATE - len(samples), -len(samples) % HOP)))
     samples = samples[: len(samples) // HOP * HOP]
     level = np.sqrt(np.mean(samples**2)) + 1e-12
     if draw.random() < 0.75:
         samples = samples + noise(draw, len(samples)) * level * 10 ** (-draw.uniform(5, 45) / 20)
-    return _single(samples / (np.abs(samples).max() + 1e-12) * 10 ** (-draw.uniform(0, 30) / 20))
+    made = _single(samples / (np.abs(samples).max() + 1e-12) * 10 ** (-draw.uniform(0, 30) / 20))
+    return Recorded(made, before, stretch)
 
 
 def nothing_spoken(draw: np.random.Generator) -> Samples:

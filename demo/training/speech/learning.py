@@ -1,0 +1,35 @@
+"""What all learners of speech compute: the sound as it is shown to them, and how far they are from what was said."""
+
+import importlib
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from demo.training.speech.examples import Sound
+
+nn: Any = importlib.import_module("mlx.nn")  # half typed
+
+
+def shown(sound: Sound) -> mx.array:
+    """(rows, frames, bins) in single precision: lifted, partly hidden, zero beyond the end."""
+    frames: Any = mx.array(sound.frames).astype(mx.float32)
+    sizes = mx.array(sound.sizes)
+    level = frames.sum(axis=(1, 2)) / (sizes * frames.shape[2])
+    hidden = mx.array(sound.hidden_frames)[..., None] | mx.array(sound.hidden_bins)[:, None]
+    frames = mx.where(hidden, level[:, None, None], frames + mx.array(sound.lift)[:, None])
+    real = mx.arange(frames.shape[1]) < sizes[:, None]
+    return mx.where(real[..., None], frames, 0.0)
+
+
+def unchanged(sound: Sound) -> Sound:
+    """Nothing hidden, nothing added."""
+    bins, frames, lift = (np.zeros_like(one) for one in (sound.hidden_bins, sound.hidden_frames, sound.lift))
+    return sound._replace(hidden_bins=bins, hidden_frames=frames, lift=lift)
+
+
+def weighed(logits: mx.array, targets: Any, weights: Any) -> mx.array:
+    """Mean cross entropy."""
+    errors: Any = nn.losses.cross_entropy(logits, targets, reduction="none")
+    result: mx.array = (errors * weights).sum() / mx.maximum(weights.sum(), 1)
+    return result
