@@ -199,7 +199,8 @@ class AlignRequest(msgspec.Struct, frozen=True):
 
 
 class Aligned(msgspec.Struct, frozen=True):
-    """The words with their times; `seconds` is how long the recording is."""
+    """The words with their times; `seconds` is how long the recording is. `language` is a code: the one that was given,
+    else the one that the text's script speaks for, "" where that may be many."""
 
     words: tuple[Word, ...]
     language: str
@@ -234,6 +235,13 @@ class SpeechData(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class SpeechProgress(msgspec.Struct, frozen=True):
+    """So many of the text's parts are spoken; a part is a sentence or so."""
+
+    parts: int
+    total: int
+
+
 class SpeechDone(msgspec.Struct, frozen=True):
     """The last event. `incomplete` says in sentences which parts of the text are cut or missing."""
 
@@ -242,7 +250,7 @@ class SpeechDone(msgspec.Struct, frozen=True):
     incomplete: tuple[str, ...] = ()
 
 
-SpeechEvent = Started | SpeechData | SpeechDone
+SpeechEvent = Started | SpeechData | SpeechProgress | SpeechDone
 
 
 class Voice(msgspec.Struct, frozen=True):

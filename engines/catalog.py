@@ -82,22 +82,36 @@ class _Found(msgspec.Struct, frozen=True):
         return name.casefold() in (self.name.casefold(), self.name.rpartition("/")[2].casefold())
 
 
+class _Meant(msgspec.Struct, frozen=True):
+    """What a name stands for: `target`; before that, for a default name, a user's own folder that is called so."""
+
+    target: str
+    own: str = ""
+
+    def folder(self, found: list[_Found]) -> Path | None:
+        return _choose(found, self.target, self.own)
+
+
 class Catalog:
     """Looks at the disk on every call, so that a model is known as soon as it is there."""
 
     def __init__(self, roots: Roots, aliases: Mapping[str, str]) -> None:
         self._roots = roots
-        defaults = {name: repository for name, (repository, _) in DEFAULTS.items()}
-        known = {alias: defaults.get(target.casefold(), target) for alias, target in aliases.items()}
+        defaults = {name: _Meant(repository, name) for name, (repository, _) in DEFAULTS.items()}
+        known = {alias: defaults.get(target.casefold(), _Meant(target)) for alias, target in aliases.items()}
         folded = {alias.casefold() for alias in aliases}
         self._known = [*known.items(), *(pair for pair in defaults.items() if pair[0] not in folded)]
 
     def repository(self, name: str) -> str | None:
         """What an alias or a default name stands for, or the name itself if it is ORG/NAME; else None."""
-        for known, target in self._known:
+        meant = self._meant(name)
+        return meant.target if meant is not None else None
+
+    def _meant(self, name: str) -> _Meant | None:
+        for known, meant in self._known:
             if known.casefold() == name.casefold():
-                return target
-        return name if _is_repository(name) else None
+                return meant
+        return _Meant(name) if _is_repository(name) else None
 
     def resolve(self, name: str, capability: Capability | None = None) -> Entry:
         """The usable model of this name, whatever its case, that does what is wanted (None: anything).
@@ -107,12 +121,12 @@ class Catalog:
         if _is_path(name):
             raise self._unknown(name)
         found = list(_scan(self._roots))
-        target = self.repository(name)
-        folder = _choose(found, target or name)
-        if folder is None and target is None:
+        meant = self._meant(name)
+        folder = (meant or _Meant(name)).folder(found)
+        if folder is None and meant is None:
             raise self._unknown(name, found)
         if folder is None:
-            raise ModelNotInstalled(_not_installed(name, target or name), param="model")
+            raise ModelNotInstalled(_not_installed(name, meant.target if meant else name), param="model")
         seen = checkpoint.inspect(folder)
         _require(name, seen, capability)
         return Entry(str(folder.resolve()), self._names(folder, found), seen)
@@ -122,11 +136,11 @@ class Catalog:
         found = list(_scan(self._roots))
         listed: dict[Path, Entry] = {}
         absent: list[NotInstalled] = []
-        for name, target in self._known:
-            if folder := _choose(found, target):
+        for name, meant in self._known:
+            if folder := meant.folder(found):
                 listed.setdefault(folder, self._listed(folder, found))
             else:
-                absent.append(NotInstalled(name, target))
+                absent.append(NotInstalled(name, meant.target))
         for item in sorted(found, key=lambda item: item.name.casefold()):
             if item.folder not in listed:
                 listed[item.folder] = self._listed(item.folder, found)
@@ -137,7 +151,7 @@ class Catalog:
 
     def _names(self, folder: Path, found: list[_Found]) -> tuple[str, ...]:
         """All names by which `resolve` gives this folder; its full name even where another copy comes first."""
-        names = [name for name, target in self._known if _choose(found, target) == folder]
+        names = [name for name, meant in self._known if meant.folder(found) == folder]
         taken = {name.casefold() for name, _ in self._known}
         own = [item.name for item in found if item.folder == folder]
         for name in [*own, *(name.rpartition("/")[2] for name in own)]:
@@ -183,13 +197,14 @@ def _inspect_broken(folder: Path) -> Checkpoint:
         return Checkpoint(str(folder), "", None, 0, 0, 0, 0, (error.message,))
 
 
-def _choose(found: list[_Found], name: str) -> Path | None:
-    """The folder a name means: full names before last parts, complete copies before incomplete ones."""
+def _choose(found: list[_Found], name: str, own: str = "") -> Path | None:
+    """The folder a name means: one called `own` before full names before last parts, but complete ones first."""
+    mine = [item.folder for item in found if item.name.casefold() == own]
     exact = [item.folder for item in found if item.name.casefold() == name.casefold()]
     last = name.rpartition("/")[2]
     # A folder NAME without an organisation may be anyone's copy of ORG/NAME; OTHER/NAME is not.
     loose = [item.folder for item in found if item.answers_to(last) and ("/" not in name or "/" not in item.name)]
-    folders = list(dict.fromkeys([*exact, *loose]))
+    folders = list(dict.fromkeys([*mine, *exact, *loose]))
     if len(folders) < 2:
         return folders[0] if folders else None
     return next((folder for folder in folders if not _inspect_broken(folder).missing), folders[0])

@@ -9,6 +9,7 @@ ServiceError
 ├── HostRefused                   403  a browser's page from elsewhere, or a name that isn't ours
 ├── UnknownModel                  404
 ├── ModelNotInstalled             404
+├── UnknownVoice                  404
 ├── UnknownRoute                  404
 ├── MethodRefused                 405
 ├── BodyTooLarge                  413
@@ -76,6 +77,10 @@ class UnknownModel(ServiceError):
 
 class ModelNotInstalled(ServiceError):
     status, type, code = 404, "invalid_request_error", "model_not_installed"
+
+
+class UnknownVoice(ServiceError):
+    status, type, code = 404, "invalid_request_error", "voice_not_found"
 
 
 class UnknownRoute(ServiceError):

@@ -41,7 +41,8 @@ class Inference(Protocol):
         ...
 
     def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
-        """`Started`, `SpeechData` (any number if `streamed`, else one), `SpeechDone`; else as `chat`."""
+        """`Started`, `SpeechData` (any number if `streamed`, else one) and `SpeechProgress`, `SpeechDone`; else as
+        `chat`."""
         ...
 
     async def voices(self, model: str) -> Sequence[Voice]:
@@ -56,7 +57,7 @@ class Inference(Protocol):
         ...
 
     async def delete_voice(self, name: str) -> None:
-        """Forget a stored voice. Raises `InvalidRequest` with the stored names if there is none of this name."""
+        """Forget a stored voice. Raises `UnknownVoice` with the stored names if there is none of this name."""
         ...
 
     async def tokenize(self, request: Request) -> Tokenized:

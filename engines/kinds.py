@@ -6,6 +6,7 @@ from typing import Any
 from engines import checkpoint
 from engines.engine import Engine, Preparer
 from engines.errors import CheckpointUnusable
+from engines.turns import Turns
 
 
 def preparer(folder: Path, context_limit: int) -> Preparer[Any, Any]:
@@ -34,8 +35,9 @@ def preparer(folder: Path, context_limit: int) -> Preparer[Any, Any]:
     raise _unknown(folder)
 
 
-def engine(folder: Path, kv_bytes: int) -> Engine[Any]:
-    """Loads the weights. What the engine keeps beside them must fit into `kv_bytes`."""
+def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> Engine[Any]:
+    """Loads the weights. What the engine keeps beside them must fit into `kv_bytes`; what is long lets
+    others have their `turns` in between."""
     seen = checkpoint.inspect(folder)
     if seen.capability == "chat":
         from engines.chat.engine import ChatEngine
@@ -46,16 +48,16 @@ def engine(folder: Path, kv_bytes: int) -> Engine[Any]:
     if seen.architecture == "qwen3_asr":
         from engines.speech.qwen3 import engine as qwen3_engine
 
-        return qwen3_engine.load(folder, kv_bytes)
+        return qwen3_engine.load(folder, kv_bytes, turns)
     if seen.architecture == "qwen3_forced_aligner":
         from engines.speech.aligner.engine import AlignmentEngine
         from engines.speech.qwen3 import model as qwen3_model
 
-        return AlignmentEngine(qwen3_model.load_aligner(folder))
+        return AlignmentEngine(qwen3_model.load_aligner(folder, turns))
     if seen.architecture == "whisper":
         from engines.speech.whisper import engine as whisper
 
-        return whisper.load(folder, kv_bytes)
+        return whisper.load(folder, kv_bytes, turns)
     if seen.architecture == "qwen3_tts":
         from engines.voice import model as voices
         from engines.voice.engine import VoiceEngine

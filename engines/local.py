@@ -22,7 +22,8 @@ from engines.audio_types import (
 )
 from engines.awake import KeepAwake
 from engines.catalog import Catalog
-from engines.errors import InvalidRequest, ModelNotInstalled, UnknownModel
+from engines.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice
+from engines.events import last
 from engines.media.client import Media, PieceOptions
 from engines.runtime import Options, Runtime
 from engines.speech.alignment import Alignment
@@ -73,17 +74,22 @@ class Local(Runtime):
         await super().close(grace)
         await self._media.close()
 
-    def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
-        return self._transcription.run(request)
+    async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
+        with self.visit():
+            async with aclosing(self._transcription.run(request)) as events:
+                async for event in events:
+                    yield event
 
     async def align(self, request: AlignRequest) -> Aligned:
-        return await self._alignment.run(request)
+        with self.visit():
+            return await self._alignment.run(request)
 
     async def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
-        await asyncio.to_thread(self._catalog.resolve, request.model, "speech")
-        async with aclosing(self._speaking.speak(request)) as events:
-            async for event in events:
-                yield event
+        with self.visit():
+            await asyncio.to_thread(self._catalog.resolve, request.model, "speech")
+            async with aclosing(self._speaking.speak(request)) as events:
+                async for event in events:
+                    yield event
 
     async def voices(self, model: str) -> Sequence[Voice]:
         entry = await asyncio.to_thread(self._catalog.resolve, model, "speech")
@@ -91,17 +97,18 @@ class Local(Runtime):
         return (*own, *await asyncio.to_thread(self._store.voices))
 
     async def store_voice(self, name: str, path: str, text: str, consent: str) -> Voice:
-        try:
-            _, text = await self._speaking.reference(path, text, "")
-        except InvalidRequest as error:
-            raise InvalidRequest(error.message, param=STORED_AS.get(error.param or "", error.param)) from error
-        stored = await asyncio.to_thread(self._store.add, name, Path(path), text, consent)
+        with self.visit():
+            try:
+                _, text = await self._speaking.reference(path, text, "")
+            except InvalidRequest as error:
+                raise InvalidRequest(error.message, param=STORED_AS.get(error.param or "", error.param)) from error
+            stored = await asyncio.to_thread(self._store.add, name, Path(path), text, consent)
         return Voice(stored.name, stored=True, consent=stored.consent)
 
     async def delete_voice(self, name: str) -> None:
         if not await asyncio.to_thread(self._store.delete, name):
             known = ", ".join(voice.name for voice in await asyncio.to_thread(self._store.stored)) or "none"
-            raise InvalidRequest(f"There is no stored voice {name[:60]!r}. Stored: {known}.", param="name")
+            raise UnknownVoice(f"There is no stored voice {name[:60]!r}. Stored: {known}.", param="name")
 
     async def _ear(self, request: TranscriptionRequest) -> Ear:
         entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
@@ -138,8 +145,4 @@ class Local(Runtime):
     async def _text_of(self, path: str, language: str) -> str:
         """What is said in a short recording."""
         request = TranscriptionRequest(self._audio.listener, path, language, script="as-is")
-        async with aclosing(self.transcribe(request)) as events:
-            async for event in events:
-                if isinstance(event, Transcript):
-                    return spoken_text(event)
-        raise AssertionError("a transcription ends with its transcript")
+        return spoken_text(await last(self._transcription.run(request), Transcript))

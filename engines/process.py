@@ -37,8 +37,11 @@ class ChildProcess(Generic[CommandT, ReportT]):
         self._early: list[ReportT] = []
 
     @classmethod
-    async def start(cls, command: tuple[str, ...]) -> Self:
-        """An absolute interpreter and `-P`: a user's folder may hold modules of the names that ours have."""
+    async def start(cls, command: tuple[str, ...], *files: int) -> Self:
+        """An absolute interpreter and `-P`: a user's folder may hold modules of the names that ours have.
+
+        The child gets descriptors, of its socket and these `files`, as its arguments.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             # Ours first, so that nothing is left to wait for, or to be cancelled in, once there is a process.
@@ -47,8 +50,8 @@ class ChildProcess(Generic[CommandT, ReportT]):
                 child = await asyncio.create_subprocess_exec(
                     sys.executable,
                     *command,
-                    str(theirs.fileno()),
-                    pass_fds=(theirs.fileno(),),
+                    *map(str, (theirs.fileno(), *files)),
+                    pass_fds=(theirs.fileno(), *files),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=sys.stderr.fileno(),
                     start_new_session=True,  # a Ctrl-C on the terminal is for the server; it ends its runners itself

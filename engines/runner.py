@@ -2,7 +2,7 @@
 
 Three more threads serve the main one: a reader (fills the inbox; ends the process at end of file, because macOS has no
 parent-death signal and a load lasts seconds), a helper (tokenizer and template: `Open`, `Prepare`) and a writer. What
-the writer holds is bounded by the credit of each request. Started as `python -P -m engines.runner FD`.
+the writer holds is bounded by the credit of each request. Started as `python -P -m engines.runner FD TURNS`.
 """
 
 import ctypes
@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from engines import wire
 from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError, WrongCapability
+from engines.turns import Turns
 from engines.types import Tokenized
 
 if TYPE_CHECKING:
     from engines.engine import Engine, Prepared, Preparer
 
+# What a spare has imported. Speech isn't in it: 1.6 s and 50 MB, most of it scipy's, where all of these are 70 MB.
+HEAVY = ("engines.chat.engine", "engines.chat.prompt", "engines.speech.qwen3.engine", "engines.speech.whisper.engine")
 BEAT_SECONDS = 0.25
 RECEIVE_BYTES = 1 << 16
 # 2^16 cycles, 25 µs. Its own 2^26 lets a thread yield in a loop from one product to the next, which costs a third more
@@ -135,10 +138,11 @@ class Helper:
 class Loop:
     """The main thread: take what arrived, step once, send what came out."""
 
-    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[Reports]") -> None:
+    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[Reports]", turns: Turns) -> None:
         self.inbox: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
         self._helper = helper
         self._outbox = outbox
+        self._turns = turns
         self._engine: Engine[Any] | None = None
         self._folder = Path()
         self._steps = 0
@@ -176,7 +180,7 @@ class Loop:
         began = time.monotonic()
         try:
             models.set_limits(command.lease_bytes)
-            self._engine = kinds.engine(self._folder, command.kv_bytes)
+            self._engine = kinds.engine(self._folder, command.kv_bytes, self._turns)
         except ServiceError as error:
             self._outbox.put([wire.LoadFailed(Failure.of(error))])
         except Exception as cause:
@@ -201,8 +205,9 @@ class Loop:
     def _step(self, engine: "Engine[Any]") -> None:
         from engines.decoding import model as models
 
-        began = time.monotonic()
-        reports = list(engine.step())
+        with self._turns.step():
+            began = time.monotonic()
+            reports = list(engine.step())
         now = time.monotonic()
         self._steps += 1
         self._slowest = max(self._slowest, now - began)
@@ -214,15 +219,17 @@ class Loop:
             self._outbox.put([*reports, *beat])
 
 
-def read(link: socket.socket, helper: Helper, loop: Loop) -> None:
+def read(link: socket.socket, helper: Helper, loop: Loop, turns: Turns) -> None:
     """The reader's thread. The end of the server, or of its patience with us, is the end of this process."""
     decoder: wire.Decoder[wire.Command] = wire.Decoder(wire.Command)
     try:
         while data := link.recv(RECEIVE_BYTES):
             for command in decoder.feed(data):
+                if isinstance(command, wire.TakeTurns):
+                    turns.share(command.on)  # also in mid-step
                 if isinstance(command, ForHelper):
                     helper.put(command)
-                if not isinstance(command, ForHelperAlone):
+                if not isinstance(command, ForHelperAlone | wire.TakeTurns):
                     loop.inbox.put(command)
     finally:
         os._exit(0)
@@ -244,12 +251,13 @@ def main() -> None:
     keep_heap()
     outbox: queue.SimpleQueue[Reports] = queue.SimpleQueue()
     helper = Helper(outbox)
-    loop = Loop(helper, outbox)
+    turns = Turns(int(sys.argv[2]))
+    loop = Loop(helper, outbox, turns)
     # Before the slow imports: an end of file during them must end the process as well.
-    threading.Thread(target=read, args=(link, helper, loop), daemon=True).start()
+    threading.Thread(target=read, args=(link, helper, loop, turns), daemon=True).start()
     threading.Thread(target=write, args=(link, outbox), daemon=True).start()
 
-    for heavy in ("engines.chat.engine", "engines.chat.prompt"):
+    for heavy in HEAVY:
         importlib.import_module(heavy)
     from engines.decoding import model as models
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -48,6 +49,7 @@ class Runners:
         self._spare: RunnerProcess | None = None
         self._workers: dict[str, Worker] = {}
         self._tasks = Tasks()
+        self._turns = tempfile.TemporaryFile()  # of which runners lock bytes
         self._closed = False
 
     def __iter__(self) -> Iterator[Worker]:
@@ -90,6 +92,7 @@ class Runners:
         for worker in workers:
             worker.fail_opening(stopping())
             worker.gone.set()
+        self._turns.close()
 
     async def _started(self, entry: Entry) -> Worker:
         process = await self._new_process()
@@ -113,10 +116,12 @@ class Runners:
             if spare.alive:
                 return spare
             await spare.ended()
-        return await RunnerProcess.start(self._command)
+        if self._closed:
+            raise stopping()
+        return await RunnerProcess.start(self._command, self._turns.fileno())
 
     async def _prepare_spare(self) -> None:
-        process = await RunnerProcess.start(self._command)
+        process = await RunnerProcess.start(self._command, self._turns.fileno())
         wanted = False
         try:
             hello = await process.hello()

@@ -10,12 +10,12 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Literal, Self, assert_never, cast
 
 import msgspec
 
-from engines import pool, trace, wire
+from engines import pool, trace, turns, wire
 from engines.audio_types import (
     AlignmentDone,
     AlignmentRequest,
@@ -86,7 +86,9 @@ class Runtime:
         self._changed = asyncio.Event()
         self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0, "runner_deaths": 0}
         self._counts |= {"tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
-        self._closing = False
+        self._visits = 0  # requests of many pieces; between two pieces they have no ticket
+        self._stopping = False  # no new request is admitted
+        self._closed = False  # nothing is
 
     async def __aenter__(self) -> Self:
         self._tasks.spawn(self._tick())
@@ -103,12 +105,13 @@ class Runtime:
         await self.close(0.0)
 
     async def close(self, grace: float) -> None:
-        """Accept nothing more, let requests finish for `grace` seconds, fail the rest, end every runner."""
-        self._closing = True
+        """Accept no new request, let the others finish for `grace` seconds, fail the rest, end every runner."""
+        self._stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while self._tickets:
+                while self._tickets or self._visits:
                     await self._next_change()
+        self._closed = True
         for ticket in self._tickets.values():
             ticket.fail(stopping())
         await self._tasks.close()
@@ -135,18 +138,32 @@ class Runtime:
 
     def hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
         """A piece of a recording, written down."""
-        return cast(AsyncGenerator[Started | Delta | PieceDone], self._run(request, "transcription"))
+        return cast(AsyncGenerator[Started | Delta | PieceDone], self._run(request, "transcription", is_piece=True))
 
     def place(self, request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
         """When the words of a piece are spoken."""
-        return cast(AsyncGenerator[Started | AlignmentDone], self._run(request, "alignment"))
+        return cast(AsyncGenerator[Started | AlignmentDone], self._run(request, "alignment", is_piece=True))
 
     def utter(self, request: UtteranceRequest) -> AsyncGenerator[Started | Sound | UtteranceDone]:
         """A sentence or so, spoken."""
-        return cast(AsyncGenerator[Started | Sound | UtteranceDone], self._run(request, "speech"))
+        return cast(AsyncGenerator[Started | Sound | UtteranceDone], self._run(request, "speech", is_piece=True))
 
-    async def _run(self, request: wire.Work, capability: Capability) -> AsyncGenerator[Happening]:
-        ticket = await self._admit(request.model, capability, request)
+    @contextlib.contextmanager
+    def visit(self) -> Iterator[None]:
+        """Around a request of many pieces. It is refused when the server stops; one that came before is waited for,
+        and its further pieces are admitted."""
+        self._refuse_when_stopping()
+        self._visits += 1
+        try:
+            yield
+        finally:
+            self._visits -= 1
+            self._announce()
+
+    async def _run(
+        self, request: wire.Work, capability: Capability, is_piece: bool = False
+    ) -> AsyncGenerator[Happening]:
+        ticket = await self._admit(request.model, capability, request, is_piece)
         outcome = "cancelled"
         try:
             arrived = self._clock.now
@@ -176,7 +193,7 @@ class Runtime:
         return model_status(self._catalog.resolve(name), self._state)
 
     async def load(self, model: str) -> None:
-        self._refuse_when_closing()
+        self._refuse_when_stopping()
         entry = await asyncio.to_thread(self._catalog.resolve, model)
         self._register(entry)
         if (error := pool.never_fits(self._state, entry.key)) is not None:
@@ -212,9 +229,12 @@ class Runtime:
 
     # -- the life of a request ----------------------------------------------------------------------------------
 
-    async def _admit(self, model: str, capability: Capability, request: wire.Work | None) -> Ticket:
-        self._refuse_when_closing()
+    async def _admit(
+        self, model: str, capability: Capability, request: wire.Work | None, is_piece: bool = False
+    ) -> Ticket:
+        self._refuse_when_stopping(is_piece)
         entry = await asyncio.to_thread(self._catalog.resolve, model, capability)
+        self._refuse_when_stopping(is_piece)  # from here to the ticket nothing else can happen
         self._register(entry)
         ticket = Ticket(next(self._ids), entry, request)
         self._tickets[ticket.id] = ticket
@@ -259,13 +279,19 @@ class Runtime:
 
     def _settle(self) -> None:
         """Carry out what the pool decides, until it decides nothing more. Never blocks."""
-        if not self._closing:
+        if not self._closed:
             while effects := [e for e in pool.decide(self._state, self._clock.now) if not isinstance(e, pool.WakeAt)]:
                 for effect in effects:
                     pool.apply(self._state, effect, self._clock.now)
                     self._carry_out(effect)
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._share_device()
+        self._announce()
+
+    def _share_device(self) -> None:
+        """Tell each runner whether it is to take turns, by what is at work in all of them."""
+        at_work = {self._does(key) for key, resident in self._state.residents.items() if resident.running}
+        for worker in self._runners:
+            worker.take_turns(turns.are_taken(self._does(worker.key), at_work))
 
     def _carry_out(self, effect: pool.Load | pool.Resize | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:
@@ -378,7 +404,7 @@ class Runtime:
                 )
                 if not used and now - worker.last_used > OPEN_IDLE_SECONDS:
                     worker.kill()
-            await asyncio.to_thread(self._awake.wanted, bool(self._tickets))
+            await asyncio.to_thread(self._awake.wanted, bool(self._tickets or self._visits))
             self._settle()
 
     def _answers(self, worker: Worker, now: float) -> bool:
@@ -403,8 +429,8 @@ class Runtime:
         self._entries[entry.key] = entry
         pool.register(self._state, pool.Spec(entry.key, seen.weights_bytes + WORK_SPACE, wish, pinned))
 
-    def _refuse_when_closing(self) -> None:
-        if self._closing:
+    def _refuse_when_stopping(self, is_piece: bool = False) -> None:
+        if self._closed or (self._stopping and not is_piece):
             raise stopping()
 
     def _busy_but(self, ticket: Ticket) -> bool:
@@ -416,6 +442,10 @@ class Runtime:
         busy = resident is not None and bool(resident.running)
         return verdict(worker.facts(busy, self._phase(worker.key) == "loading"), self._clock.now)
 
+    def _does(self, key: str) -> Capability | None:
+        entry = self._entries.get(key)
+        return entry.checkpoint.capability if entry is not None else None
+
     def _phase(self, key: str) -> str:
         resident = self._state.residents.get(key)
         return resident.phase if resident is not None else "unloaded"
@@ -423,6 +453,11 @@ class Runtime:
     def _main_name(self, key: str) -> str:
         entry = self._entries.get(key)
         return entry.names[0] if entry is not None else key
+
+    def _announce(self) -> None:
+        """Wake whoever waits in `_next_change`."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _next_change(self) -> None:
         await self._changed.wait()

@@ -34,7 +34,7 @@ from engines.audio_types import (
     TranscriptionRequest,
     Voice,
 )
-from engines.errors import Failure, InvalidRequest, RunnerDied, UnknownModel, WrongCapability
+from engines.errors import Failure, RunnerDied, UnknownModel, UnknownVoice, WrongCapability
 from engines.types import (
     CallDelta,
     Capability,
@@ -131,7 +131,7 @@ class Scripted:
     async def delete_voice(self, name: str) -> None:
         if name not in self.stored:
             stored = ", ".join(self.stored) or "none"
-            raise InvalidRequest(f"There is no stored voice {name!r}. Stored: {stored}.", param="name")
+            raise UnknownVoice(f"There is no stored voice {name!r}. Stored: {stored}.", param="name")
         await anyio.to_thread.run_sync(self.stored.pop, name)
 
     async def tokenize(self, request: Request) -> Tokenized:

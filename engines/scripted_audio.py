@@ -32,6 +32,7 @@ from engines.audio_types import (
     SpeechData,
     SpeechDone,
     SpeechEvent,
+    SpeechProgress,
     SpeechRequest,
     Transcript,
     TranscriptionEvent,
@@ -83,7 +84,7 @@ async def align(request: AlignRequest) -> Aligned:
     if command == "fail":
         raise _failure(text)
     words = _words(text.split(), 0.0)
-    return Aligned(words, request.language or "en", words[-1].end if words else 0.0)
+    return Aligned(words, request.language, words[-1].end if words else 0.0)
 
 
 async def speak(
@@ -104,9 +105,13 @@ async def speak(
         for place, piece in enumerate(pieces):
             await anyio.lowlevel.checkpoint()
             yield SpeechData(piece)
+            if place > 0:
+                yield SpeechProgress(place, len(sentences))
             await _behind_the_first(main, command, gate, place)
     else:
         await _behind_the_first(main, command, gate, 0)
+        for place in range(len(sentences)):
+            yield SpeechProgress(place + 1, len(sentences))
         yield SpeechData(b"".join(pieces))
     seconds = WORD_SECONDS * len(text.split()) / request.speed
     usage = Usage(len(text.split()), round(seconds * VOICE_RATE))

@@ -90,7 +90,13 @@ class Credit(msgspec.Struct, frozen=True, tag=True):
     deltas: int
 
 
-Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit
+class TakeTurns(msgspec.Struct, frozen=True, tag=True):
+    """Compute in turns with other runners, until told otherwise (`turns.py`). Not answered."""
+
+    on: bool
+
+
+Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit | TakeTurns
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):

@@ -26,9 +26,16 @@ class Worker:
         self._steps = 0
         self._slowest = 0.0
         self.active_bytes = 0
+        self._takes_turns = False
 
     def send(self, command: wire.Command) -> None:
         self.process.send(command)
+
+    def take_turns(self, on: bool) -> None:
+        """On the device with others, or no longer."""
+        if on != self._takes_turns:
+            self._takes_turns = on
+            self.send(wire.TakeTurns(on))
 
     def kill(self) -> None:
         """From now on its end is expected."""

@@ -3,22 +3,25 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from engines.errors import InvalidRequest
 
 MOST_NUMBERS = 1000
 _UNFIT = re.compile(r"[^\w.-]+")
+_FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/)[^?#]*).*", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def to_read(given: str, name: str) -> Path:
     """An existing file. A path is absolute, or begins with ~; file: URLs are taken. Raises `InvalidRequest`."""
     path = _absolute(given, name)
-    if path.is_dir():
+    if _can(path.is_dir):
         raise InvalidRequest(f"The argument {name} names a folder: give the path of a file.", param=name)
-    if not path.is_file():
+    if not _can(path.is_file):
         raise InvalidRequest(f"There is no file {path}: give the absolute path of one on this computer.", param=name)
     if not os.access(path, os.R_OK):
         raise InvalidRequest(f"{path} can't be read by this service: check its permissions.", param=name)
@@ -26,20 +29,27 @@ def to_read(given: str, name: str) -> Path:
 
 
 def to_write(given: str, name: str, suffix: str) -> Path:
-    """A file that isn't there yet, in a folder that is. Raises `InvalidRequest`."""
+    """A file that isn't there yet, in a folder that is and can be written: this is tried, for the result may take an
+    hour. Raises `InvalidRequest`."""
     path = _absolute(given, name)
     if path.suffix.lower() != suffix:
         raise InvalidRequest(f"The argument {name} must end in {suffix}, as the format does.", param=name)
-    if not path.parent.is_dir():
+    if not _can(path.parent.is_dir):
         raise InvalidRequest(f"There is no folder {path.parent}: make it first, or name another one.", param=name)
-    if path.exists():
-        raise InvalidRequest(f"{path} exists, and nothing is overwritten: give another name.", param=name)
+    try:
+        if path.exists():
+            raise InvalidRequest(f"{path} exists, and nothing is overwritten: give another name.", param=name)
+        probe = _partial(path)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error, name) from error
     return path
 
 
 def create(path: Path, data: bytes) -> Path:
     """Write a file whose name is free, or else the same name with a number. Whole, or not there at all."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial = _partial(path)
     try:
         with partial.open("xb") as file:
             file.write(data)
@@ -49,13 +59,29 @@ def create(path: Path, data: bytes) -> Path:
             if _published(partial, candidate):
                 return candidate
     except OSError as error:
-        message = f"The result can't be written into {path.parent}: {error.strerror}."
-        raise InvalidRequest(message, param="output_path") from error
+        raise _unwritable(path, error, "output_path") from error
     finally:
         partial.unlink(missing_ok=True)
     raise InvalidRequest(
         f"{path.name} and {MOST_NUMBERS} names like it are taken in {path.parent}.", param="output_path"
     )
+
+
+def _partial(path: Path) -> Path:
+    """Beside it, by a name that no file system finds too long."""
+    return path.with_name(f".{secrets.token_hex(8)}.partial")
+
+
+def _unwritable(path: Path, error: OSError, name: str) -> InvalidRequest:
+    return InvalidRequest(f"The result can't be written into {path.parent}: {error.strerror}.", param=name)
+
+
+def _can(asks: Callable[[], bool]) -> bool:
+    """What a path says of itself; no, for one that no file can have."""
+    try:
+        return asks()
+    except (OSError, ValueError):
+        return False
 
 
 def slug(text: str, longest: int = 40) -> str:
@@ -85,12 +111,13 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 
 def _absolute(given: str, name: str) -> Path:
-    url = urlsplit(given)
-    if url.scheme == "file":
-        given = unquote(url.path)
-    elif len(url.scheme) > 1 and "://" in given:
+    if url := _FILE_URL.fullmatch(given):
+        given = unquote(url[1])
+    elif _URL.match(given):
         raise InvalidRequest(f"The argument {name} must be a path on this computer, not a URL.", param=name)
-    path = Path(given).expanduser() if given.startswith("~") else Path(given)
+    path = Path(given)
+    with suppress(RuntimeError):  # there is no such user
+        path = path.expanduser() if given.startswith("~") else path
     if "\0" in given or not path.is_absolute():
         raise InvalidRequest(
             f"The argument {name} must be an absolute path, such as /Users/me/{slug(given)}.", param=name

@@ -3,19 +3,20 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any, get_args
 
 import mcp_types as mcp
 import msgspec
 
-from engines.audio_types import SoundFormat, SpeechData, SpeechDone, SpeechRequest
+from engines.audio_types import SoundFormat, SpeechData, SpeechDone, SpeechProgress, SpeechRequest
 from engines.errors import InvalidRequest
+from engines.events import last
 from engines.inference import Inference
 from engines.speech import languages
 from mcp_server import files
 from mcp_server.arguments import Value
 from mcp_server.options import Options
+from mcp_server.progress import Meter, Progress
 
 FORMATS: tuple[SoundFormat, ...] = get_args(SoundFormat)
 SUFFIXES: Mapping[SoundFormat, str] = {"opus": ".ogg"}
@@ -52,7 +53,9 @@ SPEAK = mcp.Tool(
 )
 
 
-async def speak(inference: Inference, options: Options, given: Mapping[str, Value]) -> mcp.CallToolResult:
+async def speak(
+    inference: Inference, options: Options, given: Mapping[str, Value], progress: Progress
+) -> mcp.CallToolResult:
     request = _request(options, given)
     suffix = SUFFIXES.get(request.format, f".{request.format}")
     if "output_path" in given:
@@ -60,14 +63,15 @@ async def speak(inference: Inference, options: Options, given: Mapping[str, Valu
     else:
         target = options.files / f"{files.slug(request.text)}{suffix}"
     sound: list[bytes] = []
-    done: SpeechDone | None = None
-    async with aclosing(inference.speak(request)) as events:
-        async for event in events:
-            if isinstance(event, SpeechData):
-                sound.append(event.data)
-            elif isinstance(event, SpeechDone):
-                done = event
-    assert done is not None
+    meter = Meter(progress)
+
+    async def told(event: object) -> None:
+        if isinstance(event, SpeechData):
+            sound.append(event.data)
+        elif isinstance(event, SpeechProgress):
+            await meter.reach(event.parts, event.total)
+
+    done = await last(inference.speak(request), SpeechDone, told)
     written = await asyncio.to_thread(files.create, target, b"".join(sound))
     return _result(str(written), done)
 

@@ -50,7 +50,7 @@ async def call(
     if name == TRANSCRIBE.name:
         return await transcribe(inference, options, arguments.parse(TRANSCRIBE.input_schema, given), progress)
     if name == SPEAK.name:
-        return await speak(inference, options, arguments.parse(SPEAK.input_schema, given))
+        return await speak(inference, options, arguments.parse(SPEAK.input_schema, given), progress)
     if name == MODELS.name:
         arguments.parse(MODELS.input_schema, given)
         return await _models(inference)

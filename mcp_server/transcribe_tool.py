@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any
 
 import mcp_types as mcp
@@ -11,6 +10,7 @@ import msgspec
 
 from engines.audio_types import Transcript, TranscriptionRequest, TranscriptProgress
 from engines.errors import InvalidRequest
+from engines.events import last
 from engines.inference import Inference
 from engines.speech import languages, subtitles
 from mcp_server import files
@@ -81,13 +81,12 @@ async def transcribe(
 
 async def _transcript(inference: Inference, request: TranscriptionRequest, progress: Progress) -> Transcript:
     meter = Meter(progress)
-    async with aclosing(inference.transcribe(request)) as events:
-        async for event in events:
-            if isinstance(event, TranscriptProgress):
-                await meter.reach(event.seconds, event.total)
-            elif isinstance(event, Transcript):
-                return event
-    raise AssertionError("a transcription ends with its transcript")
+
+    async def told(event: object) -> None:
+        if isinstance(event, TranscriptProgress):
+            await meter.reach(event.seconds, event.total)
+
+    return await last(inference.transcribe(request), Transcript, told)
 
 
 def _request(options: Options, given: Mapping[str, Value], path: str) -> TranscriptionRequest:

@@ -40,7 +40,8 @@ PLACE = {
     "additionalProperties": False,
 }
 TOKENS = 200
-SENTENCE = "Good morning to you all! How are you today?"
+SENTENCE = "Hello, this is the local recording."
+SPOKEN = "hello this is the local recording"  # as the demo's speech-to-text model writes it
 
 
 class DemoFailed(Exception):
@@ -95,27 +96,32 @@ def _document(client: httpx2.Client, model: str, out: TextIO) -> None:
 
 def _transcribe(client: httpx2.Client, recording: Recording, out: TextIO) -> None:
     out.write(f"\nTranscription over HTTP · qwen3-asr\n  recorded: {recording.path.name}\n")
-    with recording.path.open("rb") as file:
+    out.write(f"  heard:    {_right(_heard(client, recording.path), recording.text)}\n")
+
+
+def _heard(client: httpx2.Client, path: Path) -> str:
+    with path.open("rb") as file:
         answer = client.post("/v1/audio/transcriptions", files={"file": file}, data={"model": "qwen3-asr"})
     if answer.status_code != 200:
         raise DemoFailed(answer.text)
-    out.write(f"  heard:    {_right(answer.json()['text'], recording)}\n")
+    return str(answer.json()["text"])
 
 
-def _right(text: str, recording: Recording) -> str:
-    if text != recording.text:
-        raise DemoFailed(f"heard {text!r} where {recording.text!r} is spoken")
+def _right(text: str, spoken: str) -> str:
+    if text != spoken:
+        raise DemoFailed(f"heard {text!r} where {spoken!r} is spoken")
     return text
 
 
 def _speak(client: httpx2.Client, target: Path, out: TextIO) -> None:
-    out.write(f"\nSpeech over HTTP · qwen3-tts (its voice is noise: it was not trained)\n  asked:    {SENTENCE}\n")
+    out.write(f"\nSpeech over HTTP · qwen3-tts\n  asked:    {SENTENCE}\n")
     answer = client.post("/v1/audio/speech", json={"model": "qwen3-tts", "input": SENTENCE, "seed": 1})
     if answer.status_code != 200:
         raise DemoFailed(answer.text)
     target.write_bytes(answer.content)
     with wave.open(str(target), "rb") as sound:
         out.write(f"  spoken:   {sound.getnframes() / sound.getframerate():.1f} seconds in {target.name}\n")
+    out.write(f"  heard:    {_right(_heard(client, target), SPOKEN)}\n")
 
 
 async def _over_mcp(url: str, folder: Path, out: TextIO) -> None:
@@ -141,12 +147,13 @@ async def _over_mcp(url: str, folder: Path, out: TextIO) -> None:
         for recording in recordings():
             out.write(f"\nTranscription over MCP · the tool transcribe\n  recorded: {recording.path.name}\n")
             heard = await client.call_tool("transcribe", {"path": str(recording.path)})
-            out.write(f"  heard:    {_right(_text(heard), recording)}\n")
+            out.write(f"  heard:    {_right(_text(heard), recording.text)}\n")
         out.write(f"\nSpeech over MCP · the tool speak\n  asked:    {SENTENCE}\n")
-        spoken = await client.call_tool("speak", {"text": SENTENCE, "output_path": str(folder / "agent.wav")})
+        target = str(folder / "agent.wav")
+        spoken = await client.call_tool("speak", {"text": SENTENCE, "output_path": target})
         out.write(f"  spoken:   {_text(spoken)}\n")
-        if not (folder / "agent.wav").is_file():
-            raise DemoFailed("there is no agent.wav")
+        heard = await client.call_tool("transcribe", {"path": target})
+        out.write(f"  heard:    {_right(_text(heard), SPOKEN)}\n")
 
 
 def _text(answer: Any) -> str:

@@ -23,6 +23,7 @@ from openai_compat.boundary import Boundary, Gate, Limits, error_handlers
 from openai_compat.leaving import until_gone
 from openai_compat.names import Defaults
 from openai_compat.text import TextRoutes
+from openai_compat.told import ignored
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -99,14 +100,14 @@ class _Front:
         return JSONResponse(_described(await asyncio.to_thread(self._inference.model, name), name))
 
     async def load(self, request: Request) -> Response:
-        name = _model_of(await request.body())
+        name, unknown = _model_of(await request.body())
         await until_gone(request, self._inference.load(name))
-        return JSONResponse({"model": name, "state": "ready"})
+        return JSONResponse({"model": name, "state": "ready"}, headers=ignored(unknown))
 
     async def unload(self, request: Request) -> Response:
-        name = _model_of(await request.body())
+        name, unknown = _model_of(await request.body())
         await until_gone(request, self._inference.unload(name))
-        return JSONResponse({"model": name, "state": "unloaded"})
+        return JSONResponse({"model": name, "state": "unloaded"}, headers=ignored(unknown))
 
 
 class _Samples(Collector):
@@ -135,8 +136,10 @@ def _described(status: ModelStatus, name: str) -> dict[str, Any]:
     }
 
 
-def _model_of(body: bytes) -> str:
-    name = decode_object(body).get("model")
+def _model_of(body: bytes) -> tuple[str, list[str]]:
+    """The model, and names that nothing knows."""
+    given = decode_object(body)
+    name = given.pop("model", None)
     if not isinstance(name, str) or not name:
         raise InvalidRequest('The body must be {"model": NAME}.', param="model")
-    return name
+    return name, sorted(given)

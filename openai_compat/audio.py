@@ -17,9 +17,9 @@ from engines.audio_types import (
     SpeechRequest,
     Transcript,
     TranscriptionEvent,
-    TranscriptionRequest,
     Voice,
 )
+from engines.events import last
 from engines.inference import Inference
 from engines.types import Json
 from openai_compat import transcript_answers as answers
@@ -126,7 +126,7 @@ class AudioRoutes:
         headers = ignored(asked.ignored)
         if asked.stream:
             return TranscriptEvents(self._inference, asked, headers, *self._patience())
-        transcript = await until_gone(request, self._heard(asked.request))
+        transcript = await until_gone(request, last(self._inference.transcribe(asked.request), Transcript))
         headers |= incomplete(transcript.incomplete)
         body = await asyncio.to_thread(answers.whole, asked, transcript)
         return Response(body, headers=headers, media_type=answers.MEDIA_TYPES[asked.format])
@@ -144,22 +144,15 @@ class AudioRoutes:
             asked, reference="", request=msgspec.structs.replace(asked.request, reference_path=str(path))
         )
 
-    async def _heard(self, request: TranscriptionRequest) -> Transcript:
-        async with aclosing(self._inference.transcribe(request)) as events:
-            async for event in events:
-                if isinstance(event, Transcript):
-                    return event
-        raise RuntimeError("the transcript has no end")
-
     async def _spoken(self, request: SpeechRequest) -> tuple[bytes, SpeechDone]:
         pieces: list[bytes] = []
-        async with aclosing(self._inference.speak(request)) as events:
-            async for event in events:
-                if isinstance(event, SpeechData):
-                    pieces.append(event.data)
-                elif isinstance(event, SpeechDone):
-                    return b"".join(pieces), event
-        raise RuntimeError("the speech has no end")
+
+        async def taken(event: object) -> None:
+            if isinstance(event, SpeechData):
+                pieces.append(event.data)
+
+        done = await last(self._inference.speak(request), SpeechDone, taken)
+        return b"".join(pieces), done
 
     def _patience(self) -> tuple[float, float]:
         return self._options.admission_seconds, self._options.keepalive_seconds

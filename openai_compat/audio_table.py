@@ -37,7 +37,8 @@ ALIGNMENTS = Table(
         "file": _FILE,
         "model": _MODEL,
         "text": "what is spoken in it",
-        "language": "as in `/v1/audio/transcriptions`",
+        "language": "as in `/v1/audio/transcriptions`; if missing, the text's script tells, and for Latin letters none "
+        "is told (`null`); one that the model doesn't know is refused with those that it knows",
     },
     refused={},
     without_effect={},
@@ -52,7 +53,8 @@ SPEECH = Table(
         "language": "what the text is written in, as in `/v1/audio/transcriptions`; if missing, the model tells",
         "speed": "0.25 to 4; the pitch stays",
         "response_format": "`wav` (the default here; OpenAI's is `mp3`), `mp3`, `flac`, `opus`, `aac` or `pcm`",
-        "sample_rate": "8000 to 48000 samples a second; if missing, the model's own, 24000",
+        "sample_rate": "8000 to 48000 samples a second, `wav`, `flac` and `pcm` also 88200 and 96000; if missing, the "
+        "model's own, 24000",
         "stream_format": "`audio` (the default) or `sse`: OpenAI's events `speech.audio.delta` and `speech.audio.done`",
         "stream": "`true` sends sound as it is made, `false` sends the file whole, with true sizes; if missing, `mp3`, "
         "`opus`, `aac` and `pcm` are sent as they are made",

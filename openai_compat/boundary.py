@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -25,6 +26,7 @@ from engines.errors import (
     stopping,
 )
 from engines.trace import current
+from openai_compat.told import ignored
 
 _TRACE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -106,7 +108,9 @@ class Boundary:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                MutableHeaders(scope=message)["X-Request-Id"] = trace
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = trace
+                _tell_query(scope, headers)
             await send(message)
 
         try:
@@ -120,6 +124,14 @@ class Boundary:
                 await answer(stopping())(scope, receive, traced)
         except Exception:
             log.exception("request %s failed", trace)
+
+
+def _tell_query(scope: Scope, headers: MutableHeaders) -> None:
+    """Fields belong into the body; those that a client puts behind the path are told back."""
+    if scope["method"] == "POST" and scope["path"].startswith("/v1/") and scope["query_string"]:
+        names = dict.fromkeys(f"?{name}" for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), True))
+        before = [headers["X-Ignored-Fields"]] if "X-Ignored-Fields" in headers else []
+        headers["X-Ignored-Fields"] = ", ".join([*before, *ignored(tuple(names)).values()])
 
 
 class Limits(NamedTuple):

@@ -9,7 +9,7 @@ from engines import openai_messages as conversation
 from engines.errors import InvalidRequest
 from engines.reading import LONGEST, Reader, decode_object
 from engines.types import ChatRequest, CompletionRequest, Constraint, Request, Sampling, Thinking
-from openai_compat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE
+from openai_compat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE, strays
 
 MOST_CHOICES = 16
 # Tokens of thought for each effort; none switches it off, high and above leave it to the model.
@@ -39,16 +39,18 @@ class Parsed(msgspec.Struct, frozen=True):
 
 def parse_chat(body: bytes, trace: str) -> Parsed:
     """Raises `InvalidRequest` or `UnsupportedField`, naming the field. `null` means "not given"."""
-    fields = Reader(decode_object(body))
+    given = decode_object(body)
+    fields = Reader(given)
     ignored = CHAT.check(fields)
     request, ignored_too = _chat(fields, trace, _sampling(fields, _chat_logprobs(fields)))
-    return _parsed(fields, [request], (*ignored, *ignored_too))
+    return _parsed(fields, [request], (*ignored, *ignored_too, *strays(given)))
 
 
 def parse_completion(body: bytes, trace: str) -> Parsed:
     """As `parse_chat`."""
-    fields = Reader(decode_object(body))
-    ignored = COMPLETIONS.check(fields)
+    given = decode_object(body)
+    fields = Reader(given)
+    ignored = (*COMPLETIONS.check(fields), *strays(given))
     echo = fields.flag("echo", False)
     sampling = _sampling(fields, fields.whole("logprobs", None, 0, 20), fewest_tokens=0 if echo else 1, default=16)
     count = fields.whole("n", 1, 1, MOST_CHOICES)
@@ -93,7 +95,7 @@ def _parsed(fields: Reader, requests: Sequence[Request], ignored: tuple[str, ...
         requests=tuple(_choice(request, place) for request in requests for place in range(count)),
         stream=fields.flag("stream", False),
         include_usage=options.flag("include_usage", False),
-        ignored=tuple(sorted(ignored)),
+        ignored=tuple(sorted(set(ignored))),
     )
 
 

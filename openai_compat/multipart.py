@@ -4,6 +4,7 @@ A file is never whole in memory, and the name that a client gives it is never us
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Set
 from io import FileIO
 from pathlib import Path
@@ -18,6 +19,9 @@ from engines.errors import InvalidRequest
 MOST_PARTS = 1000
 LONGEST_TEXTS = 1 << 20  # bytes of all fields that are no files, together
 BLOCK = 256 << 10  # bytes written at a time
+LONGEST_PATH = 1000
+# What is sent for a file by who forgets curl's @: a path, or a name with an ending.
+_PATH = re.compile(rb"(?:[/~]|\.{1,2}/|file:)[^\x00-\x1f]{1,900}|[^\x00-\x1f]{1,200}\.[a-zA-Z0-9]{2,5}")
 
 
 class Began(msgspec.Struct, frozen=True):
@@ -197,6 +201,12 @@ class _Receiver:
         self.form.files[name] = Upload(str(spool.path), await spool.finish())
         if not self.form.files[name].size:
             raise InvalidRequest(f"{name} is empty: send the file itself, as in curl -F {name}=@NAME.", param=name)
+        if not self._now.named and _PATH.fullmatch(spool.head):
+            raise InvalidRequest(
+                f"{name} is the text {spool.head.decode(errors='replace')!r} and no file: send the file itself, as in "
+                f"curl -F {name}=@NAME, with the @.",
+                param=name,
+            )
 
 
 class _Spool:
@@ -204,6 +214,7 @@ class _Spool:
 
     def __init__(self, path: Path, file: FileIO) -> None:
         self.path = path
+        self.head = b""  # the first of it, once it is whole
         self._file = file
         self._block = bytearray()
         self._size = 0
@@ -230,6 +241,7 @@ class _Spool:
 
     async def _flush(self) -> None:
         block, self._block = self._block, bytearray()
+        self.head = self.head or bytes(block[: LONGEST_PATH + 1])
         self._size += len(block)
         await asyncio.to_thread(_write, self._file, block)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterable
 
 from starlette.types import Send
 
-from engines.audio_types import SpeechData, SpeechDone, SpeechEvent
+from engines.audio_types import SpeechData, SpeechDone, SpeechEvent, SpeechProgress
 from engines.errors import ServiceError
 from engines.inference import Inference
 from engines.types import Json, Started
@@ -33,7 +33,7 @@ class SpeechEvents(EventStream[SpeechEvent]):
         return self._inference.speak(self._asked.request)
 
     def admits(self, item: SpeechEvent) -> bool:
-        return not isinstance(item, Started)
+        return not isinstance(item, Started | SpeechProgress)
 
     def said(self, item: SpeechEvent) -> Iterable[Json]:
         match item:
@@ -59,7 +59,7 @@ class Sound(LiveAnswer[SpeechEvent]):
 
     async def talk(self, items: Items, send: Send) -> None:
         item = await items.get()
-        while isinstance(item, Started):
+        while isinstance(item, Started | SpeechProgress):
             item = await items.get()
         if isinstance(item, ServiceError):
             raise item

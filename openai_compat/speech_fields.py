@@ -77,7 +77,7 @@ def _speaking(checked: Checked, trace: str, longest: int, reference_path: str) -
         speed=fields.number("speed", 1.0, 0.25, 4),
         format=format,
         streamed=fields.flag("stream", format in STREAMED),
-        sample_rate=fields.whole("sample_rate", None, 8000, 48000),
+        sample_rate=fields.whole("sample_rate", None, 8000, 96000),
         seed=fields.whole("seed", None, -LONGEST),
         reference_path=reference_path,
         reference_text=_reference_text(fields, imitates),

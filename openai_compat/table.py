@@ -4,7 +4,7 @@ A field acts; or it is refused by name, because it would change the answer and i
 neutral one; or it is accepted without effect, because it can't change an answer. Names in no table are told back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -27,10 +27,41 @@ class Table(msgspec.Struct, frozen=True):
         return tuple(sorted(body.names - self.acts.keys() - self.refused.keys() - self.without_effect.keys()))
 
 
+# What objects within a body hold; lists of them are named like one. Other names in them are told back too.
+_WITHIN = {
+    "stream_options": "include_usage include_obfuscation",
+    "response_format": "type json_schema",
+    "response_format.json_schema": "name description schema strict",
+    "tools": "type function",
+    "tools.function": "name description parameters strict",
+    "tool_choice": "type function",
+    "tool_choice.function": "name",
+    "messages.content": "type text refusal",
+    "messages.tool_calls": "id type function index",
+    "messages.tool_calls.function": "name arguments",
+}
+WITHIN: Mapping[str, frozenset[str]] = {place: frozenset(names.split()) for place, names in _WITHIN.items()}
+
+
+def strays(value: object, place: str = "") -> Iterator[str]:
+    """The names in a body's objects, by their places, that nothing knows."""
+    if isinstance(value, list):
+        for one in value:
+            yield from strays(one, place)
+    elif isinstance(value, dict):
+        known = WITHIN.get(place)
+        for name, inner in ((name, inner) for name, inner in value.items() if inner is not None):
+            at = f"{place}.{name}" if place else name
+            if known is not None and name not in known:
+                yield at
+            elif at in WITHIN or any(inside.startswith(f"{at}.") for inside in WITHIN):
+                yield from strays(inner, at)
+
+
 _BOTH = {
     "model": "name of a model, as `/v1/models` lists them, in any case",
     "stream": "server-sent events as they are made, instead of one answer",
-    "stream_options": "`include_usage`: a last chunk with the usage",
+    "stream_options": "`include_usage`: a last chunk with the usage; `include_obfuscation` has no effect",
     "n": "answers to the same prompt, 1 to 16, each a choice",
     "max_tokens": "the answer's length at most; what is cut says `finish_reason` `length`",
     "temperature": "0 (always the likeliest token) to 2; applied before what narrows the choice down",

@@ -16,7 +16,7 @@ def trace_of(request: Request) -> str:
 
 def ignored(names: Sequence[str]) -> dict[str, str]:
     """`X-Ignored-Fields`, where there are any; what is beyond a header's length is counted."""
-    return {"X-Ignored-Fields": _joined(names, ", ", "")} if names else {}
+    return {"X-Ignored-Fields": _joined(names, ", ", "?")} if names else {}
 
 
 def incomplete(sentences: Sequence[str]) -> dict[str, str]:

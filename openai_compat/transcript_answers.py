@@ -71,7 +71,7 @@ def aligned(found: Aligned) -> Json:
     """The answer to a text whose times were asked for."""
     return {
         "words": [_word(word) for word in found.words],
-        **_language(found.language),
+        **(_language(found.language) if found.language else {"language": None, "language_code": None}),
         "duration": _rounded(found.seconds),
     }
 

@@ -8,6 +8,7 @@ import pytest
 from engines.audio_types import (
     SpeechData,
     SpeechDone,
+    SpeechProgress,
     SpeechRequest,
     Transcript,
     TranscriptionRequest,
@@ -60,7 +61,9 @@ async def _speech_is_one_file_and_an_end(inference: Inference, request: SpeechRe
     async with aclosing(inference.speak(request)) as events:
         seen = [event async for event in events]
     assert isinstance(seen[0], Started) and isinstance(seen[-1], SpeechDone) and seen[-1].seconds > 0
-    assert [type(event) for event in seen[1:-1]] == [SpeechData]
+    assert [type(event) for event in seen[1:-1] if not isinstance(event, SpeechProgress)] == [SpeechData]
+    told = [(event.parts, event.total) for event in seen if isinstance(event, SpeechProgress)]
+    assert told and told == [(part + 1, len(told)) for part in range(len(told))]
 
 
 async def _what_cannot_be_done_is_told_before_it_starts(

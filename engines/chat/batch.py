@@ -66,9 +66,10 @@ class Batch:
         choices.wait()
         return choices
 
-    def takes_back(self, count: int) -> bool:
-        """Whether there is a lone row that can be fed so many tokens and forget them again."""
-        return len(self.rows) == 1 and self._cache is not None and caches.takes_back(self._cache, count)
+    @property
+    def takes_back(self) -> int:
+        """How many tokens a lone row can be fed and forget again; 0 if there is none."""
+        return caches.takes_back(self._cache) if len(self.rows) == 1 and self._cache is not None else 0
 
     def try_out(self, draft: Several[int]) -> Choices:
         """What to choose the lone row's next tokens from if they are those of the draft: a token more than it has."""

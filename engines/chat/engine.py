@@ -335,8 +335,7 @@ class ChatEngine:
         if len(self._running) > 1 or waited_for or not self._budget.lone_seconds:
             return None
         [sequence] = self._running
-        draft = sequence.draft(spare(sequence.positions))
-        return draft if draft is not None and self._batch.takes_back(len(draft.tokens) + 1) else None
+        return sequence.draft(min(spare(sequence.positions), self._batch.takes_back - 1))
 
     def _decode_draft(self, sequence: Sequence, draft: Draft, began: float) -> list[Report]:
         """One pass for the next token and all of the draft; it counts as far as what is chosen is what was tried."""

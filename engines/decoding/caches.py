@@ -5,6 +5,7 @@ which rows of different lengths decode together.
 """
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -75,12 +76,12 @@ def extract(batch: Cache, row: int) -> Cache:
     return own
 
 
-def takes_back(cache: Cache, count: int) -> bool:
-    """Whether a single row's cache can be fed `count` tokens and give them up again: a full window forgets others."""
-    return all(
-        type(layer) is KVCache or (type(layer) is RotatingKVCache and layer.offset + count <= layer.max_size)
-        for layer in cache
-    )
+def takes_back(cache: Cache) -> int:
+    """How many tokens a single row's cache can be fed and give up again: a window that is full has forgotten others."""
+    kinds = {type(layer) for layer in cache}
+    if not kinds <= {KVCache, RotatingKVCache}:
+        return 0
+    return min((layer.max_size - layer.offset for layer in cache if hasattr(layer, "max_size")), default=sys.maxsize)
 
 
 def take_back(cache: Cache, count: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
@@ -23,6 +24,7 @@ MOST_RECORDINGS = 32  # at a time; each holds as much as its longest piece
 PROGRESS_SECONDS = 10.0  # of the recording
 TICK_SECONDS = 1.0  # patience is counted in these, so that a machine that slept isn't taken for a decoder that hangs
 PATIENCE_SECONDS = 60.0
+IDLE_SECONDS = 300.0  # without a job: the process costs 60 MB, and its start a fifth of a second
 
 log = logging.getLogger("media")
 
@@ -36,8 +38,9 @@ class MediaProcess(ChildProcess[wire.Command, wire.Report]):
 class Line:
     """One job's connection to its process. Made by `Link.begin`."""
 
-    def __init__(self, id: int, link: "Link", patience: float) -> None:
-        self.id = id
+    def __init__(self, job: wire.Job, link: "Link", patience: float) -> None:
+        self.id = job.id
+        self._job = job
         self._link = link
         self._patience = patience
         self._said: asyncio.Queue[wire.Report | ServiceError] = asyncio.Queue()
@@ -63,12 +66,20 @@ class Line:
                 silent += TICK_SECONDS
             if silent >= self._patience:
                 self._link.kill("a job made no progress")
-                raise Stalled("The sound could not be processed: nothing came of it for too long. Is the file damaged?")
+                raise self._stalled()
         if isinstance(said, ServiceError):
             raise said
         if isinstance(said, wire.Failed):
             raise said.failure.error()
         return said
+
+    def _stalled(self) -> Stalled:
+        if isinstance(self._job, wire.Encode):
+            return Stalled(
+                f"The sound could not be written as {self._job.format}: nothing came of it for too long. Try again, or "
+                "with another response_format."
+            )
+        return Stalled("The sound could not be processed: nothing came of it for too long. Is the file damaged?")
 
     async def collected(self) -> tuple[bytes, wire.Report]:
         """The data up to the next report of another kind, beats apart, and that report."""
@@ -91,9 +102,15 @@ class Link:
         self._stopping = False
         self._patience = patience
         self._lines: dict[int, Line] = {}
+        self._used = time.monotonic()
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last job ended, on the monotonic clock; None while there is one."""
+        return None if self._lines else self._used
 
     def begin(self, command: wire.Job) -> Line:
-        line = self._lines[command.id] = Line(command.id, self, self._patience)
+        line = self._lines[command.id] = Line(command, self, self._patience)
         line.send(command)
         return line
 
@@ -117,6 +134,7 @@ class Link:
                     line.put(report)
                     if line.ended.is_set():
                         del self._lines[report.id]
+                        self._used = time.monotonic()
         except Exception:
             log.exception("what the media process %d says can't be taken in", self.process.pid)
         finally:
@@ -177,11 +195,17 @@ class Media:
     """Sound in and out, by one process that is started when it is first needed, and again after its end.
 
     Its end costs the jobs that are in it: `RunnerDied`, or `Stalled` for the one that made no progress for `patience`
-    seconds. Leaving the context ends it.
+    seconds. It is ended when it had no job for `idle` seconds. Leaving the context ends it.
     """
 
-    def __init__(self, patience: float = PATIENCE_SECONDS, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(
+        self,
+        patience: float = PATIENCE_SECONDS,
+        command: tuple[str, ...] = COMMAND,
+        idle: float = IDLE_SECONDS,
+    ) -> None:
         self._patience = patience
+        self._idle = idle
         self._command = command
         self._ids = itertools.count(1)
         self._starting = asyncio.Lock()
@@ -281,7 +305,19 @@ class Media:
             if self._link is None or not self._link.alive:
                 self._link = Link(await MediaProcess.start(self._command), self._patience)
                 self._tasks.spawn(self._link.follow())
+                self._tasks.spawn(self._retire(self._link))
             return self._link
+
+    async def _retire(self, link: Link) -> None:
+        """End a process that nobody needed for long. A job that comes meanwhile waits, and starts another."""
+        left = self._idle
+        while link.alive and left > 0:
+            await asyncio.sleep(left)
+            async with self._starting:
+                since = link.idle_since
+                left = self._idle if since is None else since + self._idle - time.monotonic()
+                if link.alive and left <= 0:
+                    await link.stop()
 
 
 def _expect(said: wire.Report, kind: type[T]) -> T:

@@ -57,12 +57,18 @@ class Job:
         except ServiceError as error:
             self._fail(error)
         except MemoryError:
-            self._fail(InvalidRequest("The file can't be decoded in the memory that is allowed for it.", param="file"))
+            self._fail(self._too_large())
         except Exception:
             log.exception("a job failed")
             self._fail(InternalError("The sound could not be processed; the server's log says why."))
         finally:
             gc.collect()  # the library's objects refer to each other, and hold what counts no Python object
+
+    def _too_large(self) -> InvalidRequest:
+        if isinstance(self._command, wire.Encode):
+            message = f"The sound can't be written as {self._command.format} in the memory that is allowed for it."
+            return InvalidRequest(f"{message} Send the text in parts.", param="input")
+        return InvalidRequest("The file can't be decoded in the memory that is allowed for it.", param="file")
 
     def _fail(self, error: ServiceError) -> None:
         self._send(wire.Failed(self._command.id, Failure.of(error)))

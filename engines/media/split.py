@@ -24,6 +24,7 @@ LOOKAHEAD = 10 * FRAMES_PER_SECOND  # and by this much after
 HOP = FRAMES_PER_SECOND  # how many frames are judged at a time
 SEARCH = 60 * FRAMES_PER_SECOND  # how far back from its limit a piece may be cut
 LEAST_PAUSE = 5  # frames: a shorter one may be the closure of a plosive
+OPENING = 20 * FRAMES_PER_SECOND  # the first piece of a recording of several, where they are at least twice as long
 LONG_PAUSE = FRAMES_PER_SECOND  # a pause beyond it is no better a seam
 LOWEST = -100.0
 ALWAYS_SILENCE = -75.0
@@ -125,8 +126,9 @@ class Splitter:
     """Pieces of at most `longest` seconds, in order; what is silence between them is left out.
 
     Silence of two seconds and more parts pieces. A piece that would get too long is cut in a pause, if there is one in
-    the last minute (or half) of it. A piece is at least `least` seconds long, if need be by the silence around it,
-    unless the recording has no more to give.
+    the last minute (or half) of it; the first one is cut early, so that something of a long recording is told soon. A
+    piece is at least `least` seconds long, if need be by the silence around it, unless the recording has no more to
+    give.
 
     Nothing beyond a piece and the lookahead is held, in memory that is taken once.
     """
@@ -135,6 +137,7 @@ class Splitter:
         self._frame = rate // FRAMES_PER_SECOND
         self._longest = int(longest * rate) // self._frame
         self._least = -(-int(least * rate) // self._frame)
+        self._opening = OPENING if self._longest >= 2 * OPENING else self._longest  # the longest for the next cut
         self._kept = max(PADDING, self._least)
         if not (self._least <= SEPARATING and self._longest >= max(FRAMES_PER_SECOND, 4 * self._least)):
             raise ValueError(f"pieces of {least} to {longest} seconds")
@@ -199,7 +202,8 @@ class Splitter:
 
     def _cut(self, start: int, end: int) -> Part:
         """The open piece is as long as it may be: cut it, and go on with the rest, if there is sound in it."""
-        first, last = end - min(SEARCH, self._longest // 2), end - self._least
+        until = min(end, start + self._opening)
+        first, last = until - min(SEARCH, (until - start) // 2), until - self._least
         cut = first + seam(self._levels[first - self._base : last - self._base])
         before = start + int(np.flatnonzero(self._sound[start - self._base : cut - self._base])[-1])
         after = np.flatnonzero(self._sound[cut - self._base : end - self._base])
@@ -215,6 +219,7 @@ class Splitter:
         end = min(known, max(end, start + self._least))
         start = max(self._free, min(start, end - self._least))
         self._start, self._free = None, end
+        self._opening = self._longest
         first = (start - self._base) * self._frame
         last = min((end - self._base) * self._frame, self._filled)
         return Part(start * self._frame, self._samples[first:last].copy())

@@ -1,12 +1,15 @@
 """When the words of a given text are spoken in a recording."""
 
+import itertools
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from typing import Protocol
 
 from engines.audio_types import EAR_RATE, Aligned, AlignmentDone, AlignmentRequest, AlignRequest
-from engines.errors import InternalError, InvalidRequest, RunnerDied
+from engines.errors import InvalidRequest, RunnerDied
+from engines.events import last
 from engines.media.client import Decoded
 from engines.speech.joining import clock
 from engines.speech.languages import parse
@@ -20,6 +23,34 @@ _KANA = re.compile(r"[\u3041-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _CANTONESE = re.compile(r"[嘅咗喺啲唔冇佢嚟嗰哋嘢咁㗎]")
+_UKRAINIAN = re.compile(r"[іїєґ]", re.IGNORECASE)
+LETTERS_LOOKED_AT = 2000
+# Scripts, as Unicode's names of their letters begin, and the language that most of what is written in them is in.
+_SCRIPTS = {
+    "CJK": "zh",
+    "BOPOMOFO": "zh",
+    "CYRILLIC": "ru",
+    "ARABIC": "ar",
+    "HEBREW": "he",
+    "GREEK": "el",
+    "DEVANAGARI": "hi",
+    "BENGALI": "bn",
+    "GURMUKHI": "pa",
+    "GUJARATI": "gu",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "KANNADA": "kn",
+    "MALAYALAM": "ml",
+    "SINHALA": "si",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "MYANMAR": "my",
+    "TIBETAN": "bo",
+    "GEORGIAN": "ka",
+    "ARMENIAN": "hy",
+    "ETHIOPIC": "am",
+}
 
 
 class Clips(Protocol):
@@ -59,25 +90,23 @@ class Alignment:
 async def aligned(place: Place, request: AlignmentRequest) -> AlignmentDone:
     """What a model says of one piece. A runner that died is asked once more."""
     try:
-        return await _once(place, request)
+        return await last(place(request), AlignmentDone)
     except RunnerDied:
-        return await _once(place, request)
-
-
-async def _once(place: Place, request: AlignmentRequest) -> AlignmentDone:
-    async with aclosing(place(request)) as events:
-        async for event in events:
-            if isinstance(event, AlignmentDone):
-                return event
-    raise InternalError("The model's answer broke off. Try again.")
+        return await last(place(request), AlignmentDone)
 
 
 def guessed_language(text: str) -> str:
-    """The language that a text's script speaks for: how it is cut into words depends on no more than that."""
+    """The language that a text's script speaks for: how it is cut into words depends on no more than that.
+
+    "" for Latin letters, which may be of too many, and for none at all.
+    """
     if _KANA.search(text):
         return "ja"
     if _HANGUL.search(text):
         return "ko"
     if _HAN.search(text):
         return "yue" if _CANTONESE.search(text) else "zh"
-    return "en"
+    letters = itertools.islice(filter(str.isalpha, text), LETTERS_LOOKED_AT)
+    scripts = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in letters)
+    code = _SCRIPTS.get(max(scripts, key=scripts.__getitem__, default=""), "")
+    return "uk" if code == "ru" and _UKRAINIAN.search(text) else code

@@ -35,7 +35,7 @@ class Heard(msgspec.Struct, frozen=True):
 class Hearing:
     """Hears the pieces of one recording, several at a time. `asked` is the request for a piece, but for its samples.
 
-    `known_language` says what is spoken in the recording as far as it was heard, "" at first. `started` is set when
+    `known_language` says what was heard in the recording so far, "" at first. `started` is set when
     the model began with the first piece.
     """
 
@@ -70,23 +70,18 @@ class Hearing:
         """The better of one or two answers, and what both took."""
         asked = msgspec.structs.replace(self._asked, samples=samples)
         done = await self._ask(asked)
-        if _is_fine(done) and _text(done):
+        if (other := asked_again(asked, done, self._known_language())) is None:
             return done, done.usage
-        if not _is_fine(done):
-            asked = msgspec.structs.replace(asked, repetition_penalty=max(PENALTY, asked.repetition_penalty))
-        elif not asked.language and (known := self._known_language()):
-            asked = msgspec.structs.replace(asked, language=known)
-        else:
-            return done, done.usage
-        again = await self._ask(asked)
+        again = await self._ask(other)
         better = done if _is_fine(done) and not _is_fine(again) else again
         return better, added(done.usage, again.usage)
 
     async def _ask(self, request: PieceRequest) -> PieceDone:
         try:
-            return await self._ask_once(request)
+            done = await self._ask_once(request)
         except RunnerDied:
-            return await self._ask_once(request)
+            done = await self._ask_once(request)
+        return msgspec.structs.replace(done, language=request.language or done.language)
 
     async def _ask_once(self, request: PieceRequest) -> PieceDone:
         async with aclosing(self._hear(request)) as events:
@@ -110,6 +105,20 @@ class Hearing:
             timed = placed(segments, *span)
         is_cut = done.finish_reason == "length" and not looped
         return Heard(timed, done.language, usage, (span,) * looped, (span,) * is_cut)
+
+
+def asked_again(asked: PieceRequest, done: PieceDone, known_language: str) -> PieceRequest | None:
+    """What to ask instead after such an answer; None if it will do. `known_language` is what was heard before, "" at
+    first.
+
+    There is sound in every piece, so an empty answer is suspect: of the language, which models hear nothing in where it
+    is the wrong one, unless others were heard in it.
+    """
+    if not _is_fine(done):
+        return msgspec.structs.replace(asked, repetition_penalty=max(PENALTY, asked.repetition_penalty))
+    if _text(done) or bool(asked.language) == bool(known_language):
+        return None
+    return msgspec.structs.replace(asked, language="" if asked.language else known_language)
 
 
 def quietest(samples: bytes) -> int:

@@ -86,7 +86,7 @@ class Transcription:
             trace=request.trace,
         )
         result = _Result(language, left_out)
-        hearing = Hearing(self._hear, asked, self._converter, request.script or self._script, result.language)
+        hearing = Hearing(self._hear, asked, self._converter, request.script or self._script, result.heard_language)
         work = _Work(self._media.pieces(request.path, ear.pieces), hearing)
         try:
             async with aclosing(_events(work, ear.model, result, in_flight or self._in_flight)) as events:
@@ -102,12 +102,12 @@ async def _events(work: "_Work", model: str, result: "_Result", in_flight: int) 
     yield (
         Started(model, 0) if isinstance(item, Ending) else msgspec.structs.replace(await work.begun(item), model=model)
     )
-    work.allow(in_flight - 1)
-    seconds = 0.0
+    seconds, more = 0.0, in_flight
     while not isinstance(item, Ending):
         if isinstance(item, _InFlight):
             heard = await item.heard
-            work.allow(1)
+            work.allow(more)  # the first is heard alone: then there is something to tell soon
+            more = 1
             if part := result.add(heard, item.end - item.start):
                 yield part
         seconds = max(seconds, item.end if isinstance(item, _InFlight) else item.done)
@@ -206,9 +206,15 @@ class _Result:
         self._looped: list[Span] = []
         self._cut: list[Span] = []
 
+    def heard_language(self) -> str:
+        """A code: that of most of what was heard so far, "" while there is nothing."""
+        return main_language(self._spoken.items())
+
     def language(self) -> str:
-        """A code: the one that was asked for, or that of most of what was heard."""
-        return self._asked_language or main_language(self._spoken.items())
+        """A code: the one that was asked for, unless nothing was heard in it, or that of most of what was heard."""
+        if self._asked_language and (not self._spoken or self._asked_language in self._spoken):
+            return self._asked_language
+        return self.heard_language()
 
     def add(self, heard: Heard, seconds: float) -> TranscriptPart | None:
         """None if nothing is spoken there."""

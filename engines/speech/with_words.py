@@ -6,6 +6,7 @@ from contextlib import aclosing
 import msgspec
 
 from engines.audio_types import AlignmentRequest, PieceDone, PieceRequest
+from engines.errors import InvalidRequest
 from engines.speech.alignment import Place, aligned, guessed_language
 from engines.speech.hearing import Hear
 from engines.speech.loops import has_loop
@@ -34,7 +35,11 @@ class WithWords:
             return done
         language = done.language or guessed_language(text)
         asked = AlignmentRequest(self._aligner, request.samples, text, language, request.trace)
-        words = (await aligned(self._place, asked)).words
+        try:
+            words = (await aligned(self._place, asked)).words
+        except InvalidRequest as error:
+            message = f"The times of words can't be found by {self._aligner}: {error.message} Ask for segments instead."
+            raise InvalidRequest(message, param="timestamp_granularities") from error
         segments = tuple(
             msgspec.structs.replace(segment, avg_logprob=done.segments[0].avg_logprob)
             for segment in by_words(text, words)

@@ -25,8 +25,9 @@ Report = wire.Said | wire.Finished | wire.Failed
 Frame = npt.NDArray[np.int64]
 
 ROWS = 8
-# Frames that are made into sound together: few at first, so that it begins soon, then more, which costs less.
-FIRST_CHUNK, LONGEST_CHUNK = 4, 12
+# Frames that are made into sound together: few at first, so that it begins soon, then twice as many each time, which
+# costs less: who speaks twice as fast as is heard has the next sound before the last one ends.
+FIRST_CHUNK_ALONE, FIRST_CHUNK, LONGEST_CHUNK = 2, 4, 12
 
 log = logging.getLogger("voice")
 
@@ -146,6 +147,8 @@ class VoiceEngine:
         """A row's prompt, and its first frame; or all that it had before it gave its cache up."""
         prompt = row.prompt
         voice = self._model.voice(prompt.reference) if prompt.reference else None
+        if not (row.frames or self._running or self._paused):
+            row.chunk = min(row.chunk, FIRST_CHUNK_ALONE)
         row.cache = self._model.new_cache()
         if row.frames:
             self._model.prefill(self._model.embed(prompt, voice, _array(row.frames[:-1])), row.cache)

@@ -16,6 +16,7 @@ from engines.audio_types import (
     SpeechData,
     SpeechDone,
     SpeechEvent,
+    SpeechProgress,
     SpeechRequest,
     UtteranceDone,
     UtteranceRequest,
@@ -108,7 +109,8 @@ class Speaking:
         self._store = store
 
     async def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
-        """`Started`, any number of `SpeechData` (one, unless `streamed`), `SpeechDone`; raises `ServiceError`.
+        """`Started`, any number of `SpeechData` (one, unless `streamed`) and of `SpeechProgress`, `SpeechDone`; raises
+        `ServiceError`.
 
         Closing the generator ends the work. What is sent as it is made can't be made again once it was heard: of the
         first piece that is what it is, later ones are held until they are judged.
@@ -123,7 +125,7 @@ class Speaking:
         async with encoder as file, aclosing(work.run(request.streamed)) as happening:
             try:
                 async for event in happening:
-                    if isinstance(event, Started):
+                    if isinstance(event, Started | SpeechProgress):
                         yield event
                     elif data := await file.feed(event):
                         yield SpeechData(data)
@@ -180,7 +182,7 @@ class Speaking:
         if not least <= clip.seconds <= most:
             raise InvalidRequest(
                 f"The text doesn't fit the recording of the voice: it would take about "
-                f"{lengths.usual_seconds(text):.0f} seconds, and the recording has {clip.seconds:.0f}. Give exactly "
+                f"{lengths.usual_seconds(text):.1f} seconds, and the recording has {clip.seconds:.1f}. Give exactly "
                 "what is said in it.",
                 param="reference_text",
             )
@@ -212,8 +214,8 @@ class Work:
         self.usage = Usage(0, 0)
         self.incomplete: list[str] = []
 
-    async def run(self, streamed: bool) -> AsyncGenerator[Started | bytes]:
-        """`Started`, then the sound, joined."""
+    async def run(self, streamed: bool) -> AsyncGenerator[Started | bytes | SpeechProgress]:
+        """`Started`, then the sound, joined, with progress behind each piece."""
         most = AHEAD_STREAMED if streamed else AHEAD_WHOLE
         ahead = Ahead(self._made, 1 if streamed else 0, len(self._pieces), most)
         try:
@@ -221,6 +223,7 @@ class Work:
                 async with aclosing(self._heard(ahead)) as first:
                     async for event in first:
                         yield event
+                yield SpeechProgress(1, len(self._pieces))
             else:
                 ahead.begin()
                 either: set[asyncio.Future[Any]] = {self._started, ahead.head}
@@ -231,6 +234,7 @@ class Work:
                 made = await ahead.next()
                 for sound in await self._joined(made, number):
                     yield sound
+                yield SpeechProgress(number + 1, len(self._pieces))
         finally:
             await ahead.close()
 

@@ -73,6 +73,26 @@ def test_an_alias_wins_over_a_default_name(tmp_path: Path) -> None:
     assert "qwen3-14b" not in known.resolve("Qwen3-14B-4bit").names
 
 
+@pytest.mark.parametrize("place", ["own/qwen3-asr", "models/Qwen3-ASR"])
+@pytest.mark.parametrize("published", [False, True])
+def test_a_users_own_model_that_is_called_like_a_default_name_wins(tmp_path: Path, place: str, published: bool) -> None:
+    mine = write(tmp_path / place, "qwen3_asr")
+    if published:
+        write_hub(tmp_path, "mlx-community/Qwen3-ASR-1.7B-8bit")
+    known = catalog(tmp_path, ears="qwen3-asr")
+    assert known.resolve("qwen3-asr") == known.resolve("ears") == known.resolve("QWEN3-ASR")
+    assert known.resolve("qwen3-asr").key == str(mine.resolve())
+    entries = [item for item in known.entries() if isinstance(item, Entry)]
+    assert [(item.names[:2], item.key) for item in entries][0] == (("ears", "qwen3-asr"), str(mine.resolve()))
+    assert known.repository("qwen3-asr") == "mlx-community/Qwen3-ASR-1.7B-8bit"  # what a pull fetches
+
+
+def test_an_alias_wins_over_a_folder_of_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "own/qwen3-14b")
+    other = write(tmp_path / "own/other")
+    assert catalog(tmp_path, **{"qwen3-14b": "other"}).resolve("qwen3-14b").key == str(other.resolve())
+
+
 def test_an_alias_may_name_a_default_name(tmp_path: Path) -> None:
     folder = write_hub(tmp_path, "mlx-community/Qwen3-14B-4bit")
     assert catalog(tmp_path, chat="qwen3-14b").resolve("chat").key == str(folder.resolve())

@@ -1,7 +1,7 @@
 """Recordings and speech over real processes: the media process, and runners of small checkpoints."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -10,12 +10,14 @@ import pytest
 from demo.speech_checkpoints import make_aligner, make_qwen3_asr
 from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
 from demo.whisper_checkpoint import make_whisper
-from engines.audio_types import SpeechRequest, Transcript, TranscriptionRequest
+from engines.audio_types import AlignRequest, SpeechDone, SpeechRequest, Transcript, TranscriptionRequest
 from engines.catalog import Catalog, Roots
-from engines.errors import InvalidRequest
+from engines.errors import InvalidRequest, ShuttingDown, UnknownVoice
+from engines.events import last
 from engines.local import AudioOptions, Local
 from engines.pool import Limits
 from engines.runtime import Options
+from engines.types import ChatRequest, Message, Started
 from tests.contract import check_audio
 from tests.promises import promise
 from tests.sounds import beeps
@@ -54,10 +56,7 @@ def run(models: Path, body: Callable[[Local], Coroutine[None, None, None]]) -> N
 
 
 async def transcript(local: Local, request: TranscriptionRequest) -> Transcript:
-    async with aclosing(local.transcribe(request)) as events:
-        *_, last = [event async for event in events]
-    assert isinstance(last, Transcript)
-    return last
+    return await last(local.transcribe(request), Transcript)
 
 
 @promise("core:request:ends-once")
@@ -125,7 +124,60 @@ def test_a_stored_voice_is_imitated_by_its_name(models: Path, tmp_path: Path) ->
         async with aclosing(local.speak(SpeechRequest("qwen3-tts-base", "Hello.", voice="阿明"))) as events:
             assert [event async for event in events][-1].seconds > 0  # type: ignore[union-attr]
         await local.delete_voice("阿明")
-        with pytest.raises(InvalidRequest, match="no stored voice"):
+        with pytest.raises(UnknownVoice, match="no stored voice"):
             await local.delete_voice("阿明")
+
+    run(models, body)
+
+
+async def begun(events: AsyncGenerator[object]) -> None:
+    """The request has started; of its pieces some are still to be admitted, for nobody asks for more."""
+    assert isinstance(await anext(events), Started)
+
+
+async def stopping(local: Local, grace: float) -> "asyncio.Task[None]":
+    """A stop that has begun."""
+    task = asyncio.create_task(local.close(grace))
+    await asyncio.sleep(0)
+    return task
+
+
+@promise("core:server:stopped")
+def test_a_stop_lets_a_request_of_many_pieces_end_and_admits_no_other(models: Path, recording: str) -> None:
+    async def body(local: Local) -> None:
+        asked = TranscriptionRequest("whisper", recording)
+        whole = await transcript(local, asked)
+        heard = local.transcribe(asked)
+        spoken = local.speak(SpeechRequest("qwen3-tts", " ".join(f"Sentence number {n}." * 8 for n in range(8))))
+        await begun(heard)
+        await begun(spoken)
+        found = asyncio.create_task(local.align(AlignRequest("qwen3-aligner", recording, "one two three")))
+        await asyncio.sleep(0)
+        end = await stopping(local, 60.0)
+        for late in (
+            local.transcribe(asked),
+            local.speak(SpeechRequest("qwen3-tts", "Hello.")),
+            local.chat(ChatRequest("qwen3-tts", (Message("user", "hello"),))),
+        ):
+            with pytest.raises(ShuttingDown):
+                await anext(late)
+        with pytest.raises(ShuttingDown):
+            await local.align(AlignRequest("qwen3-aligner", recording, "one"))
+        assert (await last(heard, Transcript)).text == whole.text
+        assert (await last(spoken, SpeechDone)).seconds > 0
+        assert (await found).words
+        await end
+
+    run(models, body)
+
+
+@promise("core:server:stopped")
+def test_when_the_grace_is_over_a_request_of_many_pieces_is_told(models: Path, recording: str) -> None:
+    async def body(local: Local) -> None:
+        heard = local.transcribe(TranscriptionRequest("whisper", recording))
+        await begun(heard)
+        await (await stopping(local, 0.1))
+        with pytest.raises(ShuttingDown):
+            await last(heard, Transcript)
 
     run(models, body)

@@ -10,6 +10,9 @@ import pytest
 from msgspec import structs
 
 from demo.checkpoints import make_gemma3, make_qwen3
+from demo.speech_checkpoints import make_qwen3_asr
+from engines import wire
+from engines.audio_types import PieceDone, PieceRequest
 from engines.awake import KeepAwake
 from engines.catalog import Catalog, Roots
 from engines.errors import (
@@ -25,7 +28,9 @@ from engines.local import AudioOptions, Local
 from engines.pool import Limits
 from engines.runtime import Options, Runtime
 from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.worker import Worker
 from tests.contract import check_inference
+from tests.engines.speech.sounds import sound
 from tests.promises import promise
 
 GIB = 1 << 30
@@ -319,3 +324,32 @@ def test_a_client_that_leaves_in_any_phase_frees_its_place(catalog: Catalog, ste
         assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
 
     run(catalog, body)
+
+
+def test_a_chat_and_what_writes_down_are_told_to_take_turns_while_both_are_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_qwen3(tmp_path / "toy-chat")
+    make_qwen3_asr(tmp_path / "toy-asr")
+    told: list[tuple[str, bool]] = []
+    send = Worker.send
+
+    def noted(worker: Worker, command: wire.Command) -> None:
+        if isinstance(command, wire.TakeTurns):
+            told.append((Path(worker.key).name, command.on))
+        send(worker, command)
+
+    monkeypatch.setattr(Worker, "send", noted)
+    samples = sound(3.0)
+
+    async def body(runtime: Runtime) -> None:
+        async with aclosing(runtime.chat(ask("toy-chat", max_tokens=3000))) as events:
+            while not isinstance(await anext(events), Delta):
+                pass
+            async with aclosing(runtime.hear(PieceRequest("toy-asr", samples))) as heard:
+                assert isinstance([event async for event in heard][-1], PieceDone)
+        await runtime.unload("toy-asr")
+
+    run(Catalog(Roots(configured=(tmp_path,)), {}), body)
+    assert sorted(told[:2]) == [("toy-asr", True), ("toy-chat", True)]
+    assert told[2:] == [("toy-chat", False), ("toy-asr", False)]

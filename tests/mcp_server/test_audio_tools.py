@@ -62,6 +62,11 @@ def test_progress_is_seconds_of_all_seconds(desk: Desk) -> None:
     assert desk.progress[0] == (1.0, 2.0)
 
 
+def test_progress_of_speech_is_parts_of_all_parts(desk: Desk) -> None:
+    desk.call("speak", text="One. Two. Three.")
+    assert desk.progress[0] == (1, 3)
+
+
 @pytest.mark.parametrize(("format", "mark"), [("srt", "-->"), ("vtt", "WEBVTT")])
 def test_subtitles_are_answered_and_written(desk: Desk, format: str, mark: str) -> None:
     path, target = desk.recording("a b / c"), desk.folder / f"out.{format}"

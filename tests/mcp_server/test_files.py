@@ -12,11 +12,33 @@ def test_paths_are_absolute_or_of_the_home_folder_or_file_urls(tmp_path: Path, m
     monkeypatch.setenv("HOME", str(tmp_path))
     recording = tmp_path / "早晨 1.wav"
     recording.write_bytes(b"x")
-    for given in (str(recording), "~/早晨 1.wav", recording.as_uri()):
+    for given in (
+        str(recording),
+        "~/早晨 1.wav",
+        recording.as_uri(),
+        f"FILE:{recording}",
+        f"file://localhost{recording}",
+    ):
         assert files.to_read(given, "path") == recording
 
 
-@pytest.mark.parametrize("given", ["a.wav", "./a.wav", "", "http://host/a.wav", "/no/such.wav", "/tmp", "/a\0b"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "a.wav",
+        "./a.wav",
+        "",
+        "http://host/a.wav",
+        "https://[a.wav",
+        "file://host/a.wav",
+        "/no/such.wav",
+        "/tmp",
+        "/a\0b",
+        "~nobody-is-called-so/a.wav",
+        f"/{'x' * 5000}.wav",
+        "/\ud83d.wav",
+    ],
+)
 def test_what_is_no_readable_file_is_named(given: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         files.to_read(given, "path")
@@ -30,6 +52,21 @@ def test_a_result_goes_to_a_new_file_of_its_kind_in_a_folder_that_is(tmp_path: P
         files.to_write(str(tmp_path / name), "output_path", ".txt")
     assert (tmp_path / "there.txt").read_text() == "mine"
     assert files.to_write(str(tmp_path / "new.txt"), "output_path", ".txt") == tmp_path / "new.txt"
+
+
+@pytest.mark.parametrize("place", ["/proc/a.txt", "/dev/fd/a.txt"])
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_a_folder_that_takes_no_file_is_told_before_any_work(place: str) -> None:
+    with pytest.raises(InvalidRequest, match="can't be written into"):
+        files.to_write(place, "output_path", ".txt")
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    longest = tmp_path / f"{'x' * 251}.txt"
+    assert files.create(files.to_write(str(longest), "output_path", ".txt"), b"1") == longest
+    with pytest.raises(InvalidRequest, match="too long"):
+        files.to_write(str(tmp_path / f"{'x' * 252}.txt"), "output_path", ".txt")
+    assert list(tmp_path.iterdir()) == [longest]
 
 
 @pytest.mark.parametrize("links", [True, False])

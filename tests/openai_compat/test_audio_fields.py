@@ -307,7 +307,7 @@ BAD_SPEECH: dict[str, list[Any]] = {
     "voice.id": [{}],
     "speed": [0, -1, 0.24, 4.1, "fast", True],
     "response_format": ["ogg", 3],
-    "sample_rate": [7999, 48001, 16000.5, "high"],
+    "sample_rate": [7999, 96001, 16000.5, "high"],
     "stream_format": ["events"],
     "stream": ["yes", 1],
     "seed": ["x", 2**64],

@@ -156,3 +156,17 @@ def test_a_full_disk_shows_while_the_form_is_read(tmp_path: Path, size: int) -> 
         patch.setattr(multipart, "FileIO", lambda path, mode: FileIO(path, "w"))
         with pytest.raises(OSError, match="No space left"):
             received(part("file", b"x" * size, FILE) + END, tmp_path, size=1 << 16)
+
+
+@pytest.mark.parametrize("text", ["/tmp/a.wav", "~/錄音.m4a", "./a b.wav", "meeting.MP3", "file:///a"])
+def test_a_path_for_a_file_is_told_from_a_recording(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidRequest, match="with the @") as caught:
+        received(part("file", text.encode()) + END, tmp_path)
+    assert caught.value.param == "file" and text in caught.value.message
+    (tmp_path / "1").unlink()
+    assert received(part("file", text.encode(), FILE) + END, tmp_path).files  # a file that holds a path
+
+
+@pytest.mark.parametrize("data", [b"RIFF.wav\x00\x01", b"one two three", b"/" * 2000])
+def test_what_is_no_path_is_a_file_without_a_name(tmp_path: Path, data: bytes) -> None:
+    assert received(part("file", data) + END, tmp_path).files["file"].size == len(data)

@@ -285,7 +285,9 @@ def test_a_voice_is_stored_listed_spoken_with_and_deleted(client: openai.OpenAI,
     gone = client.audio.voices.delete("ann")
     assert (gone.id, gone.deleted, gone.object) == ("ann", True, "audio.voice.deleted")
     assert post(served, "hi", voice="ann").status_code == 400
-    assert httpx2.delete(f"{served.url}/v1/audio/voices/ann").json()["error"]["param"] == "name"
+    again = httpx2.delete(f"{served.url}/v1/audio/voices/ann")
+    assert (again.status_code, again.json()["error"]["param"]) == (404, "name")
+    assert again.json()["error"]["code"] == "voice_not_found"
     served.until(lambda scripted: is_empty(scratch))
 
 
@@ -321,7 +323,7 @@ def test_a_full_disk_is_told_as_such(served: Any, scratch: Path, number: int, st
 def test_a_name_of_a_voice_may_be_any_text_in_its_path(served: Any) -> None:
     assert store(served, name="安 娜", consent="Ann agreed.").status_code == 200
     assert httpx2.delete(f"{served.url}/v1/audio/voices/%E5%AE%89%20%E5%A8%9C").json()["id"] == "安 娜"
-    assert httpx2.delete(f"{served.url}/v1/audio/voices/..%2F..%2Fetc").status_code == 400
+    assert httpx2.delete(f"{served.url}/v1/audio/voices/..%2F..%2Fetc").status_code == 404
 
 
 def test_voices_are_of_models_that_speak(served: Any) -> None:

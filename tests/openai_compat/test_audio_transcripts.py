@@ -176,6 +176,11 @@ def test_a_translation_is_asked_for_and_told_as_english(client: openai.OpenAI, s
     assert (told["task"], told["language"]) == ("translate", "english")
 
 
+def test_a_language_that_the_text_does_not_tell_is_null(served: Any) -> None:
+    answer = post(served, b"anything", "alignments", text="hello").json()
+    assert (answer["language"], answer["language_code"]) == (None, None)
+
+
 def test_the_words_of_a_text_are_aligned(served: Any) -> None:
     answer = post(served, b"anything", "alignments", text="你好 there", language="Cantonese")
     assert answer.json() == {

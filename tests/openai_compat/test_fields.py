@@ -277,6 +277,32 @@ def test_fields_of_messages_that_nothing_knows_are_told_back() -> None:
     assert parsed(messages=[{"role": "user", "content": "x", "name": "Ann"}]).ignored == ("messages.name",)
 
 
+@promise("chat:fields:told-back")
+@pytest.mark.parametrize(
+    ("place", "fields"),
+    [
+        ("stream_options.zebra", {"stream_options": {"include_usage": True, "zebra": 1}}),
+        ("response_format.zebra", {"response_format": {"type": "text", "zebra": 1}}),
+        (
+            "response_format.json_schema.zebra",
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"zebra": 1}, "zebra": 1}}},
+        ),
+        ("tools.zebra", {"tools": [{"type": "function", "function": {"name": "f"}, "zebra": 1}]}),
+        (
+            "tools.function.zebra",
+            {"tools": [{"type": "function", "function": {"name": "f", "zebra": 1, "parameters": {"zebra": 1}}}]},
+        ),
+        (
+            "messages.content.zebra",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "zebra": 1}]}]},
+        ),
+        ("messages.tool_calls.zebra", {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "zebra": 1}]}]}),
+    ],
+)
+def test_names_within_objects_that_nothing_knows_are_told_back(place: str, fields: dict[str, Any]) -> None:
+    assert parsed(**fields).ignored == (place,)
+
+
 def test_a_call_and_its_result_are_read() -> None:
     got = chat(
         messages=[

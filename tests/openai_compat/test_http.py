@@ -315,7 +315,11 @@ def test_models_are_listed_loaded_and_unloaded(served: Any) -> None:
 
     listed = httpx2.get(f"{served.url}/v1/models").json()
     assert (listed["object"], [one["id"] for one in listed["data"]][:2]) == ("list", ["qwen3-14b", "gemma-3-12b"])
-    assert httpx2.post(f"{served.url}/v1/load", json={"model": "qwen3-14b"}).status_code == 200
+    asked = {"model": "qwen3-14b", "zebra": 1}
+    queried = httpx2.post(f"{served.url}/v1/load?stream=true&%E8%AA%9E=", json=asked)
+    assert queried.headers["x-ignored-fields"] == "zebra, ?stream, ?%E8%AA%9E"
+    loaded = httpx2.post(f"{served.url}/v1/load", json={"model": "qwen3-14b", "zebra": 1})
+    assert (loaded.status_code, loaded.headers["x-ignored-fields"]) == (200, "zebra")
     assert phase() == "ready"
     assert httpx2.post(f"{served.url}/v1/unload", json={"model": "qwen3-14b"}).status_code == 200
     assert phase() == "unloaded"

@@ -6,8 +6,9 @@ from engines.chat.engine import ChatEngine
 from engines.decoding.detokenize import TokenTable
 from engines.speech.qwen3 import model as qwen3_model
 from engines.speech.qwen3.answer import PieceAnswer
+from engines.turns import Turns
 
 
-def load(folder: Path, kv_bytes: int) -> ChatEngine:
+def load(folder: Path, kv_bytes: int, turns: Turns | None = None) -> ChatEngine:
     """From a checkpoint's folder; `kv_bytes` are for the caches of all pieces together."""
-    return ChatEngine(qwen3_model.load(folder), TokenTable.read(folder, control=False), kv_bytes, PieceAnswer)
+    return ChatEngine(qwen3_model.load(folder, turns), TokenTable.read(folder, control=False), kv_bytes, PieceAnswer)

@@ -20,28 +20,60 @@ from engines.checkpoint import eos_ids
 from engines.decoding import caches
 from engines.decoding import weights as weights_files
 from engines.decoding.caches import Cache
-from engines.decoding.model import Embed, Model
+from engines.decoding.model import Embed, Model, Row
+from engines.speech.qwen3.paced import Paced
 from engines.speech.qwen3.sound import Sound, stretches
+from engines.speech.qwen3.tower import Tower
+from engines.turns import Turns
 
 ENDS = ("<|im_end|>", "<|endoftext|>")
+PART = 64  # tokens of a row, where turns are taken
 
 
 class HearingModel(Model):
     """Its rows begin with the embeddings of a sound, in the places that their tokens keep for them."""
 
-    def __init__(self, library: Any, eos: frozenset[int]) -> None:
+    def __init__(self, library: Any, eos: frozenset[int], turns: Turns | None = None) -> None:
         super().__init__(_TextModule(library), eos)
         self._library = library
+        self._turns = turns
+        self._tower = Tower(library.audio_tower, turns)
 
     def embed(self, content: Sound | None) -> Embed | None:
-        return None if content is None else Embedding(self._library, content)
+        return None if content is None else Embedding(self._library, content, self._tower)
+
+    def feed(self, row: Row, cache: Cache) -> None:
+        for part in self._parts_of(row):
+            super().feed(part, cache)
+
+    def prefill(self, row: Row, cache: Cache) -> mx.array:
+        *parts, last = self._parts_of(row)
+        for part in parts:
+            super().feed(part, cache)
+        return super().prefill(last, cache)
+
+    def prefill_rows(self, rows: Sequence[Row], own: Sequence[Cache]) -> tuple[mx.array, list[Cache]]:
+        if not self._shares:
+            return super().prefill_rows(rows, own)
+        copies = [caches.extract(caches.merge([one]), 0) if one[0].offset else self.new_cache() for one in own]
+        return mx.concatenate([self.prefill(row, copy) for row, copy in zip(rows, copies, strict=True)]), copies
+
+    @property
+    def _shares(self) -> bool:
+        return self._turns is not None and self._turns.shared
+
+    def _parts_of(self, row: Row) -> list[Row]:
+        """Small ones while others wait for their turns, which they have behind each layer."""
+        size = PART if self._shares else len(row)
+        return [row[begin : begin + size] for begin in range(0, len(row), size)]
 
 
 class AligningModel:
     """Tells a time for every place of a row that is to have one. A row begins with the embeddings of a sound."""
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Any, turns: Turns | None = None) -> None:
         self._library = library
+        self._tower = Tower(library.audio_tower, turns)
         self._body = _TextBody(library.model)
         self.class_seconds: float = library.config.timestamp_segment_time / 1000
 
@@ -49,7 +81,7 @@ class AligningModel:
         return caches.new_cache(len(self._body.layers))
 
     def embed(self, sound: Sound) -> Embed:
-        return Embedding(self._library, sound)
+        return Embedding(self._library, sound, self._tower)
 
     def feed(self, row: mx.array, places: Sequence[int], cache: Cache) -> list[int]:
         """Feed embeddings [n, width] of one row; the classes of time at these places in them."""
@@ -67,8 +99,9 @@ class Embedding:
     Ask for places in their order: the newest stretch is kept, others are encoded again.
     """
 
-    def __init__(self, library: Any, sound: Sound) -> None:
+    def __init__(self, library: Any, sound: Sound, tower: Tower) -> None:
         self._library = library
+        self._tower = tower
         self._sound = sound
         self._stretches = stretches(len(sound.frames), library.config.audio_config.n_window_infer)
         self._number = -1
@@ -96,28 +129,22 @@ class Embedding:
     def _of(self, number: int) -> mx.array:
         if number != self._number:
             stretch = self._stretches[number]
-            self._encoded = encode(self._library, self._sound.frames[stretch.begin : stretch.end])
+            self._encoded = self._tower(self._sound.frames[stretch.begin : stretch.end])
             self._number = number
         return self._encoded
 
 
-def encode(library: Any, frames: Any) -> mx.array:
-    """The embeddings [tokens, width] of a spectrogram [frames, bins]."""
-    encoded: mx.array = library.audio_tower(mx.array(frames.T[None]))
-    mx.eval(encoded)
-    return encoded
-
-
-def load(folder: Path) -> HearingModel:
+def load(folder: Path, turns: Turns | None = None) -> HearingModel:
     """Qwen3-ASR from a checkpoint's folder, strictly: what is missing or too much is an error."""
     tokenizer = tokenizers.read(folder)
     ends = (tokenizer.token_to_id(token) for token in ENDS)
-    return HearingModel(load_module(folder), eos_ids(folder) | {id for id in ends if id is not None})
+    eos = eos_ids(folder) | {id for id in ends if id is not None}
+    return HearingModel(_paced(load_module(folder), turns), eos, turns)
 
 
-def load_aligner(folder: Path) -> AligningModel:
+def load_aligner(folder: Path, turns: Turns | None = None) -> AligningModel:
     """The forced aligner from a checkpoint's folder, as strictly."""
-    return AligningModel(load_module(folder))
+    return AligningModel(_paced(load_module(folder), turns), turns)
 
 
 def load_module(folder: Path) -> Any:
@@ -130,6 +157,15 @@ def load_module(folder: Path) -> Any:
     mx.eval(module.parameters())
     module.eval()
     return module
+
+
+def _paced(library: Any, turns: Turns | None) -> Any:
+    """The same module; where turns are taken, others have theirs wherever much has been computed."""
+    if turns is None:
+        return library
+    text = library.model
+    text.layers = [Paced(layer, turns) for layer in text.layers]
+    return library
 
 
 class _TextBody(nn.Module):  # type: ignore[name-defined, misc]

@@ -20,6 +20,7 @@ from engines.speech.whisper.hearing import Hearing, Window
 from engines.speech.whisper.model import FRAMES, Cross, Model
 from engines.speech.whisper.prepare import Piece
 from engines.speech.whisper.vocabulary import Vocabulary
+from engines.turns import Turns
 
 Report = wire.Said | wire.Finished | wire.Failed
 
@@ -234,7 +235,7 @@ def _failed(hearing: Hearing) -> wire.Failed:
     return wire.Failed(hearing.id, Failure.of(InternalError("This request failed; the server's log says why.")))
 
 
-def load(folder: Path, kv_bytes: int) -> WhisperEngine:
+def load(folder: Path, kv_bytes: int, turns: Turns | None = None) -> WhisperEngine:
     """The engine of a checkpoint's folder. Raises `CheckpointUnusable`."""
-    model = models.load(folder)
+    model = models.load(folder, turns)
     return WhisperEngine(model, Vocabulary.read(folder, model.vocabulary_size), kv_bytes)

@@ -5,6 +5,7 @@ values of what it heard (`crossed`) and of what it said.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from mlx.nn.layers.quantized import quantize
 from engines.decoding import weights as weights_files
 from engines.errors import CheckpointUnusable
 from engines.speech.whisper.caches import KeysValues, Row, Rows
+from engines.turns import Turns
 
 FRAMES = 3000  # of 10 ms: the window that the encoder takes
+PART = 125  # of its 1500 places, where turns are taken
 
 Cross = Sequence[KeysValues]  # a layer each: keys and values [rows, heads, audio, dim]
 
@@ -26,8 +29,9 @@ Cross = Sequence[KeysValues]  # a layer each: keys and values [rows, heads, audi
 class Model:
     """A loaded checkpoint. Use it on the thread that loaded it. `alignment_heads` are (layer, head)."""
 
-    def __init__(self, module: Any, alignment_heads: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, module: Any, alignment_heads: Sequence[tuple[int, int]], turns: Turns | None = None) -> None:
         self._module = module
+        self._turns = turns
         self._decoder = module.decoder
         self.alignment_heads = tuple(alignment_heads)
 
@@ -60,23 +64,52 @@ class Model:
         window[0, : len(features)] = features
         heard = self._encoded(mx.array(window).astype(self._module.dtype))
         attentions = [block.cross_attn for block in self._decoder.blocks]
-        crossed = tuple((_heads(one.key(heard), one), _heads(one.value(heard), one)) for one in attentions)
+        crossed: list[KeysValues] = []
+        for one in attentions:
+            crossed.append((_heads(one.key(heard), one), _heads(one.value(heard), one)))
+            self._pause(*crossed[-1])
         mx.eval(crossed)
-        return crossed
+        return tuple(crossed)
 
     def _encoded(self, window: mx.array) -> mx.array:
         """[1, audio, state] of [1, frames, bins]. The library's own pass holds each layer's whole attention at once."""
         encoder = self._module.encoder
-        hidden = gelu(encoder.conv2(gelu(encoder.conv1(window)))) + encoder._positional_embedding
+        hidden = gelu(encoder.conv1(window))
+        self._pause(hidden)
+        hidden = gelu(encoder.conv2(hidden)) + encoder._positional_embedding
+        self._pause(hidden)
         for block in encoder.blocks:
-            normed = block.attn_ln(hidden)
-            queries, keys, values = (
-                _heads(part(normed), block.attn) for part in (block.attn.query, block.attn.key, block.attn.value)
-            )
-            hidden = hidden + _attend(block.attn, queries, keys, values, None)
-            hidden = _fed_forward(block, hidden)
+            hidden = self._listened(block, hidden)
         heard: mx.array = encoder.ln_post(hidden)
         return heard
+
+    def _listened(self, block: Any, hidden: mx.array) -> mx.array:
+        """[1, audio, state] behind one of the encoder's layers."""
+        normed, attention = block.attn_ln(hidden), block.attn
+        keys, values = (_heads(part(normed), attention) for part in (attention.key, attention.value))
+        self._pause(keys, values)
+
+        def attended(part: mx.array) -> mx.array:
+            return _attend(attention, _heads(attention.query(part), attention), keys, values, None)
+
+        hidden = hidden + self._in_parts(normed, attended)
+        return self._in_parts(hidden, partial(_fed_forward, block))
+
+    def _in_parts(self, hidden: mx.array, work: Callable[[mx.array], mx.array]) -> mx.array:
+        """`work` on [1, places, state], each for itself; some at a time where others wait for their turns."""
+        if self._turns is None or not self._turns.shared:
+            return work(hidden)
+        parts = []
+        for begin in range(0, hidden.shape[1], PART):
+            parts.append(work(hidden[:, begin : begin + PART]))
+            self._pause(parts[-1])
+        return mx.concatenate(parts, axis=1)
+
+    def _pause(self, *computed: mx.array) -> None:
+        """Where turns are taken: compute this now, and let others go on."""
+        if self._turns is not None and self._turns.shared:
+            mx.eval(computed)
+            self._turns.pause()
 
     def begin(self, prompt: Sequence[int], crossed: Cross, places: Sequence[int]) -> tuple[mx.array, Row]:
         """Feed a row's prompt: the logits [places, vocabulary] behind the tokens at these places, and the row."""
@@ -174,7 +207,7 @@ def _fed_forward(block: Any, hidden: mx.array) -> mx.array:
 # -- loading ------------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path) -> Model:
+def load(folder: Path, turns: Turns | None = None) -> Model:
     """Load a checkpoint's folder, strictly; never looks at a hub. float32 on a CPU, where half precision is slow.
 
     Raises `CheckpointUnusable` when the weights are missing or aren't those of the configuration.
@@ -193,7 +226,7 @@ def load(folder: Path) -> Model:
         raise CheckpointUnusable(f"The weights in {folder} aren't those of its config.json: {error}") from error
     module.eval()
     mx.eval(module.parameters())
-    return Model(module, _alignment_heads(folder, module))
+    return Model(module, _alignment_heads(folder, module), turns)
 
 
 def _tolerated(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:

@@ -1,6 +1,7 @@
 """Files of sound: true sizes, true lengths, the same pitch at any speed, whatever the number of feeds."""
 
 import itertools
+import re
 from contextlib import closing
 from pathlib import Path
 
@@ -160,6 +161,18 @@ def test_a_rate_that_a_format_cannot_have_is_refused_with_those_it_can() -> None
             rate_for(format, RATE, rate)  # type: ignore[arg-type]
         assert caught.value.param == "sample_rate"
     assert rate_for("opus", 22_050, None) == 24_000 and rate_for("mp3", 96_000, None) == 48_000
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_rate_that_is_listed_makes_a_file_of_that_rate(tmp_path: Path, format: SoundFormat) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        rate_for(format, RATE, 7)
+    rates = [int(rate) for rate in re.findall(r"\d+", caught.value.message.partition("it can have")[2])]
+    assert len(rates) >= 5
+    for rate in rates:
+        heard = decode(tmp_path, encode(format, tone(1.0, RATE, 300), rate_out=rate), format, rate)
+        assert len(heard) / rate == pytest.approx(1.0, abs=0.25)
+        assert hertz(heard, rate) == pytest.approx(300, abs=5)
 
 
 def test_stages_of_tempo_are_within_what_the_filter_does_well() -> None:

@@ -50,6 +50,26 @@ def sentences(number: int, rest: float = 2.5) -> bytes:
     return wav(np.concatenate([x for seed in range(number) for x in (speechlike(4.0, seed=seed), pause)]), 16_000)
 
 
+def test_a_process_that_nobody_needs_ends_and_the_next_job_starts_another(tmp_path: Path) -> None:
+    path = write(tmp_path, sentences(1))
+
+    async def main() -> None:
+        async with asyncio.timeout(60), Media(idle=0.2) as media:
+            async with media.encoder("pcm", 24_000, whole=False) as file:
+                first = media.pid
+                await asyncio.sleep(0.5)  # longer than it may be idle, but it has a job
+                assert media.pid == first is not None
+                await file.feed(bytes(4 * 2400))
+                await file.finish()
+            assert media._link is not None
+            await media._link.gone.wait()
+            pieces, _ = await all_of(media, path)
+            assert len(pieces) == 1 and media.pid not in (None, first)
+
+    asyncio.run(main())
+    assert not [child for child in psutil.Process().children() if "engines.media.process" in child.cmdline()]
+
+
 def test_a_recording_comes_in_pieces_with_true_times(tmp_path: Path) -> None:
     path = write(tmp_path, sentences(5))
 
@@ -287,6 +307,17 @@ def test_a_process_that_makes_no_sense_is_an_error(tmp_path: Path, code: str, er
     run(body, patience=1.0, code=code)
 
 
+def test_an_encoder_that_hangs_speaks_of_its_format_and_not_of_a_file() -> None:
+    async def body(media: Media) -> None:
+        with pytest.raises(Stalled, match="could not be written as opus"):
+            async with media.encoder("opus", 24_000):
+                pytest.fail("entered")
+        with pytest.raises(Stalled, match="file damaged"):
+            await media.decode("x", 16_000, 1.0)
+
+    run(body, patience=1.0, code=SILENT)
+
+
 def test_an_answer_out_of_turn_is_an_error() -> None:
     async def body(media: Media) -> None:
         with pytest.raises(InternalError):
@@ -369,6 +400,17 @@ def test_a_job_that_takes_too_much_work_is_ended(tmp_path: Path, monkeypatch: py
     jobs.Job(wire.Clip(1, write(tmp_path, sentences(1)), 16_000, 60.0), said.append).run()
     (failed,) = said
     assert isinstance(failed, wire.Failed) and "too long to decode" in failed.failure.message
+
+
+def test_an_encoder_without_memory_speaks_of_the_text_and_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(jobs, "Encoder", without_memory)
+    said: list[wire.Report] = []
+    jobs.Job(wire.Encode(1, "flac", 24_000, None, 1.0, True), said.append).run()
+    (failed,) = said
+    assert isinstance(failed, wire.Failed) and failed.failure.param == "input" and "flac" in failed.failure.message
 
 
 async def _resident(media: Media, path: str, longest: float) -> AsyncIterator[int]:

@@ -108,6 +108,14 @@ def test_a_piece_that_gets_too_long_is_cut_within_a_pause(longest: float, backgr
         assert any(start - 0.15 <= end <= stop + 0.25 for start, stop in pauses), end
 
 
+def test_the_first_piece_of_a_long_recording_is_short_and_of_a_short_one_all_of_it() -> None:
+    speech = [tone(4, RATE, 200), silence(0.5)]
+    lengths = [end - start for start, end in spans(split(joined(*speech * 45), longest=60.0))]
+    assert 10.0 <= lengths[0] <= 20.0 and len(lengths) == 5 and min(lengths[1:-1]) > 30.0
+    assert len(split(joined(*speech * 12), longest=60.0)) == 1
+    assert spans(split(joined(*speech * 12), longest=30.0))[0][1] > 20.0
+
+
 def test_where_there_is_no_pause_a_piece_is_cut_where_it_is_quietest() -> None:
     samples = np.concatenate([tone(14, RATE, 200, 0.3), tone(0.3, RATE, 200, 0.2), tone(15, RATE, 200, 0.3)])
     first, second = spans(split(samples, longest=18.0))

@@ -4,10 +4,22 @@ from typing import Any
 
 import pytest
 
-from engines.audio_types import EAR_RATE, Aligned, AlignmentDone, AlignmentRequest, AlignRequest, Word
+from engines.audio_types import (
+    EAR_RATE,
+    Aligned,
+    AlignmentDone,
+    AlignmentRequest,
+    AlignRequest,
+    PieceDone,
+    PieceRequest,
+    Segment,
+    Word,
+)
 from engines.errors import InvalidRequest, RunnerDied, UnknownModel
+from engines.events import last
 from engines.media.client import Decoded
 from engines.speech.alignment import MOST_SECONDS, Alignment
+from engines.speech.with_words import WithWords
 from engines.types import Started, Timings, Usage
 
 WORDS = (Word("你", 0.1, 0.3), Word("好", 0.3, 0.5))
@@ -61,10 +73,26 @@ def test_the_words_of_a_clip_are_placed() -> None:
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("你好", "zh"), ("佢喺度", "yue"), ("こんにちは世界", "ja"), ("안녕", "ko"), ("Hello", "en")],
+    [
+        ("你好", "zh"),
+        ("佢喺度", "yue"),
+        ("こんにちは世界", "ja"),
+        ("안녕", "ko"),
+        ("Доброе утро, iPhone", "ru"),
+        ("Доброго ранку, їжаку", "uk"),
+        ("صباح الخير", "ar"),
+        ("สวัสดีครับ", "th"),
+        ("Καλημέρα", "el"),
+        ("𠮷野家", "zh"),
+    ],
 )
 def test_where_no_language_is_given_the_text_tells_it(text: str, code: str) -> None:
     assert align(Media(CLIP), Model(), text=text).language == code
+
+
+@pytest.mark.parametrize("text", ["Hello", "Grüezi mitenand", "Xin chào", "1 2 3", "ⲁⲃⲅ"])
+def test_letters_that_many_languages_have_tell_none(text: str) -> None:
+    assert align(Media(CLIP), Model(), text=text).language == ""
 
 
 @pytest.mark.parametrize(
@@ -96,3 +124,17 @@ def test_a_runner_that_dies_is_asked_once_more() -> None:
     assert align(Media(CLIP), Model(deaths=1)).words == WORDS
     with pytest.raises(RunnerDied):
         align(Media(CLIP), Model(deaths=2))
+
+
+def test_words_in_a_language_that_the_aligner_lacks_are_refused_with_what_to_do() -> None:
+    async def hear(request: PieceRequest) -> AsyncGenerator[Started | PieceDone]:
+        yield PieceDone((Segment(0.0, 1.0, "สวัสดี"),), "th", "stop", Usage(1, 1), Timings(0, 0, 0))
+
+    async def place(request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
+        yield Started("m", 1)
+        raise InvalidRequest("This model doesn't know Thai (th). It knows: en, zh.", param="language")
+
+    asked = PieceRequest("qwen3-asr", b"", words=True)
+    with pytest.raises(InvalidRequest, match="Thai.*Ask for segments") as caught:
+        asyncio.run(last(WithWords(hear, place, "qwen3-aligner").hear(asked), PieceDone))
+    assert caught.value.param == "timestamp_granularities"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from engines.speech.qwen3 import model as qwen3_model
 from engines.speech.qwen3.answer import TEXT, PieceAnswer
 from engines.speech.qwen3.prompt import PieceWriter
 from engines.speech.qwen3.sound import Sound
+from engines.turns import Turns
 from engines.types import Delta
 from tests.engines.speech.sounds import sound
 
@@ -317,3 +319,34 @@ def test_a_folder_is_known_for_what_it_is(folder: Path) -> None:
     engine = kinds.engine(folder, ROOM)
     engine.submit(1, prompt, 10_000)
     assert not engine.idle
+
+
+def test_the_same_is_heard_where_turns_are_taken(folder: Path, make_engine: Make, writer: PieceWriter) -> None:
+    prompts = [writer.write(PieceRequest("m", sound(seconds), language="en")) for seconds in (1.3, 9.37, 20.0, 20.0)]
+    expected = [alone(make_engine(ROOM), prompt)[0] for prompt in prompts]
+    with tempfile.TemporaryFile() as file:
+        turns = Turns(file.fileno())
+        turns.share(True)
+        engine = qwen3_engine.load(folder, ROOM, turns)
+        for id, prompt in enumerate(prompts):
+            engine.submit(id, prompt, 1000)
+        texts, _ = run(engine)
+    assert [texts.get(id, "") for id in range(len(prompts))] == expected
+
+
+def test_a_long_pass_is_cut_into_short_ones_where_turns_are_taken(folder: Path, writer: PieceWriter) -> None:
+    class Counted(Turns):
+        count = 0
+
+        def pause(self) -> None:
+            self.count += 1
+
+    counted = Counted(-1)
+    engine = qwen3_engine.load(folder, ROOM, counted)
+    engine.submit(1, writer.write(PieceRequest("m", sound(20.0), language="en")), 1000)
+    engine.step()
+    assert counted.count == 0
+    counted.share(True)
+    engine.submit(2, writer.write(PieceRequest("m", sound(20.0), language="en")), 1000)
+    run(engine)
+    assert counted.count > 50

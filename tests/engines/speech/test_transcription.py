@@ -23,7 +23,7 @@ from engines.audio_types import (
 from engines.errors import InvalidRequest, RunnerDied, ServiceError, UnknownModel, WrongCapability
 from engines.media.client import Ending, Piece, PieceOptions, Progress
 from engines.speech.context import context
-from engines.speech.hearing import PENALTY, quietest
+from engines.speech.hearing import PENALTY, asked_again, quietest
 from engines.speech.transcription import Ear, Transcription
 from engines.types import Delta, Started, Timings, Usage
 
@@ -229,7 +229,7 @@ def test_parts_come_in_order_though_pieces_end_out_of_order() -> None:
         model = Model()
         model.gates = {number: asyncio.Event() for number in range(4)}
         task = asyncio.create_task(events_of(Media(pieces(0, 1, 2, 3)), model))
-        for number in (3, 1, 2, 0):
+        for number in (0, 3, 2, 1):
             await model.until(lambda number=number: any(number_of(asked) == number for asked in model.requests))  # type: ignore[misc]
             model.gates[number].set()
         assert whole(await task).text == "第0句。第1句。第2句。第3句。"
@@ -237,22 +237,27 @@ def test_parts_come_in_order_though_pieces_end_out_of_order() -> None:
     run(work())
 
 
-def test_no_more_pieces_are_in_flight_than_allowed_and_one_until_the_model_has_begun() -> None:
+def test_no_more_pieces_are_in_flight_than_allowed_and_one_until_that_is_heard() -> None:
     async def work() -> None:
         model, media = Model(), Media(pieces(*range(30)))
-        model.gates = {0: asyncio.Event(), 5: asyncio.Event()}
+        model.gates = {number: asyncio.Event() for number in range(5)}
         transcription = Transcription(media, ear, model.hear, in_flight=4)
         async with aclosing(transcription.run(asking())) as events:
             assert isinstance(await anext(events), Started)
-            assert model.running == 1
             task = asyncio.ensure_future(anext(events))
-            await model.until(lambda: len(model.requests) == 4)
             for _ in range(50):
                 await asyncio.sleep(0)
-            assert len(model.requests) == 4 and media.given == 5
+            assert len(model.requests) == 1 and media.given == 2
             model.gates[0].set()
-            model.gates[5].set()
             await task
+            further = asyncio.ensure_future(anext(events))
+            await model.until(lambda: len(model.requests) == 5)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert model.running == 4 and media.given == 6
+            for number in range(1, 5):
+                model.gates[number].set()
+            await further
             assert len([event async for event in events]) > 30
         assert model.most_running <= 4
 
@@ -269,15 +274,17 @@ def test_no_more_pieces_are_in_flight_than_allowed_and_one_until_the_model_has_b
 def test_closing_the_generator_cancels_all_work_at_once() -> None:
     async def work() -> None:
         model, media = Model(), Media(pieces(*range(9)))
-        model.gates = {number: asyncio.Event() for number in range(9)}
+        model.gates = {number: asyncio.Event() for number in range(1, 9)}
         events = Transcription(media, ear, model.hear).run(asking())
-        await anext(events)
+        while not isinstance(await anext(events), TranscriptProgress):
+            pass
         waiting = asyncio.ensure_future(anext(events))
         await model.until(lambda: model.running == 4)
+        closed = model.cancelled
         waiting.cancel()
         await asyncio.wait({waiting})
         await events.aclose()
-        assert model.running == 0 and model.cancelled == 4 and media.closed
+        assert model.running == 0 and model.cancelled == closed + 4 and media.closed
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(work())
@@ -398,6 +405,44 @@ def test_an_empty_answer_is_asked_again_in_the_language_of_the_rest() -> None:
         assert [request.language for request in model.requests] == ["yue", "yue"]
 
     run(work())
+
+
+def test_what_is_not_heard_in_the_language_that_was_given_is_heard_in_any() -> None:
+    async def work() -> None:
+        model = Model({0: lambda request: said("" if request.language else "Good morning.", "en")})
+        transcript = whole(await events_of(Media(pieces(0)), model, asking(language="粵語"), in_flight=1))
+        assert [request.language for request in model.requests] == ["yue", ""]
+        assert transcript.text == "Good morning." and transcript.language == "en"
+
+        model = Model({0: ""})  # noise
+        transcript = whole(await events_of(Media(pieces(0, 1)), model, asking(language="yue"), in_flight=1))
+        assert [request.language for request in model.requests] == ["yue", "", "yue"]
+        assert transcript.text == "第1句。" and transcript.language == "yue"
+
+    run(work())
+
+
+ANSWERS = {"empty": said("", ""), "good": said("早晨。"), "cut": said("早晨", reason="length")}
+
+
+@pytest.mark.parametrize(
+    ("answer", "given", "known", "language", "penalty"),
+    [
+        ("good", "", "yue", None, 0),
+        ("good", "en", "", None, 0),
+        ("empty", "", "", None, 0),
+        ("empty", "", "yue", "yue", 1.0),
+        ("empty", "en", "", "", 1.0),
+        ("empty", "en", "en", None, 0),
+        ("cut", "en", "", "en", PENALTY),
+        ("cut", "", "yue", "", PENALTY),
+    ],
+)
+def test_an_answer_that_will_not_do_is_asked_for_otherwise(
+    answer: str, given: str, known: str, language: str | None, penalty: float
+) -> None:
+    asked = asked_again(PieceRequest("m", b"", language=given), ANSWERS[answer], known)
+    assert (asked and (asked.language, asked.repetition_penalty)) == (None if language is None else (language, penalty))
 
 
 def test_everything_asked_for_reaches_the_model() -> None:

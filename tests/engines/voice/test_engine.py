@@ -102,10 +102,24 @@ def test_an_utterance_comes_in_pieces_the_first_of_them_soon_and_says_how_long_i
     reports = list(until_idle(engine))
     said = [report for report in reports if isinstance(report, wire.Said)]
     (end,) = ends(reports).values()
-    assert isinstance(said[0].delta, Sound) and len(said[0].delta.samples) == 4 * FRAME_SAMPLES * engines.FIRST_CHUNK
+    sizes = [len(report.delta.samples) for report in said if isinstance(report.delta, Sound)]
+    assert sizes[:2] == [4 * FRAME_SAMPLES * count * engines.FIRST_CHUNK_ALONE for count in (1, 2)]
     assert len(said) > 2
     assert end.seconds == len(heard(reports)[1]) / VOICE_RATE
     assert (end.finish_reason, end.usage.completion_tokens) == ("stop", end.seconds * 12.5)
+
+
+def test_an_utterance_that_comes_to_others_begins_with_more_frames_at_a_time(
+    model: models.VoiceModel, write: Callable[..., Utterance]
+) -> None:
+    engine = VoiceEngine(model, ROOM)
+    for id in (1, 2):
+        engine.submit(id, write("The weather is fine today.", seconds=8.0), 64)
+    first: dict[int, int] = {}
+    for report in until_idle(engine):
+        if isinstance(report, wire.Said) and isinstance(report.delta, Sound):
+            first.setdefault(report.id, len(report.delta.samples) // (4 * FRAME_SAMPLES))
+    assert first[1] == engines.FIRST_CHUNK_ALONE and first[2] >= engines.FIRST_CHUNK
 
 
 def test_a_limit_ends_an_utterance_and_is_said(model: models.VoiceModel, write: Callable[..., Utterance]) -> None:
@@ -125,7 +139,7 @@ def test_sound_does_not_depend_on_how_many_frames_are_made_into_it_at_a_time(
     model: models.VoiceModel, write: Callable[..., Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streamed, _ = alone(model, write("Good morning!", seconds=1.2))
-    monkeypatch.setattr(engines, "FIRST_CHUNK", 1000)
+    monkeypatch.setattr(engines, "FIRST_CHUNK_ALONE", 1000)
     engine = VoiceEngine(model, ROOM)
     engine.submit(1, write("Good morning!", seconds=1.2), 64)
     engine._waiting[0].chunk = 1000

@@ -19,6 +19,7 @@ from engines.audio_types import (
     SpeechData,
     SpeechDone,
     SpeechEvent,
+    SpeechProgress,
     SpeechRequest,
     Transcript,
     UtteranceDone,
@@ -169,6 +170,9 @@ def test_all_pieces_are_spoken_in_order_and_joined_with_pauses(streamed: bool) -
         assert end.usage.prompt_tokens == 30
         data = [event for event in events if isinstance(event, SpeechData)]
         assert len(data) > 5 if streamed else len(data) == 1
+        assert [event for event in events if isinstance(event, SpeechProgress)] == [
+            SpeechProgress(part, len(PARTS)) for part in (1, 2, 3)
+        ]
 
     run(scenario())
 

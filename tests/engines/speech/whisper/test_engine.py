@@ -1,5 +1,6 @@
 """The engine: rows join and leave one batch, each with the text that it has alone; what fails, fails alone."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from engines.speech.whisper.caches import Rows
 from engines.speech.whisper.choosing import Choice, Chooser, Draw
 from engines.speech.whisper.model import Cross, Model
 from engines.speech.whisper.rules import Allowed
+from engines.turns import Turns
 from tests.engines.speech.whisper.desk import Desk, done, error, once, parts, request, text_of, without_timings
 
 
@@ -464,3 +466,15 @@ def test_penalised_tokens_are_less_likely_whatever_their_sign(desk: Desk) -> Non
         logits[first], logits[second] = 3.0 * sign + 0.1, 3.0 * sign
         assert chosen(chooser, [logits], [Draw(words)])[0].token == first
         assert chosen(chooser, [logits], [Draw(words, penalised=(first,), penalty=1.5)])[0].token == second
+
+
+def test_the_same_is_heard_where_turns_are_taken(multilingual: Path) -> None:
+    asked = [request(3.0), request(30.0, seed=1)]
+    expected = Desk(multilingual).ask(*asked)
+    with tempfile.TemporaryFile() as file:
+        turns = Turns(file.fileno())
+        turns.share(True)
+        heard = Desk(multilingual, model=models.load(multilingual, turns)).ask(*asked)
+    assert [[one.text for one in piece.segments] for piece in heard] == [
+        [one.text for one in piece.segments] for piece in expected
+    ]

@@ -1,0 +1,68 @@
+"""Qwen3-ASR's encoder in short spells, between which others have their turns; else it is the library's own pass."""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+from mlx.nn.layers.activations import gelu
+
+from engines.speech.qwen3.sound import FRAMES, tokens_of
+from engines.turns import Turns
+
+FAR = -1e9
+
+
+class Tower:
+    """Over the library's `audio_tower`, of a model whose convolutions see a second at a time."""
+
+    def __init__(self, tower: Any, turns: Turns | None) -> None:
+        self._tower = tower
+        self._turns = turns
+
+    def __call__(self, frames: npt.NDArray[np.float32]) -> mx.array:
+        """The embeddings [tokens, width] of a spectrogram [frames, bins], computed."""
+        if self._turns is None or not self._turns.shared:
+            encoded: mx.array = self._tower(mx.array(frames.T[None]))
+        else:
+            encoded = self._in_spells(frames, self._turns)
+        mx.eval(encoded)
+        return encoded
+
+    def _in_spells(self, frames: npt.NDArray[np.float32], turns: Turns) -> mx.array:
+        parts = []
+        for begin in range(0, len(frames), FRAMES):
+            second = frames[begin : begin + FRAMES]
+            missing = FRAMES - len(second) if begin else 0
+            seen = self._second(np.pad(second, ((0, missing), (0, 0))))[:, : tokens_of(len(second))]
+            parts.append(_computed(seen, turns))
+        hidden = mx.concatenate(parts, axis=1)
+        mask = self._mask(hidden)
+        for layer in self._tower.layers:
+            hidden = _computed(layer(hidden, mask=mask), turns)
+        behind = gelu(self._tower.proj1(self._tower.ln_post(hidden[0])))
+        encoded: mx.array = self._tower.proj2(behind)
+        return encoded
+
+    def _second(self, frames: npt.NDArray[np.float32]) -> mx.array:
+        """[1, tokens, width] of at most a second."""
+        seen = mx.array(frames.T)[None, :, :, None]
+        for convolution in (self._tower.conv2d1, self._tower.conv2d2, self._tower.conv2d3):
+            seen = gelu(convolution(seen))
+        _, bands, tokens, channels = seen.shape
+        tokens_first = seen.transpose(0, 2, 3, 1).reshape(1, tokens, channels * bands)
+        placed: mx.array = self._tower.conv_out(tokens_first) + self._tower.positional_embedding(tokens)
+        return placed
+
+    def _mask(self, hidden: mx.array) -> mx.array:
+        """[1, 1, tokens, tokens]: what stands in another window is far away."""
+        window = tokens_of(self._tower.n_window_infer)
+        windows = mx.arange(hidden.shape[1]) // window
+        apart = windows[:, None] != windows[None]
+        return mx.where(apart, FAR, 0.0).astype(hidden.dtype)[None, None]
+
+
+def _computed(hidden: mx.array, turns: Turns) -> mx.array:
+    mx.eval(hidden)
+    turns.pause()
+    return hidden
