@@ -14,6 +14,7 @@ import numpy as np
 from engines import wire
 from engines.chat.batch import Batch
 from engines.chat.prompt import Prompt
+from engines.chat.reports import Report, failed, finished, said_by, waiting
 from engines.chat.sequence import Answer, Guide, Sequence
 from engines.decoding import caches
 from engines.decoding.blocks import BLOCK
@@ -23,24 +24,20 @@ from engines.decoding.drafts import Draft
 from engines.decoding.model import Model
 from engines.decoding.penalties import Penalties
 from engines.decoding.prefix import PrefixCache
-from engines.decoding.sampling import Choice, Choices, described
+from engines.decoding.sampling import Choice, Choices, Padding, described
 from engines.decoding.schedule import (
     CACHE_STEP,
     LARGEST,
     PAUSED,
     KvShape,
     TokenBudget,
-    Waiting,
     pauses,
     plan,
     room,
     spare,
     together,
 )
-from engines.errors import Failure, InternalError, ServiceError
-from engines.types import Delta, FinishReason, Timings
-
-Report = wire.Said | wire.Finished | wire.Failed
+from engines.errors import Failure, ServiceError
 
 log = logging.getLogger("chat")
 
@@ -71,9 +68,8 @@ class ChatEngine:
         self._shape: KvShape | None = None
         self._prefilling: list[Sequence] = []
         self._paused: list[Sequence] = []
+        self._mask = Padding(table.valid)
         self._batch = Batch(model, self._mask)
-        self._valid: mx.array | None = None
-        self._width = 0
 
     @property
     def _running(self) -> list[Sequence]:
@@ -142,10 +138,10 @@ class ChatEngine:
         begun = len(self._running) + sum(sequence.credit > 0 for sequence in self._paused)
         now = time.monotonic()
         self._decoded = self._decoded if begun else now
-        return pauses(_waiting(begins), begun, now - self._decoded)
+        return pauses(waiting(begins), begun, now - self._decoded)
 
     def _tokens(self, begins: Mapping[Sequence, int]) -> int:
-        return self._budget.tokens(decoding=bool(self._running), waiting=_waiting(begins))
+        return self._budget.tokens(decoding=bool(self._running), waiting=waiting(begins))
 
     def _guarded(self, work: Callable[[], list[Report]], concerned: list[Sequence]) -> list[Report]:
         """If work on caches raises, all whose caches it touched fail; a batch that it touched starts anew."""
@@ -157,7 +153,7 @@ class ChatEngine:
                 self._batch.clear()
             for sequence in concerned:
                 self.cancel(sequence.id)
-            return [_failed(sequence) for sequence in concerned]
+            return [failed(sequence) for sequence in concerned]
 
     # -- prefill ------------------------------------------------------------------------------------------------
 
@@ -165,7 +161,7 @@ class ChatEngine:
         """Feed so many tokens of those that wait, from where each begins."""
         reports: list[Report] = []
         by_id = {sequence.id: sequence for sequence in begins}
-        for group in together(plan(_waiting(begins), budget, self._turn)):
+        for group in together(plan(waiting(begins), budget, self._turn)):
             sizes = {by_id[chunk.id]: chunk.tokens for chunk in group}
             for sequence in sizes:
                 reports += self._guarded(partial(self._adopt, sequence, begins[sequence]), [sequence])
@@ -284,7 +280,7 @@ class ChatEngine:
         sequence.first = time.monotonic()
         sequence.answer.say(sequence.prompt.echo or "")
         if sequence.prompt.max_tokens == 0:
-            return [*_said(sequence, sequence.answer.take()), _finished(sequence, "length")]
+            return [*said_by(sequence, sequence.answer.take()), finished(sequence, "length")]
         reports, ended = self._deliver(sequence, Choices(logits, self._mask(logits)), 0)
         if not ended:
             self._paused.append(sequence)
@@ -383,9 +379,9 @@ class ChatEngine:
             return [wire.Failed(sequence.id, Failure.of(error))], True
         except Exception:
             log.exception("request %s failed", sequence.prompt.trace)
-            return [_failed(sequence)], True
-        said = _said(sequence, delta)
-        return (said, False) if reason is None else ([*said, _finished(sequence, reason)], True)
+            return [failed(sequence)], True
+        said = said_by(sequence, delta)
+        return (said, False) if reason is None else ([*said, finished(sequence, reason)], True)
 
     # -- the batch ----------------------------------------------------------------------------------------------
 
@@ -427,34 +423,5 @@ class ChatEngine:
         reports: list[Report] = []
         for sequence in ending:
             sequence.answer.end()
-            reports += [*_said(sequence, sequence.answer.take()), _finished(sequence, "length")]
+            reports += [*said_by(sequence, sequence.answer.take()), finished(sequence, "length")]
         return reports
-
-    def _mask(self, logits: mx.array) -> mx.array | None:
-        """0 for every id that is a token, -inf for the padding of the vocabulary; None where there is none."""
-        width = logits.shape[-1]
-        if self._width != width:
-            self._width = width
-            valid = [*self._table.valid, *[False] * width][:width]
-            self._valid = None if all(valid) else mx.array([0.0 if one else -float("inf") for one in valid])
-        return self._valid
-
-
-def _waiting(begins: Mapping[Sequence, int]) -> list[Waiting]:
-    return [Waiting(one.id, one.positions - begin, one.computed) for one, begin in begins.items()]
-
-
-def _said(sequence: Sequence, delta: Delta | None) -> list[Report]:
-    if delta is None:
-        return []
-    sequence.credit -= 1
-    return [wire.Said(sequence.id, delta)]
-
-
-def _finished(sequence: Sequence, reason: FinishReason) -> wire.Finished:
-    timings = Timings(0.0, sequence.first - sequence.began, time.monotonic() - sequence.first)
-    return wire.Finished(sequence.id, sequence.answer.done(reason, sequence.usage(), timings))
-
-
-def _failed(sequence: Sequence) -> wire.Failed:
-    return wire.Failed(sequence.id, Failure.of(InternalError("This request failed; the server's log says why.")))

@@ -47,6 +47,24 @@ class Choice(msgspec.Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Padding:
+    """Logits [rows, width] → 0 for every id that is a token, -inf for the padding of the vocabulary [width]; None where
+    there is none. `valid` says of each id whether it is a token."""
+
+    def __init__(self, valid: Sequence[bool]) -> None:
+        self._known = valid
+        self._width = 0
+        self._added: mx.array | None = None
+
+    def __call__(self, logits: mx.array) -> mx.array | None:
+        width = logits.shape[-1]
+        if self._width != width:
+            self._width = width
+            valid = [*self._known, *[False] * width][:width]
+            self._added = None if all(valid) else mx.array([0.0 if one else -float("inf") for one in valid])
+        return self._added
+
+
 class Choices:
     """Logits [rows, vocabulary] to choose from; `valid` [vocabulary] is 0, or -inf for ids that no token has.
 
