@@ -6,7 +6,7 @@ from pathlib import Path
 
 from demo.checkpoints import trained_gemma3, trained_qwen3
 from demo.speech_checkpoints import make_aligner, trained_qwen3_asr
-from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
+from demo.voice_checkpoints import make_qwen3_tts_base, trained_qwen3_tts
 from demo.whisper_checkpoint import make_whisper
 
 MAKERS: Mapping[str, Callable[[Path], None]] = {
@@ -15,7 +15,7 @@ MAKERS: Mapping[str, Callable[[Path], None]] = {
     "demo-qwen3-asr": trained_qwen3_asr,
     "demo-aligner": make_aligner,
     "demo-whisper": make_whisper,
-    "demo-qwen3-tts": make_qwen3_tts,
+    "demo-qwen3-tts": trained_qwen3_tts,
     "demo-qwen3-tts-base": make_qwen3_tts_base,
 }
 

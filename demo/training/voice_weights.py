@@ -47,6 +47,24 @@ def _codec(parts: Json) -> Qwen3TTSSpeechTokenizer:
     return Qwen3TTSSpeechTokenizer(Qwen3TTSTokenizerConfig(**known))
 
 
+def stored_model(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights of the library's model under the names, and in the layout, of a published checkpoint."""
+    return {
+        place: array
+        for name, weight in weights.items()
+        for place, array in _stored(name, weight, Model.sanitize).items()
+    }
+
+
+def stored_codec(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """As `stored_model`, of the codec. Codebooks are as if each code had been used once."""
+    return {
+        place: np.ones_like(array) if place.endswith("cluster_usage") else array
+        for name, weight in weights.items()
+        for place, array in _codec_weight(name, weight).items()
+    }
+
+
 def _scattered(module: Any) -> dict[str, tuple[Array, float | None]]:
     """A marked array of every parameter's shape, by name, and how it is to be drawn."""
     found: dict[str, tuple[Array, float | None]] = {}
