@@ -74,10 +74,8 @@ class InProcess:
         return line
 
 
-class Server:
-    """Ours. The models are known by their folders' names."""
-
-    name = OURS
+class Served:
+    """A contender that is asked over HTTP."""
 
     def __init__(self, server: OverHttp) -> None:
         self._server = server
@@ -91,6 +89,12 @@ class Server:
 
     async def stop(self) -> None:
         await self._server.stop()
+
+
+class Server(Served):
+    """Ours. The models are known by their folders' names."""
+
+    name = OURS
 
     async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:
         return await asyncio.gather(

@@ -6,9 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from bench import audio_client, processes
+from bench.audio_contenders import Served
 from bench.audio_jobs import INTERVAL, VOICE, Answer, Kind
 from bench.client import Chunk
 from bench.contenders import AUDIO_SERVER, Child, OverHttp
@@ -20,7 +19,7 @@ INSTALL = "install fastapi and webrtcvad-wheels"
 LANGUAGES: dict[Kind, str] = {"qwen3-asr": "English", "whisper": "en", "qwen3-tts": "english"}
 
 
-class OtherServer:
+class OtherServer(Served):
     """It loads a model when that is first asked for: by its folder. Recordings in pieces as long as ours.
 
     `streamed`: what its `generate` can tell early; whatever it says of a recording comes as lines of JSON.
@@ -33,19 +32,9 @@ class OtherServer:
         command = ["mlx_audio.server", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--log-dir", str(logs / "mlx-audio")]
         environment = processes.environment(threads, preload=True)
-        self._server = OverHttp(self.name, str(folder), Child(self.name, command, environment, logs), port)
+        super().__init__(OverHttp(self.name, str(folder), Child(self.name, command, environment, logs), port))
         self._folder = folder
         self._piece = piece
-
-    @property
-    def process(self) -> psutil.Process:
-        return self._server.process
-
-    async def start(self) -> None:
-        await self._server.start()
-
-    async def stop(self) -> None:
-        await self._server.stop()
 
     async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:
         fields = {"model": str(self._folder), "language": LANGUAGES[kind], "stream": str(streamed).lower()}

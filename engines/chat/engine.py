@@ -77,7 +77,12 @@ class ChatEngine:
 
     @property
     def idle(self) -> bool:
-        return not (self._prefilling or self._running or any(sequence.credit > 0 for sequence in self._paused))
+        return not (self._running or self._joining)
+
+    @property
+    def _joining(self) -> bool:
+        """Somebody is on the way into the batch."""
+        return bool(self._prefilling) or any(sequence.credit > 0 for sequence in self._paused)
 
     @property
     def stored_bytes(self) -> int:
@@ -327,8 +332,7 @@ class ChatEngine:
 
     def _draft(self) -> Draft | None:
         """What to try as the next tokens of a lone row that nobody waits to join."""
-        waited_for = self._prefilling or any(sequence.credit > 0 for sequence in self._paused)
-        if len(self._running) > 1 or waited_for or not self._budget.lone_seconds:
+        if len(self._running) > 1 or self._joining or not self._budget.lone_seconds:
             return None
         [sequence] = self._running
         return sequence.draft(min(spare(sequence.positions), self._batch.takes_back - 1))
@@ -364,7 +368,7 @@ class ChatEngine:
 
     def _may_go_further(self) -> bool:
         """Whether the pass behind the next may begin at once: nobody waits to join, and there is room for both."""
-        if self._shape is None or self._prefilling or any(sequence.credit > 0 for sequence in self._paused):
+        if self._shape is None or self._joining:
             return False
         longest = max(sequence.fed for sequence in self._running) + 2 - self._batch.ahead
         allocated = longest % CACHE_STEP != 1  # if not, the next step makes room before

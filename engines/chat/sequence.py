@@ -323,8 +323,7 @@ class Guide:
         self.allow(answer)
         if not self._guiding or self._active is None or (answer.phase == "start" and self._opening is not None):
             return ()
-        self._mask.result()  # whose making uses the grammar too
-        return self._active.forced(most)
+        return self._active.forced(self._mask.result(), most)
 
     def accept(self, token: int) -> None:
         """The token that was chosen after `allow`; forced ones belong to a thought and are none of the grammar's."""

@@ -107,12 +107,15 @@ class Grammar:
             return token >> 5 < len(self._tokens) and bool(self._tokens[token >> 5] >> np.uint32(token & 31) & 1)
         return self._matcher.try_consume_tokens([token]) == 1
 
-    def forced(self, most: int) -> tuple[int, ...]:
-        """At most `most` tokens that must come next, as far as there is no choice."""
-        ahead, tokens = self.copy(), list[int]()
+    def forced(self, mask: Mask, most: int) -> tuple[int, ...]:
+        """At most `most` tokens that must come next, as far as there is no choice. `mask` is what `mask` gives here."""
+        tokens: list[int] = []
+        token = _only(mask)
+        ahead = self if token is None else self.copy()
         try:
-            while len(tokens) < most and (token := _only(ahead.mask())) is not None and ahead.accept(token):
+            while token is not None and len(tokens) < most and ahead.accept(token):
                 tokens.append(token)
+                token = _only(ahead.mask()) if len(tokens) < most else None
         except InvalidRequest:
             pass  # it is told where the sequence gets there
         return tuple(tokens)

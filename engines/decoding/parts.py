@@ -25,10 +25,10 @@ class Parts:
     `lean`: of the last layer, no more is computed than `last` needs.
     """
 
-    def __init__(self, body: Any, head: Any) -> None:
+    def __init__(self, body: Any, head: Any, lean: bool) -> None:
         self._body = body
         self._head = head
-        self.lean = False
+        self.lean = lean
 
     def last(self, inputs: mx.array, cache: Cache, embeddings: Embeddings) -> mx.array:
         """The logits [rows, vocabulary] behind the last token of rows [rows, tokens]."""
@@ -59,12 +59,12 @@ def parts(module: Any) -> Parts | None:
         return None
     probe = mx.array([[0, 1, 0]])
     whole = module(probe)[:, -1]
-    made = Parts(body, head)
-    if not _same(made, module, probe, whole):
-        return None
-    made.lean = not hasattr(make_prompt_cache(module)[-1], "max_size")  # a window moves with what is fed
-    made.lean = made.lean and _same(made, module, probe, whole)
-    return made
+    windowed = hasattr(make_prompt_cache(module)[-1], "max_size")  # a window moves with what is fed
+    for lean in (False,) if windowed else (True, False):
+        made = Parts(body, head, lean)
+        if _same(made, module, probe, whole):
+            return made
+    return None
 
 
 def _same(made: Parts, module: Any, probe: mx.array, whole: mx.array) -> bool:

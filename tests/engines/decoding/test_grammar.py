@@ -116,6 +116,26 @@ def test_a_copy_goes_its_own_way(model: Model) -> None:
     assert not grammar.finished and model.takes(grammar, "cd")
 
 
+def test_what_must_come_is_told_as_far_as_there_is_no_choice_and_asking_changes_nothing(model: Model) -> None:
+    grammar = answer(model, "choice", ["Ω 香港 Hong Kong", "Oslo"])
+    assert grammar.accept(model.choices(answer(model, "choice", ["Ω"]))[0])
+    told = 0
+    for _ in range(MOST_STEPS):
+        before = model.choices(grammar)
+        forced = grammar.forced(grammar.mask(), 3)
+        assert model.choices(grammar) == before and len(forced) <= 3
+        assert bool(forced) == (len(before) == 1)
+        told += len(forced)
+        for token in forced:
+            assert model.choices(grammar) == [token]
+            assert grammar.accept(token)
+        if grammar.finished:
+            break
+        if not forced:
+            assert grammar.accept(before[0])
+    assert grammar.finished and told
+
+
 def test_all_ends_are_allowed_when_the_answer_is_complete_and_nothing_else(model: Model) -> None:
     grammar = answer(model, "choice", ["ab", "abc"])
     assert all(grammar.accept(id) for id in model.ids("ab"))
