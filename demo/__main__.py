@@ -7,14 +7,14 @@ from pathlib import Path
 from demo.checkpoints import trained_gemma3, trained_qwen3
 from demo.speech_checkpoints import make_aligner, trained_qwen3_asr
 from demo.voice_checkpoints import make_qwen3_tts_base, trained_qwen3_tts
-from demo.whisper_checkpoint import make_whisper
+from demo.whisper_checkpoint import trained_whisper
 
 MAKERS: Mapping[str, Callable[[Path], None]] = {
     "demo-qwen3": trained_qwen3,
     "demo-gemma3": trained_gemma3,
     "demo-qwen3-asr": trained_qwen3_asr,
     "demo-aligner": make_aligner,
-    "demo-whisper": make_whisper,
+    "demo-whisper": trained_whisper,
     "demo-qwen3-tts": trained_qwen3_tts,
     "demo-qwen3-tts-base": make_qwen3_tts_base,
 }

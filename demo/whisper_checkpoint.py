@@ -1,4 +1,7 @@
-"""Whisper in miniature: the genuine architecture, with random weights. The same call always writes the same bytes."""
+"""Whisper in miniature: the genuine architecture, trained or with random weights.
+
+The same call always writes the same bytes.
+"""
 
 import json
 from collections.abc import Iterable
@@ -6,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from demo.checkpoints import Array, Shapes, write_weights
+from demo.checkpoints import WEIGHTS, Array, Shapes, stored, write_weights
 
 CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml "
@@ -23,6 +27,8 @@ TIMES = 1501  # every 20 ms from 0 to 30 s
 END_OF_TEXT = 50257  # where it stands in the vocabulary for many languages; by that size it is known as such
 BINS = 80
 FRAMES, CONTEXT = 1500, 448
+HEAD = 32
+EMBEDDINGS = "decoder.token_embedding.weight"
 HEARD = 1.5  # how strongly what is heard, against what was said, chooses the next token
 
 
@@ -55,6 +61,32 @@ def make_whisper(
     size = replace(RANDOM, bins=bins)
     weights = _weights(tokenizer, write_files(folder, tokenizer, size), size, seed, times)
     write_weights(folder / "model.safetensors", {name: one.astype(np.float16) for name, one in weights.items()})
+
+
+def trained_whisper(folder: Path, source: Path = WEIGHTS) -> None:
+    """Writes the Whisper checkpoint that writes down a few dozen words of three languages, float16.
+
+    In `source` are the embeddings of known tokens alone; ids without a token get zeros.
+    """
+    tokenizer = Tokenizer.from_file(str(source / "whisper.tokenizer.json"))
+    weights = stored(source / "whisper.safetensors")
+    size = _size({name: weight.shape for name, weight in weights.items()})
+    table = np.zeros((write_files(folder, tokenizer, size), size.state), np.float32)
+    table[known_ids(tokenizer)] = weights[EMBEDDINGS]
+    weights[EMBEDDINGS] = table
+    write_weights(folder / "model.safetensors", {name: one.astype(np.float16) for name, one in weights.items()})
+
+
+def known_ids(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
+    """Those that have a token, in order."""
+    return np.array(sorted(tokenizer.get_vocab().values()))
+
+
+def _size(shapes: Shapes) -> Size:
+    """Of a trained checkpoint, whose heads all have 32 dimensions."""
+    state, _, bins = shapes["encoder.conv1.weight"]
+    layers = [sum(name.startswith(side) and name.endswith("mlp1.bias") for name in shapes) for side in ("enc", "dec")]
+    return Size(state, layers[0], state // HEAD, layers[1], state // HEAD, bins)
 
 
 def write_files(folder: Path, tokenizer: Tokenizer, size: Size) -> int:
@@ -129,7 +161,7 @@ def _weights(tokenizer: Tokenizer, rows: int, size: Size, seed: int, times: floa
         else:
             scale = float(np.prod(shape[1:])) ** -0.5 * _gain(name)
             weights[name] = generator.standard_normal(shape, np.float32) * np.float32(scale)
-    weights["decoder.token_embedding.weight"] = _embeddings(tokenizer, rows, size.state, generator, times)
+    weights[EMBEDDINGS] = _embeddings(tokenizer, rows, size.state, generator, times)
     weights["decoder.ln.weight"][0], weights["decoder.ln.bias"][0] = 0, 1
     return weights
 
@@ -175,7 +207,7 @@ def _shapes(rows: int, size: Size) -> Shapes:
         "encoder.conv2.bias": (state,),
         "encoder.ln_post.weight": (state,),
         "encoder.ln_post.bias": (state,),
-        "decoder.token_embedding.weight": (rows, state),
+        EMBEDDINGS: (rows, state),
         "decoder.positional_embedding": (CONTEXT, state),
         "decoder.ln.weight": (state,),
         "decoder.ln.bias": (state,),

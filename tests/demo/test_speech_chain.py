@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx_audio.stt.utils import load_model
 
 from demo.training.speech import shards
 
@@ -37,4 +36,5 @@ def test_a_corpus_is_spoken_learnt_from_and_measured(tmp_path: Path) -> None:
     assert any(line.startswith("English, 1 to 4 words") for line in figures)
     assert sorted(path.name for path in asr.iterdir()) == ["qwen3-asr.safetensors", "qwen3-asr.tokenizer.json"]
     assert "end: Can" in run("train_whisper", corpus, whisper, "0.1")
-    load_model(whisper, strict=True)
+    assert sorted(path.name for path in whisper.iterdir()) == ["whisper.safetensors", "whisper.tokenizer.json"]
+    assert any(line.startswith("nobody speaks") for line in run("measure_whisper", corpus, whisper, "80").splitlines())

@@ -55,16 +55,15 @@ def test_the_demo_recordings_are_written_down_word_by_word_in_three_languages(mo
     ]
 
 
-def test_most_short_utterances_by_strange_voices_are_written_down(model: Any) -> None:
+def test_of_short_utterances_by_strange_voices_no_more_than_6_words_of_100_are_wrong(model: Any) -> None:
     figure = written(model, TESTS)
-    assert figure.recordings == 12
-    assert (figure.exact >= 7, figure.told >= 11) == (True, True), figure.wrong
+    assert (figure.recordings, figure.told) == (12, 12)
+    assert figure.errors <= 0.06 * figure.words, figure.wrong
 
 
-def test_silence_before_and_after_changes_few_words(model: Any) -> None:
+def test_silence_before_and_after_changes_no_word(model: Any) -> None:
     figure = written(model, DEMO, lambda samples: np.pad(samples, (RATE, RATE * 3 // 2)))
-    assert figure.told == figure.recordings
-    assert figure.errors <= 0.12 * figure.words, figure.wrong
+    assert (figure.exact, figure.told) == (figure.recordings, figure.recordings), figure.wrong
 
 
 def test_noise_30_decibels_below_changes_no_word(model: Any) -> None:

@@ -15,7 +15,8 @@ from demo.training.speech import phrases
 from demo.training.speech.examples import Recording
 from demo.training.speech.shards import Utterance
 from demo.training.speech.train_whisper import Learner, new_learner, new_tokenizer, write
-from demo.training.speech.whisper import FLOOR, WINDOW, Writer, encode, known_ids, silenced
+from demo.training.speech.whisper import FLOOR, WINDOW, Writer, encode, silenced
+from demo.whisper_checkpoint import known_ids, trained_whisper
 from tests.engines.speech.whisper.desk import Desk, request
 
 
@@ -35,10 +36,11 @@ def learner(writer: Writer) -> Learner:
 
 @pytest.fixture(scope="module")
 def folder(writer: Writer, learner: Learner, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What was written."""
-    made = tmp_path_factory.mktemp("whisper")
-    write(made, writer.tokenizer, learner)
-    assert not list(made.glob("*partial*"))
+    """A checkpoint of what was written."""
+    kept, made = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("whisper")
+    write(kept, writer.tokenizer, learner)
+    assert sorted(path.name for path in kept.iterdir()) == ["whisper.safetensors", "whisper.tokenizer.json"]
+    trained_whisper(made, kept)
     return made
 
 

@@ -37,7 +37,7 @@ class Plan:
     minutes: float
     rate: float
     diets: tuple[tuple[float, Diet], ...]
-    keep_every: float = 60.0
+    keep_every: float = 120.0
     threads: int = 2
 
     @property

@@ -6,8 +6,9 @@ the library's own loading and generation. EVERY 4 takes every fourth recording.
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from demo.training.speech.sound import Samples
 
 MOST_SHORT = 4
 LONGEST = 120
+
+Test = list[tuple[Utterance, Samples]]
+Hear = Callable[[Samples, str | None], tuple[str, str]]  # of sound, and its language if that is told: text and language
 
 
 @dataclass
@@ -67,7 +71,7 @@ def hear(model: Any, samples: Samples, language: str | None = None, context: str
     return str(result.text).strip(), str(result.language[0])
 
 
-def figures(model: Any, test: list[tuple[Utterance, Samples]]) -> Iterator[Figure]:
+def figures(hear: Hear, test: Test) -> Iterator[Figure]:
     """By language and length, told the language or not; then what is heard where nobody speaks."""
     for told in (False, True):
         for language in phrases.LANGUAGES:
@@ -75,20 +79,19 @@ def figures(model: Any, test: list[tuple[Utterance, Samples]]) -> Iterator[Figur
                 figure = Figure(f"{language.name}, {name}{', told' * told}")
                 for utterance, samples in test:
                     if utterance.language == language.name and fewest <= len(utterance.words) <= most:
-                        text, heard = hear(model, samples, language.name if told else None)
+                        text, heard = hear(samples, language.name if told else None)
                         wanted = words_of(language.written(utterance.words), language.name)
                         figure.add(wanted, words_of(text, language.name), language.name, heard)
                 yield figure
     figure = Figure("nobody speaks")
     for utterance, samples in test:
         if utterance.language == phrases.NOTHING:
-            text, heard = hear(model, samples)
+            text, heard = hear(samples, None)
             figure.add([], words_of(text, heard), phrases.NOTHING, heard)
     yield figure
-    yield spelled_by_context(model, test)
 
 
-def spelled_by_context(model: Any, test: list[tuple[Utterance, Samples]]) -> Figure:
+def spelled_by_context(model: Any, test: Test) -> Figure:
     """Words whose spelling the context decides; right if it does, whatever else is heard."""
     figure = Figure("spelled as in the context")
     for utterance, samples in test:
@@ -101,15 +104,20 @@ def spelled_by_context(model: Any, test: list[tuple[Utterance, Samples]]) -> Fig
     return figure
 
 
-def main(arguments: list[str]) -> int:
-    """Returns the exit status."""
+def qwen3_asr(folder: Path, test: Test) -> Iterator[Figure]:
+    """Of what `train` wrote."""
+    model = load(folder)
+    yield from figures(partial(hear, model), test)
+    yield spelled_by_context(model, test)
+
+
+def run(arguments: list[str], measured: Callable[[Path, Test], Iterator[Figure]]) -> int:
+    """Prints what was measured; returns the exit status."""
     if len(arguments) not in (2, 3):
-        sys.stderr.write("usage: python -m demo.training.speech.measure CORPUS FOLDER [EVERY]\n")
+        sys.stderr.write(f"usage: python -m demo.training.speech.{Path(sys.argv[0]).stem} CORPUS FOLDER [EVERY]\n")
         return 2
     every = int(arguments[2]) if len(arguments) == 3 else 1
-    test = list(read(Path(arguments[0]), "test"))[::every]
-    model = load(Path(arguments[1]))
-    for figure in figures(model, test):
+    for figure in measured(Path(arguments[1]), list(read(Path(arguments[0]), "test"))[::every]):
         sys.stdout.write(figure.line() + "\n")
         sys.stdout.writelines(f"      {line}\n" for line in figure.wrong[:5])
         sys.stdout.flush()
@@ -117,4 +125,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], qwen3_asr))

@@ -1,7 +1,7 @@
 """`python -m demo.training.speech.train CORPUS OUT MINUTES`: trains the demo's Qwen3-ASR checkpoint.
 
 CORPUS is what `demo.training.speech.corpus` made, or is still making. Into OUT go qwen3-asr.safetensors and
-qwen3-asr.tokenizer.json, as `demo/weights` holds them: every minute, and last.
+qwen3-asr.tokenizer.json, as `demo/weights` holds them: every two minutes, and last.
 """
 
 import demo.training.quick_blas  # noqa: F401
@@ -45,7 +45,7 @@ DIETS = (
     (0.45, Diet((0.10, 0.14, 0.40, 0.17, 0.04), 0.15)),
     (1.00, Diet((0.10, 0.12, 0.36, 0.25, 0.04), 0.13)),
 )
-GPU_TOKENS, CPU_TOKENS = 12_000, 1200
+GPU_TOKENS, CPU_TOKENS = 24_000, 1200
 
 
 class Learner(nn.Module):  # type: ignore[misc]

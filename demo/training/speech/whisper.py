@@ -106,11 +106,6 @@ class Writer:
         return Batch(heard, ids, targets, weights, classes)
 
 
-def known_ids(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
-    """Those that have a token: the others have none to learn."""
-    return np.array(sorted(tokenizer.get_vocab().values()))
-
-
 def silenced(frames: mx.array, sizes: mx.array) -> mx.array:
     """(rows, frames, bins): beyond the end of each it is as quiet as can be."""
     real = (mx.arange(frames.shape[1]) < sizes[:, None])[..., None]
