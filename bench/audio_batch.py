@@ -52,7 +52,7 @@ class Library:
         first = 0.0
         parts: list[str] = []
         for piece in self._model.generate(sound, stream=True, **options):
-            if piece.text and not first:
+            if piece.text.strip() and not first:  # what was said, as of ours; the language is none of its text
                 first = time.monotonic()
             parts.append(piece.text)
         return Answer(submitted, first, time.monotonic(), "".join(parts))

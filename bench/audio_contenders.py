@@ -8,10 +8,9 @@ from typing import Protocol
 import msgspec
 import psutil
 
-from bench import audio_client, processes
+from bench import audio_client
 from bench.audio_jobs import VOICE, Answer, Command, Kind, Listen, Speak, model_of
-from bench.contenders import LIBRARY, OURS, Child, OverHttp
-from bench.jobs import AskDevice, Device
+from bench.contenders import LIBRARY, OURS, Library, OverHttp
 
 
 class AudioContender(Protocol):
@@ -32,26 +31,14 @@ class AudioContender(Protocol):
     def process(self) -> psutil.Process: ...
 
 
-class InProcess:
-    """mlx-audio's `generate` of one model, in a process of its own; of recordings in pieces as long as ours."""
+class InProcess(Library):
+    """mlx-audio's `generate` of one model; of recordings in pieces as long as ours."""
 
     name = LIBRARY
 
     def __init__(self, kind: Kind, folder: Path, piece: float, threads: int, logs: Path) -> None:
-        environment = processes.environment(threads, preload=True)
-        self._child = Child(f"{self.name}-{kind}", ["bench.audio_batch", kind, str(folder)], environment, logs)
+        super().__init__(f"{self.name}-{kind}", ["bench.audio_batch", kind, str(folder)], threads, logs)
         self._piece = piece
-        self._running: asyncio.subprocess.Process | None = None
-
-    @property
-    def process(self) -> psutil.Process:
-        return self._child.process
-
-    async def start(self) -> None:
-        self._running = await self._child.start()
-
-    async def stop(self) -> None:
-        await self._child.stop()
 
     async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:
         return await self._answers(Listen(tuple(map(str, paths)), self._piece, streamed))
@@ -59,19 +46,8 @@ class InProcess:
     async def speak(self, kind: Kind, texts: Sequence[str], *, streamed: bool) -> list[Answer]:
         return await self._answers(Speak(tuple(texts), VOICE, streamed))
 
-    async def device(self) -> Device:
-        return msgspec.json.decode(await self._said(AskDevice()), type=Device)
-
     async def _answers(self, command: Command) -> list[Answer]:
         return msgspec.json.decode(await self._said(command), type=list[Answer])
-
-    async def _said(self, command: Command) -> bytes:
-        assert self._running is not None and self._running.stdin is not None and self._running.stdout is not None
-        self._running.stdin.write(msgspec.json.encode(command) + b"\n")
-        line = await self._running.stdout.readline()
-        if not line:
-            raise self._child.failed(f"{self.name} ended")
-        return line
 
 
 class Served:

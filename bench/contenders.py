@@ -18,7 +18,7 @@ import psutil
 from bench import processes
 from bench.checkpoints import Checkpoint
 from bench.client import Client
-from bench.jobs import AskDevice, Bandwidth, Command, Device, Generate, Measured, Piece
+from bench.jobs import AskDevice, Bandwidth, Device, Generate, Measured, Piece
 from bench.streams import Ask, BenchFailed, Stream
 
 START_SECONDS = 120.0
@@ -54,6 +54,7 @@ class Child:
     """A child process whose log is a file."""
 
     def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], logs: Path) -> None:
+        self.name = name
         self.log = logs / f"{name}.log"
         self._command = [sys.executable, "-P", "-m", *command]
         self._environment = environment
@@ -96,16 +97,11 @@ class Child:
         return BenchFailed(f"{what}; the end of {self.log}:\n{processes.tail(self.log)}")
 
 
-class InProcess:
-    """mlx-lm's batch in a process of its own; None is its default."""
+class Library:
+    """A library in a process of its own, which answers a line of JSON by another."""
 
-    def __init__(
-        self, name: str, checkpoint: Checkpoint, threads: int, logs: Path, step: int | None, batch: int | None
-    ) -> None:
-        self.name = name
-        environment = processes.environment(threads, preload=True)
-        self._child = Child(name, ["bench.batch", str(checkpoint.folder)], environment, logs)
-        self._step, self._batch = step, batch
+    def __init__(self, name: str, command: Sequence[str], threads: int, logs: Path) -> None:
+        self._child = Child(name, command, processes.environment(threads, preload=True), logs)
         self._running: asyncio.subprocess.Process | None = None
 
     @property
@@ -118,6 +114,28 @@ class InProcess:
     async def stop(self) -> None:
         await self._child.stop()
 
+    async def device(self) -> Device:
+        return msgspec.json.decode(await self._said(AskDevice()), type=Device)
+
+    async def _said(self, command: msgspec.Struct) -> bytes:
+        assert self._running is not None and self._running.stdin is not None and self._running.stdout is not None
+        self._running.stdin.write(msgspec.json.encode(command) + b"\n")
+        line = await self._running.stdout.readline()
+        if not line:
+            raise self._child.failed(f"{self._child.name} ended")
+        return line
+
+
+class InProcess(Library):
+    """mlx-lm's batch; None is its default."""
+
+    def __init__(
+        self, name: str, checkpoint: Checkpoint, threads: int, logs: Path, step: int | None, batch: int | None
+    ) -> None:
+        super().__init__(name, ["bench.batch", str(checkpoint.folder)], threads, logs)
+        self.name = name
+        self._step, self._batch = step, batch
+
     async def run(self, asks: Sequence[Ask], *, keep: bool = False) -> list[Stream]:
         pieces = tuple(Piece(ask.ids, ask.max_tokens, ask.after) for ask in asks)
         answer = await self._said(Generate(pieces, self._step, self._batch, keep))
@@ -125,17 +143,6 @@ class InProcess:
 
     async def bandwidth(self, megabytes: int) -> dict[str, float]:
         return msgspec.json.decode(await self._said(Bandwidth(megabytes)), type=Measured).speeds
-
-    async def device(self) -> Device:
-        return msgspec.json.decode(await self._said(AskDevice()), type=Device)
-
-    async def _said(self, command: Command) -> bytes:
-        assert self._running is not None and self._running.stdin is not None and self._running.stdout is not None
-        self._running.stdin.write(msgspec.json.encode(command) + b"\n")
-        line = await self._running.stdout.readline()
-        if not line:
-            raise self._child.failed(f"{self.name} ended")
-        return line
 
 
 class OverHttp:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from engines.types import Started, Timings, Usage
+from engines.types import Delta, Started, Timings, Usage
 
 EAR_RATE = 16_000  # samples a second that models which listen take
 VOICE_RATE = 24_000  # samples a second that models which speak make and take
@@ -31,8 +31,8 @@ class Word(msgspec.Struct, frozen=True):
 class Segment(msgspec.Struct, frozen=True):
     """A stretch of speech with its text. Quality figures are None where the model gives none.
 
-    `approximate` times were apportioned by the text's length. `looped` says that the model repeated itself there, also
-    when it was asked again; the repetition is cut to one.
+    `approximate`: the model told no times; in a transcript they are then apportioned by the text's length. `looped`
+    says that the model repeated itself there, also when it was asked again; the repetition is cut to one.
     """
 
     start: float
@@ -55,6 +55,9 @@ class PieceRequest(msgspec.Struct, frozen=True, tag=True):
 
     `language` is a code of `speech.languages`, "" lets the model tell. `context` is text with names and terms that may
     come up. `repetition_penalty` above 1 is for a second try, after a loop. `translate` writes English.
+
+    `beginning` is what the text begins with: it was told already, and the model goes on behind it. `language` is then
+    that in which it is written.
     """
 
     model: str
@@ -65,14 +68,25 @@ class PieceRequest(msgspec.Struct, frozen=True, tag=True):
     repetition_penalty: float = 1.0
     translate: bool = False
     words: bool = False
+    beginning: str = ""
     trace: str = ""
+
+
+class PieceText(Delta, frozen=True, tag=True, omit_defaults=True):
+    """More of a piece's text, behind its `beginning`, as the model writes it: all of it, joined, is what was written.
+
+    `language` is the code of the one in which it is, "" if the model didn't say. A model that tells times says what it
+    has written with segments alone; its `Delta`s are none of these.
+    """
+
+    language: str = ""
 
 
 class PieceDone(msgspec.Struct, frozen=True, tag=True):
     """The last event of a piece. `finish_reason` "length" means that its text is cut at the limit of tokens.
 
-    A model that tells no times gives one segment, as long as the piece. `language` is a code, given or heard, "" if
-    the model didn't say. `segments` is empty when nothing is spoken.
+    A model that tells no times gives one `approximate` segment, as long as the piece. `language` is a code, given or
+    heard, "" if the model didn't say. `segments` is empty when nothing is spoken.
     """
 
     segments: tuple[Segment, ...]
@@ -141,7 +155,8 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
     """A recording to write down: the file at `path`, whatever its name says.
 
     `prompt` and `hotwords` reach the model as context. `words` asks for times of words. `script` None leaves it to
-    the configuration.
+    the configuration. `streamed` asks for text as early as can be: where a model fails, it is then asked only for what
+    comes behind the text that was told.
     """
 
     model: str
@@ -153,6 +168,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
     translate: bool = False
     words: bool = False
     script: Script | None = None
+    streamed: bool = False
     trace: str = ""
 
 
@@ -163,15 +179,20 @@ class TranscriptProgress(msgspec.Struct, frozen=True):
     total: float | None
 
 
-class TranscriptPart(msgspec.Struct, frozen=True):
-    """Further segments, in order; what is in them is final."""
+class TranscriptText(msgspec.Struct, frozen=True):
+    """More of the text; it is final. If the request is `streamed` it may come before its segments are known."""
 
-    segments: tuple[Segment, ...]
     text: str
 
 
+class TranscriptPart(msgspec.Struct, frozen=True):
+    """Further segments, in order, of text that was told; what is in them is final."""
+
+    segments: tuple[Segment, ...]
+
+
 class Transcript(msgspec.Struct, frozen=True):
-    """The whole of it, the last event. `text` is that of the parts, joined.
+    """The whole of it, the last event. `text` is all that was told, joined; `segments` are those of the parts.
 
     `seconds` is how long the recording is. `incomplete` says in sentences what is missing: the file was cut, a limit
     of tokens was met, a model repeated itself. `language` is a code, that of most of it if there are several.
@@ -185,7 +206,7 @@ class Transcript(msgspec.Struct, frozen=True):
     incomplete: tuple[str, ...] = ()
 
 
-TranscriptionEvent = Started | TranscriptProgress | TranscriptPart | Transcript
+TranscriptionEvent = Started | TranscriptProgress | TranscriptText | TranscriptPart | Transcript
 
 
 class AlignRequest(msgspec.Struct, frozen=True):

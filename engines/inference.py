@@ -30,7 +30,8 @@ class Inference(Protocol):
         ...
 
     def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
-        """`Started`, any number of `TranscriptProgress` and `TranscriptPart`, `Transcript`; else as `chat`.
+        """`Started`, any number of `TranscriptProgress`, `TranscriptText` and `TranscriptPart`, `Transcript`; else as
+        `chat`.
 
         The file at `path` must stay until the generator is closed.
         """

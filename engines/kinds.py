@@ -40,11 +40,11 @@ def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> Engine[An
     others have their `turns` in between."""
     seen = checkpoint.inspect(folder)
     if seen.capability == "chat":
-        from engines.chat.engine import ChatEngine
         from engines.decoding import model
         from engines.decoding.detokenize import TokenTable
+        from engines.decoding.engine import DecodingEngine
 
-        return ChatEngine(model.load(folder), TokenTable.read(folder), kv_bytes)
+        return DecodingEngine(model.load(folder), TokenTable.read(folder), kv_bytes)
     if seen.architecture == "qwen3_asr":
         from engines.speech.qwen3 import engine as qwen3_engine
 

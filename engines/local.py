@@ -25,7 +25,8 @@ from engines.catalog import Catalog
 from engines.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice
 from engines.events import last
 from engines.media.client import Media, PieceOptions
-from engines.runtime import Options, Runtime
+from engines.options import Options
+from engines.runtime import Runtime
 from engines.speech.alignment import Alignment
 from engines.speech.transcription import Ear, Transcription
 from engines.speech.with_words import WithWords

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from engines.engine import Engine, Prepared, Preparer
 
 # What a spare has imported. Speech isn't in it: 1.6 s and 50 MB, most of it scipy's, where all of these are 70 MB.
-HEAVY = ("engines.chat.engine", "engines.chat.prompt", "engines.speech.qwen3.engine", "engines.speech.whisper.engine")
+HEAVY = (
+    "engines.decoding.engine",
+    "engines.chat.prompt",
+    "engines.speech.qwen3.engine",
+    "engines.speech.whisper.engine",
+)
 BEAT_SECONDS = 0.25
 RECEIVE_BYTES = 1 << 16
 # 2^16 cycles, 25 µs. Its own 2^26 lets a thread yield in a loop from one product to the next, which costs a third more
@@ -208,6 +213,10 @@ class Loop:
         with self._turns.step():
             began = time.monotonic()
             reports = list(engine.step())
+            if self._turns.shared:  # a pass that was begun ahead is computed in this turn, and what is known is told
+                self._send(reports)
+                reports = []
+                models.synchronize()
         now = time.monotonic()
         self._steps += 1
         self._slowest = max(self._slowest, now - began)
@@ -215,8 +224,11 @@ class Loop:
         if now - self._beaten >= BEAT_SECONDS or engine.idle:
             self._beaten = now
             beat.append(wire.Beat(self._steps, self._slowest, models.active_bytes(), models.peak_bytes()))
-        if reports or beat:
-            self._outbox.put([*reports, *beat])
+        self._send([*reports, *beat])
+
+    def _send(self, reports: Reports) -> None:
+        if reports:
+            self._outbox.put(reports)
 
 
 def read(link: socket.socket, helper: Helper, loop: Loop, turns: Turns) -> None:

@@ -64,6 +64,7 @@ AUDIO_MODELS: tuple[tuple[str, Capability], ...] = (
     ("qwen3-asr", "transcription"),
     ("qwen3-aligner", "alignment"),
     ("qwen3-tts", "speech"),
+    ("qwen3-tts-base", "speech"),
 )
 
 

@@ -39,6 +39,7 @@ from engines.audio_types import (
     TranscriptionRequest,
     TranscriptPart,
     TranscriptProgress,
+    TranscriptText,
     Voice,
     Word,
 )
@@ -63,7 +64,8 @@ async def transcribe(main: str, request: TranscriptionRequest, gate: anyio.Event
     total = segments[-1].end if segments else 0.0
     for place, segment in enumerate(segments):
         await anyio.lowlevel.checkpoint()
-        yield TranscriptPart((segment,), segment.text if place == 0 else f" {segment.text}")
+        yield TranscriptText(segment.text if place == 0 else f" {segment.text}")
+        yield TranscriptPart((segment,))
         yield TranscriptProgress(segment.end, total)
         await _behind_the_first(main, command, gate, place)
     yield Transcript(

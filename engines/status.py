@@ -1,10 +1,10 @@
-"""What the runtime tells of itself: models, metrics. Pure, from the pool's state."""
+"""What the runtime tells of itself: models, health, metrics. Pure, from the pool's state."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from engines import pool
 from engines.catalog import Entry, NotInstalled
-from engines.types import Metric, ModelStatus
+from engines.types import Health, Metric, ModelStatus
 
 
 def model_status(item: Entry | NotInstalled, state: pool.State) -> ModelStatus:
@@ -23,6 +23,14 @@ def model_status(item: Entry | NotInstalled, state: pool.State) -> ModelStatus:
         lease_bytes=resident.lease if resident is not None else 0,
         detail=fault.reason if fault is not None else ", ".join(item.checkpoint.missing),
     )
+
+
+def health(state: pool.State, late: Collection[str], name_of: Callable[[str], str]) -> Health:
+    """`late` are the models whose runners have been silent for long."""
+    problems = [f"{name_of(key)}: {fault.reason}" for key, fault in state.faults.items()]
+    problems += [f"{name_of(key)}: no step for more than 10 s" for key in late]
+    # One death is told and mended by the next request; a second in a row is a loop.
+    return Health(not late and all(fault.count < 2 for fault in state.faults.values()), tuple(problems))
 
 
 def metrics(state: pool.State, counts: Mapping[str, int], name_of: Callable[[str], str]) -> Iterator[Metric]:

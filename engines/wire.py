@@ -13,6 +13,7 @@ from engines.audio_types import (
     AlignmentRequest,
     PieceDone,
     PieceRequest,
+    PieceText,
     Sound,
     UtteranceDone,
     UtteranceRequest,
@@ -21,7 +22,7 @@ from engines.errors import Failure
 from engines.types import Delta, Done, Request, Tokenized
 
 Work = Request | PieceRequest | AlignmentRequest | UtteranceRequest
-Saying = Delta | Sound
+Saying = Delta | PieceText | Sound
 End = Done | PieceDone | AlignmentDone | UtteranceDone
 
 MAX_FRAME = 64 * 1024 * 1024

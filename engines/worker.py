@@ -9,7 +9,7 @@ from engines.watchdog import Facts
 
 
 class Worker:
-    """Owned by the runtime. `opened` is set to None once prompts can be prepared, or to the error that prevents it.
+    """Owned by `Runners`. `opened` is set to None once prompts can be prepared, or to the error that prevents it.
 
     It exists `since`, and `opened` is done within the watchdog's patience or the runner is ended.
     """

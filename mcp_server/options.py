@@ -11,3 +11,4 @@ class Options(msgspec.Struct, frozen=True):
     files: Path
     transcription_model: str = "qwen3-asr"
     speech_model: str = "qwen3-tts"
+    imitation_model: str = "qwen3-tts-base"

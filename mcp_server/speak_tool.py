@@ -13,6 +13,8 @@ from engines.errors import InvalidRequest
 from engines.events import last
 from engines.inference import Inference
 from engines.speech import languages
+from engines.voice.imitating import speaker
+from engines.voice.speakable import LONGEST_TEXT
 from mcp_server import files
 from mcp_server.arguments import Value
 from mcp_server.options import Options
@@ -25,13 +27,17 @@ SPEAK = mcp.Tool(
     name="speak",
     title="Speak a text",
     description=(
-        "Make a sound file of a text of any length, offline, in a natural voice. Answers with the path of the file."
+        f"Make a sound file of a text of up to {LONGEST_TEXT} characters, offline, in a natural voice. Answers with "
+        "the path of the file."
     ),
     input_schema={
         "type": "object",
         "properties": {
             "text": {"type": "string", "description": "What to speak."},
-            "voice": {"type": "string", "description": "Name of a voice; the model's first one if absent."},
+            "voice": {
+                "type": "string",
+                "description": "Name of a voice, stored ones too; the model's first if absent.",
+            },
             "language": {
                 "type": "string",
                 "description": "Code or name of the text's language; the model tells it by itself if absent.",
@@ -56,8 +62,14 @@ SPEAK = mcp.Tool(
 async def speak(
     inference: Inference, options: Options, given: Mapping[str, Value], progress: Progress
 ) -> mcp.CallToolResult:
-    request = _request(options, given)
+    request = _request(given)
+    if len(request.text) > LONGEST_TEXT:
+        message = f"The argument text has {len(request.text)} characters; a call speaks at most {LONGEST_TEXT}."
+        raise InvalidRequest(f"{message} Speak it in parts.", param="text")
     suffix = SUFFIXES.get(request.format, f".{request.format}")
+    if not request.model:
+        model = await speaker(inference, options.speech_model, options.imitation_model, request.voice, reference=False)
+        request = msgspec.structs.replace(request, model=model)
     if "output_path" in given:
         target = await asyncio.to_thread(files.to_write, str(given["output_path"]), "output_path", suffix)
     else:
@@ -76,7 +88,8 @@ async def speak(
     return _result(str(written), done)
 
 
-def _request(options: Options, given: Mapping[str, Value]) -> SpeechRequest:
+def _request(given: Mapping[str, Value]) -> SpeechRequest:
+    """The model is as given, maybe ""."""
     format: Any = given.get("output_format", "wav")
     if format not in FORMATS:
         raise InvalidRequest(f"The argument output_format must be one of {', '.join(FORMATS)}.", param="output_format")
@@ -84,7 +97,7 @@ def _request(options: Options, given: Mapping[str, Value]) -> SpeechRequest:
     if not 0.25 <= speed <= 4:
         raise InvalidRequest("The argument speed must be from 0.25 to 4.", param="speed")
     return SpeechRequest(
-        model=str(given.get("model", options.speech_model)),
+        model=str(given.get("model", "")),
         text=str(given["text"]),
         voice=str(given.get("voice", "")),
         language=languages.parse(str(given.get("language", ""))),

@@ -40,7 +40,8 @@ class McpService:
     def _build(self, inference: Inference, listener: socket.socket) -> Parts:
         from mcp_server import http, options, server, stream
 
-        models = (self._settings.audio_transcription_model, self._settings.speech_model)
+        settings = self._settings
+        models = (settings.audio_transcription_model, settings.speech_model, settings.imitation_model)
         built: Any = server.build(inference, options.Options(self._files, *models))
         routes, lifespan = http.routes(built)
         return Router(routes), lifespan, stream.serve_unix(built, listener)

@@ -22,7 +22,7 @@ from engines import pool
 from engines.audio_types import Script
 from engines.catalog import DEFAULTS, Catalog, Roots, default_roots
 from engines.local import AudioOptions, Local
-from engines.runtime import Options
+from engines.options import Options
 from engines.trace import Traced
 from mcp_server.relay import socket_path
 from mcp_server.sockets import SocketTaken, listen
@@ -215,7 +215,8 @@ def _audio_options(settings: Settings, command: Command, scratch: Path) -> Audio
 @contextlib.asynccontextmanager
 async def _listening(runtime: Local, settings: Settings, places: Places) -> AsyncIterator[None]:
     mcp = McpService(places.files, settings)
-    main = Defaults(settings.transcription_model, WHISPER, settings.alignment_model, settings.speech_model)
+    speakers = (settings.speech_model, settings.imitation_model)
+    main = Defaults(settings.transcription_model, WHISPER, settings.alignment_model, *speakers)
     audio = msgspec.structs.replace(main, transcription=settings.audio_transcription_model)
     main_app = http.build(runtime, _front(settings, places, places.main, main), dict.fromkeys(PATHS, mcp))
     audio_app = http.build(runtime, _front(settings, places, places.audio, audio))

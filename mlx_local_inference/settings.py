@@ -72,6 +72,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speech_model: Annotated[Address, Meta(description="model that speaks where a request names none of ours")] = (
         "qwen3-tts"
     )
+    imitation_model: Annotated[
+        Address, Meta(description="the same for a recorded voice, where that model imitates none")
+    ] = "qwen3-tts-base"
     script: Annotated[
         str,
         Meta(

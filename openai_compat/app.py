@@ -18,6 +18,7 @@ from engines.errors import InvalidRequest
 from engines.inference import Inference
 from engines.reading import decode_object
 from engines.types import ModelStatus
+from engines.voice.speakable import LONGEST_TEXT
 from openai_compat.audio import UPLOADS, AudioOptions, AudioRoutes
 from openai_compat.boundary import Boundary, Gate, Limits, error_handlers
 from openai_compat.leaving import until_gone
@@ -37,7 +38,7 @@ class Options(msgspec.Struct, frozen=True):
     keepalive_seconds: float = 15.0
     admission_seconds: float = 1.0
     max_upload_bytes: int = 2 << 30
-    max_input_characters: int = 100_000
+    max_input_characters: int = LONGEST_TEXT
     scratch: str = ""
     defaults: Defaults = Defaults()
 

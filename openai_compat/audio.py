@@ -22,6 +22,7 @@ from engines.audio_types import (
 from engines.events import last
 from engines.inference import Inference
 from engines.types import Json
+from engines.voice.imitating import speaker
 from openai_compat import transcript_answers as answers
 from openai_compat.leaving import until_gone
 from openai_compat.live import EventStream
@@ -89,7 +90,7 @@ class AudioRoutes:
 
     async def speak(self, request: Request, folder: Path) -> Response:
         asked = await self._to_speak(request, folder)
-        model = await meant(self._inference, asked.request.model, self._options.defaults.speech, OPENAI_SPEAKS)
+        model = await self._speaker(asked.request)
         asked = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, model=model))
         headers = ignored(asked.ignored)
         if asked.events:
@@ -143,6 +144,13 @@ class AudioRoutes:
         return msgspec.structs.replace(
             asked, reference="", request=msgspec.structs.replace(asked.request, reference_path=str(path))
         )
+
+    async def _speaker(self, request: SpeechRequest) -> str:
+        """The name of the model to ask."""
+        if named := await meant(self._inference, request.model, "", OPENAI_SPEAKS):
+            return named
+        defaults, recorded = self._options.defaults, bool(request.reference_path)
+        return await speaker(self._inference, defaults.speech, defaults.imitation, request.voice, recorded)
 
     async def _spoken(self, request: SpeechRequest) -> tuple[bytes, SpeechDone]:
         pieces: list[bytes] = []

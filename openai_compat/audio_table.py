@@ -15,8 +15,9 @@ _LISTEN = {
     "keywords": "as `hotwords`",
     "temperature": "0 (always the likeliest token) to 1",
     "response_format": "`json`, `text`, `srt`, `verbose_json` or `vtt`",
-    "timestamp_granularities": "`segment`, `word` or both; with `verbose_json` alone",
-    "stream": "server-sent events as pieces are done, instead of one answer",
+    "timestamp_granularities": "`segment` (the default), `word` or both: what a `verbose_json` tells the times of; "
+    "`word` with that format alone",
+    "stream": "server-sent events as text is written, instead of one answer",
 }
 _NOT_BUILT: dict[str, tuple[object, ...]] = {
     "chunking_strategy": ("auto",),
@@ -28,10 +29,10 @@ _NOT_BUILT: dict[str, tuple[object, ...]] = {
 TRANSCRIPTIONS = Table(
     acts=_LISTEN
     | {"script": "`traditional` or `simplified` writes all Chinese in it; `as-is` leaves it as the model wrote it"},
-    refused=_NOT_BUILT,
+    refused=_NOT_BUILT | {"task": ("transcribe",)},
     without_effect={},
 )
-TRANSLATIONS = Table(acts=_LISTEN, refused=_NOT_BUILT, without_effect={})
+TRANSLATIONS = Table(acts=_LISTEN, refused=_NOT_BUILT | {"task": ("translate",)}, without_effect={})
 ALIGNMENTS = Table(
     acts={
         "file": _FILE,
@@ -48,7 +49,8 @@ SPEECH = Table(
         "model": _MODEL,
         "input": "the text to speak, up to 100,000 characters",
         "voice": 'a voice, as `/v1/audio/voices` lists them, or one of OpenAI\'s names; also `{"id": NAME}`; if '
-        "missing, the model's first",
+        "missing, the model's first; for one that was stored, and for `reference_audio`, a model that imitates answers "
+        "where none is named",
         "instructions": "in what manner it is spoken",
         "language": "what the text is written in, as in `/v1/audio/transcriptions`; if missing, the model tells",
         "speed": "0.25 to 4; the pitch stays",

@@ -21,6 +21,7 @@ class Defaults(msgspec.Struct, frozen=True):
     translation: str = "whisper-large-v3-turbo"
     alignment: str = "qwen3-aligner"
     speech: str = "qwen3-tts"
+    imitation: str = "qwen3-tts-base"
 
 
 async def meant(inference: Inference, name: str, default: str, openai_names: frozenset[str] = frozenset()) -> str:

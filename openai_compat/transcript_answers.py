@@ -11,6 +11,7 @@ from engines.audio_types import (
     TranscriptionEvent,
     TranscriptPart,
     TranscriptProgress,
+    TranscriptText,
     Word,
 )
 from engines.speech import languages, subtitles
@@ -50,12 +51,12 @@ def events(asked: Listening, event: TranscriptionEvent) -> Iterable[Json]:
     """
     subtitled = asked.format in ("srt", "vtt")
     match event:
-        case Started():
+        case Started() | TranscriptPart():
             return
         case TranscriptProgress():
             yield {"type": "transcript.progress", "seconds": _rounded(event.seconds), "total": _rounded(event.total)}
-        case TranscriptPart():
-            if event.text and not subtitled:
+        case TranscriptText():
+            if not subtitled:
                 yield {"type": "transcript.text.delta", "delta": event.text}
         case Transcript():
             told = _object(asked, event)

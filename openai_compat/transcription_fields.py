@@ -17,7 +17,9 @@ from openai_compat.multipart import Form
 Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
 
 FORMATS: tuple[Format, ...] = ("json", "text", "srt", "verbose_json", "vtt")
+TOLD_EARLY: tuple[Format, ...] = ("json", "text", "verbose_json")  # how subtitles are cut depends on what follows
 GRANULARITIES = ("segment", "word")
+DEFAULT_GRANULARITY = "segment"  # some clients send it with every format
 FILE = frozenset({"file"})
 SAMPLES = frozenset({"audio_sample", "file"})
 _KINDS: Mapping[str, Kind] = {
@@ -64,6 +66,7 @@ def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
         raise UnsupportedField(message, param="response_format")
     format = cast(Format, fields.one_of("response_format", FORMATS, "json"))
     granularities = _granularities(fields, format)
+    stream = fields.flag("stream", False)
     request = TranscriptionRequest(
         model=fields.text("model", ""),
         path=_path(form, "file"),
@@ -74,6 +77,7 @@ def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
         translate=translate,
         words="word" in granularities,
         script=None if translate else cast(Script | None, _script(fields)),
+        streamed=stream and format in TOLD_EARLY,
         trace=trace,
     )
     return Listening(
@@ -81,7 +85,7 @@ def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
         format,
         segments=not granularities or "segment" in granularities,
         words=request.words,
-        stream=fields.flag("stream", False),
+        stream=stream,
         ignored=checked.ignored,
     )
 
@@ -147,8 +151,8 @@ def _granularities(fields: Reader, format: Format) -> list[str]:
     given: list[str] = fields.items("timestamp_granularities")
     if not set(given) <= set(GRANULARITIES):
         raise fields.error("timestamp_granularities", "segment, word or both")
-    if given and format != "verbose_json":
-        wanted = f"left out where response_format is {format}: times of words and segments are told in verbose_json"
+    if set(given) - {DEFAULT_GRANULARITY} and format != "verbose_json":
+        wanted = f"left out where response_format is {format}: times of words are told in verbose_json"
         raise fields.error("timestamp_granularities", wanted)
     return given
 

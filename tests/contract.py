@@ -14,6 +14,7 @@ from engines.audio_types import (
     TranscriptionRequest,
     TranscriptPart,
     TranscriptProgress,
+    TranscriptText,
 )
 from engines.errors import InvalidRequest, UnknownModel, WrongCapability
 from engines.inference import Inference
@@ -34,19 +35,24 @@ async def check_inference(inference: Inference, model: str) -> None:
 
 async def check_audio(inference: Inference, recording: str, listener: str, speaker: str) -> None:
     """As `check_inference`, for models of sound that can be loaded. In `recording` there is something to hear."""
-    await _a_transcript_is_its_parts(inference, TranscriptionRequest(listener, recording))
+    for streamed in (False, True):
+        request = TranscriptionRequest(listener, recording, streamed=streamed)
+        await _a_transcript_is_what_was_told_of_it(inference, request)
     await _leaving_a_transcription_frees_the_place(inference, TranscriptionRequest(listener, recording))
     await _speech_is_one_file_and_an_end(inference, SpeechRequest(speaker, "One. Two."))
     await _what_cannot_be_done_is_told_before_it_starts(inference, recording, listener, speaker)
     assert [voice.name for voice in await inference.voices(speaker)]
 
 
-async def _a_transcript_is_its_parts(inference: Inference, request: TranscriptionRequest) -> None:
+async def _a_transcript_is_what_was_told_of_it(inference: Inference, request: TranscriptionRequest) -> None:
     async with aclosing(inference.transcribe(request)) as events:
         seen = [event async for event in events]
     assert isinstance(seen[0], Started) and isinstance(seen[-1], Transcript)
     assert [type(event) for event in seen].count(Transcript) == [type(event) for event in seen].count(Started) == 1
-    assert "".join(event.text for event in seen if isinstance(event, TranscriptPart)) == seen[-1].text
+    texts = [event.text for event in seen if isinstance(event, TranscriptText)]
+    assert all(texts) and "".join(texts) == seen[-1].text
+    parts = [event.segments for event in seen if isinstance(event, TranscriptPart)]
+    assert all(parts) and tuple(segment for part in parts for segment in part) == seen[-1].segments
     times = [event.seconds for event in seen if isinstance(event, TranscriptProgress)]
     assert times == sorted(times) and times[-1] <= seen[-1].seconds + 0.01
 

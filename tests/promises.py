@@ -107,6 +107,7 @@ PROMISES: dict[str, Promise] = {
     "audio:words": Promise(AUDIO, "Words have times on both engines; where the aligner is missing, a 400 says so."),
     "audio:curl": Promise(AUDIO, "Users' curl lines work as they stand, and bundled recordings are heard rightly."),
     "audio:refused-early": Promise(AUDIO, "A file that is no recording is refused without loading a model."),
+    "audio:early": Promise(AUDIO, "A streamed transcript begins while it is written; nothing told is taken back."),
     "audio:leave": Promise(AUDIO, "Leaving in mid-file frees the engine within a second."),
     "audio:memory": Promise(AUDIO, "An hour of sound costs no more memory than a minute."),
     "audio:media:death": Promise(AUDIO, "A media process that dies costs what is in it, and no other request."),

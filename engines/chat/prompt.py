@@ -15,10 +15,12 @@ from tokenizers import Tokenizer
 
 from engines import tokenizer as tokenizers
 from engines.chat.conversation import arranged, definition, mapped, strings, turn
+from engines.chat.reply import ReplyParser
 from engines.chat.template import Template
 from engines.checkpoint import eos_ids
 from engines.decoding.control import any_of, breaker, unused_characters
-from engines.decoding.grammar import Grammar, GrammarCompiler
+from engines.decoding.grammar import GrammarCompiler
+from engines.decoding.prompt import Prompt, Thought
 from engines.errors import ContextLengthExceeded, InvalidRequest
 from engines.types import ChatRequest, CompletionRequest, Json, Message, Request, Sampling, Tool
 
@@ -30,48 +32,15 @@ ThinkingState = Literal["absent", "possible", "open"]
 
 
 class ReplyPlan(msgspec.Struct, frozen=True):
-    """How a reply is to be read: which tools it may call, and what becomes of its thought.
-
-    `budget` is the tokens of a thought (None: no limit). `opening` is the token that begins one (None: it takes
-    several), `closing` are those that end one, `behind` those between a thought and an answer that must follow at once.
-    """
+    """How a reply is to be read: which tools it may call, and what becomes of its thought (see `ReplyParser`)."""
 
     tools: frozenset[str] = frozenset()
     parallel: bool = True
     thinking: ThinkingState = "absent"
     separate: bool = True
-    budget: int | None = None
-    opening: int | None = None
-    closing: tuple[int, ...] = ()
-    behind: tuple[int, ...] = ()
 
-
-class Prompt(msgspec.Struct, frozen=True):
-    """What a model is to continue, and for how many tokens at most.
-
-    `reply` None is plain text. `grammar` is of all that follows the thought, `call_grammar` of the inside of each call
-    in an answer that is free otherwise. `echo` is the text to give back first; with `Sampling.logprobs`, with those of
-    the prompt's tokens. `content` is what stands in place of tokens that are nothing by themselves, as recorded sound.
-    """
-
-    ids: tuple[int, ...]
-    max_tokens: int
-    sampling: Sampling
-    trace: str = ""
-    reply: ReplyPlan | None = None
-    grammar: Grammar | None = None
-    call_grammar: Grammar | None = None
-    echo: str | None = None
-    content: Any = None
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(self.ids)
-
-    @property
-    def repeatable(self) -> tuple[int, ...]:
-        """The tokens that a repetition penalty finds in it; names and terms beside a sound are there to be repeated."""
-        return self.ids if self.content is None else ()
+    def reader(self) -> ReplyParser:
+        return ReplyParser(self.tools, thinking=self.thinking, separate=self.separate, parallel=self.parallel)
 
 
 class PromptWriter:
@@ -136,7 +105,7 @@ class PromptWriter:
         grammar = self._grammars.answer(request.constraint, request.tools, request.tool_choice)
         calls = self._grammars.call_body(request.tools, request.tool_choice) if grammar is None else None
         max_tokens = self._room(ids, request.sampling.max_tokens, "messages")
-        return Prompt(ids, max_tokens, request.sampling, request.trace, plan, grammar, calls)
+        return Prompt(ids, max_tokens, request.sampling, request.trace, plan, self._thought(request), grammar, calls)
 
     def _rendered(self, request: ChatRequest) -> tuple[str, str]:
         """The text, and the character in it at which it is to be encoded apart."""
@@ -175,18 +144,18 @@ class PromptWriter:
         return tuple(id for part in text.split(sentinel) for id in self._plain(part))
 
     def _plan(self, request: ChatRequest, text: str) -> ReplyPlan:
-        thinking = self._thinking_state(request, text)
-        wanted = request.thinking
         return ReplyPlan(
             tools=frozenset(tool.name for tool in request.tools) if request.tool_choice.mode != "none" else frozenset(),
             parallel=request.tool_choice.parallel,
-            thinking=thinking,
-            separate=wanted.separate,
-            budget=wanted.budget,
-            opening=self._tokenizer.token_to_id(OPEN) if self._thinks else None,
-            closing=self._closing if self._thinks else (),
-            behind=self._behind if self._thinks else (),
+            thinking=self._thinking_state(request, text),
+            separate=request.thinking.separate,
         )
+
+    def _thought(self, request: ChatRequest) -> Thought:
+        if not self._thinks:
+            return Thought()
+        opening = self._tokenizer.token_to_id(OPEN)
+        return Thought(request.thinking.budget, opening, self._closing, self._behind)
 
     def _thinking_state(self, request: ChatRequest, text: str) -> ThinkingState:
         """From what stands after the last message's own text: the template may have opened or closed a thought."""
@@ -216,7 +185,7 @@ class PromptWriter:
             echo = request.prompt if isinstance(request.prompt, str) else self.text_of(ids)
         grammar = self._grammars.answer(request.constraint, (), ChatRequest("", ()).tool_choice)
         max_tokens = self._room(ids, request.sampling.max_tokens, "prompt")
-        return Prompt(ids, max_tokens, request.sampling, request.trace, None, grammar, echo=echo)
+        return Prompt(ids, max_tokens, request.sampling, request.trace, grammar=grammar, echo=echo)
 
     def _given(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
         """As the model's makers encode text: with what the tokenizer puts before it, control tokens as such."""

@@ -15,30 +15,16 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Literal
 
-import msgspec
-
 from engines.chat.callparse import CallBlock
+from engines.decoding.reader import End, Phase
 from engines.types import CallDelta, Delta
 
-Phase = Literal["start", "thinking", "answer", "call"]
 # Beyond the phases: `bare` may turn out to be a call without its opening tag, `broken` was shown as a call and is none.
 _Mode = Literal["start", "thinking", "answer", "call", "bare", "broken"]
 _Kind = Literal["text", "reasoning", "arguments"]
 
 _THINK, _THINK_END = "<think>", "</think>"
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
-
-
-class End(msgspec.Struct, frozen=True):
-    """What is known when no more text comes: deltas held back, and the calls that were cut or broke off.
-
-    `unfinished_calls` are the numbers of those that were shown in part, `unfinished_text` is the raw text of all.
-    """
-
-    deltas: tuple[Delta, ...]
-    unfinished_calls: tuple[int, ...]
-    unfinished_text: str
-    called: bool
 
 
 def random_call_id() -> str:

@@ -1,1 +1,1 @@
-"""From token ids to text: what every generating engine needs."""
+"""The batch loop of all that writes text, whatever its rows begin with, and what it is made of."""

@@ -113,6 +113,11 @@ def release() -> None:
     mx.clear_cache()
 
 
+def synchronize() -> None:
+    """Wait until what was begun is computed."""
+    mx.synchronize()
+
+
 def active_bytes() -> int:
     return mx.get_active_memory()
 

@@ -1,7 +1,7 @@
 """Which model is loaded or unloaded, and which request starts or is refused: decided from plain state and a `now`.
 
-Pure: no clock, socket, log or process. The runtime calls an event function when something happened, then `decide`,
-carries every effect out and `apply`s it. Memory is counted in leases: the leases of all residents, those that are being
+Pure: no clock, socket, log or process. The supervisor calls an event function when something happened, then `decide`,
+`apply`s every effect and carries it out. Memory is counted in leases: the leases of all residents, those that are being
 loaded or unloaded included, never exceed the budget.
 """
 

@@ -8,10 +8,14 @@ _SPACELESS = (
     r"\U00020000-\U0003ffff"
 )
 SPACELESS = re.compile(rf"[{_SPACELESS}]")
-UNIT = re.compile(
-    rf"(?:(?=\w)[{_SPACELESS}])[\u0e31\u0e34-\u0e4e]*|(?:(?![{_SPACELESS}])\w)+(?:['’\-](?:(?![{_SPACELESS}])\w)+)*"
-)
+WITHIN_WORDS = "'’-"
+_THAI = r"(?=\w)[\u0e00-\u0e7f][\u0e31\u0e34-\u0e4e]*"  # with the vowels and tones that are written around it
+_LETTER = rf"(?:(?![{_SPACELESS}])\w)"
+UNIT = re.compile(rf"{_THAI}|(?=\w)[{_SPACELESS}]|{_LETTER}+(?:[{WITHIN_WORDS}]{_LETTER}+)*")
 """A word, or one character of a script without spaces. Marks and spaces are in no unit."""
+ALONE = re.compile(rf"(?![\u0e00-\u0e7f])[{_SPACELESS}]")
+"""A character that is a unit by itself, whatever follows."""
+WORD_GOES_ON = re.compile(rf"(?:{_LETTER}|[{WITHIN_WORDS}])*")
 
 WIDE_SENTENCE_MARKS = "。！？…｡．؟।॥"
 WIDE_CLAUSE_MARKS = "，、；：،؛､"

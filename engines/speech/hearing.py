@@ -6,9 +6,10 @@ from contextlib import aclosing
 
 import msgspec
 
-from engines.audio_types import EAR_RATE, PieceDone, PieceRequest, Script, Segment
+from engines.audio_types import EAR_RATE, PieceDone, PieceRequest, PieceText, Script, Segment
 from engines.errors import InternalError, RunnerDied
-from engines.speech.joining import Span
+from engines.speech.early import Early
+from engines.speech.joining import Span, join
 from engines.speech.loops import collapsed_segments, has_loop
 from engines.speech.script import Converter
 from engines.speech.timing import apportioned, placed
@@ -25,6 +26,7 @@ _WINDOW, _STRIDE = EAR_RATE // 10, 8  # samples
 class Heard(msgspec.Struct, frozen=True):
     """A piece as text, with times of the recording; and where in it the model repeated itself, or met its limit."""
 
+    text: str
     segments: tuple[Segment, ...]
     language: str
     usage: Usage
@@ -49,16 +51,17 @@ class Hearing:
         self._known_language = known_language
         self.started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
 
-    async def piece(self, samples: bytes, start: float) -> Heard:
+    async def piece(self, samples: bytes, start: float, early: Early | None = None) -> Heard:
         """What is spoken in the piece that begins at `start`, in seconds. Raises what the model's runner raises.
 
         A piece whose text is cut or runs in a loop is heard again with a penalty on repetition, then in halves; what
-        stays so is marked. A runner that died is asked once more.
+        stays so is marked. A runner that died is asked once more. What `early` has told by then stays: the model goes
+        on behind it, and there are no halves, since it doesn't say where in the sound it is.
         """
-        done, usage = await self._twice(samples)
-        seconds = _seconds(samples)
-        if _is_fine(done) or seconds < SHORTEST_HALVED:
-            return await self._heard(done, usage, start, seconds)
+        done, usage = await self._twice(samples, early)
+        seconds, told = _seconds(samples), len(early.told) if early else 0
+        if _is_fine(done) or told or seconds < SHORTEST_HALVED:
+            return await self._heard(done, usage, start, seconds, told)
         at = quietest(samples)
         halves = []
         for half, begins in ((samples[:at], start), (samples[at:], start + _seconds(samples[:at]))):
@@ -66,45 +69,55 @@ class Hearing:
             halves.append(await self._heard(half_done, half_usage, begins, _seconds(half)))
         return _together(halves, usage)
 
-    async def _twice(self, samples: bytes) -> tuple[PieceDone, Usage]:
-        """The better of one or two answers, and what both took."""
+    async def _twice(self, samples: bytes, early: Early | None = None) -> tuple[PieceDone, Usage]:
+        """The better of one or two answers, and what both took. The second goes on behind what was told of the first;
+        where that is nothing, it isn't told early."""
         asked = msgspec.structs.replace(self._asked, samples=samples)
-        done = await self._ask(asked)
+        done = await self._ask(asked, early)
         if (other := asked_again(asked, done, self._known_language())) is None:
             return done, done.usage
-        again = await self._ask(other)
-        better = done if _is_fine(done) and not _is_fine(again) else again
+        if early is not None and early.told:
+            again = better = await self._ask(early.continued(other), early)
+        else:
+            again = await self._ask(other)
+            better = done if _is_fine(done) and not _is_fine(again) else again
         return better, added(done.usage, again.usage)
 
-    async def _ask(self, request: PieceRequest) -> PieceDone:
+    async def _ask(self, request: PieceRequest, early: Early | None = None) -> PieceDone:
         try:
-            done = await self._ask_once(request)
+            done = await self._ask_once(request, early)
         except RunnerDied:
-            done = await self._ask_once(request)
+            request = early.continued(request) if early is not None else request
+            done = await self._ask_once(request, early)
         return msgspec.structs.replace(done, language=request.language or done.language)
 
-    async def _ask_once(self, request: PieceRequest) -> PieceDone:
+    async def _ask_once(self, request: PieceRequest, early: Early | None) -> PieceDone:
+        if early is not None:
+            early.begin()
         async with aclosing(self._hear(request)) as events:
             async for event in events:
                 if isinstance(event, PieceDone):
                     return event
-                if isinstance(event, Started) and not self.started.done():
+                if isinstance(event, PieceText) and early is not None:
+                    early.take(event)
+                elif isinstance(event, Started) and not self.started.done():
                     self.started.set_result(event)
         raise InternalError("The model's answer broke off. Try again.")
 
-    async def _heard(self, done: PieceDone, usage: Usage, start: float, seconds: float) -> Heard:
+    async def _heard(self, done: PieceDone, usage: Usage, start: float, seconds: float, told: int = 0) -> Heard:
+        """The text's first `told` characters stay as they are."""
         span = (start, start + seconds)
         looped = has_loop(done.segments)
-        segments = collapsed_segments(done.segments) if looped else done.segments
+        segments = collapsed_segments(done.segments, told) if looped else done.segments
         segments = await self._converter.segments(segments, self._script, done.language)
-        if len(segments) == 1 and _tells_no_times(segments[0], seconds):
-            timed = tuple(
-                msgspec.structs.replace(segment, looped=looped) for segment in apportioned(segments[0].text, *span)
-            )
+        if len(segments) == 1 and segments[0].approximate:
+            whole = msgspec.structs.replace(segments[0], looped=looped)
+            text, timed = whole.text, _apportioned(whole, span)
         else:
             timed = placed(segments, *span)
+            text = join(segment.text for segment in timed)
         is_cut = done.finish_reason == "length" and not looped
-        return Heard(timed, done.language, usage, (span,) * looped, (span,) * is_cut)
+        return Heard(text, timed, done.language, usage, (span,) * looped, (span,) * is_cut)
 
 
 def asked_again(asked: PieceRequest, done: PieceDone, known_language: str) -> PieceRequest | None:
@@ -145,11 +158,20 @@ def added(one: Usage, other: Usage) -> Usage:
 def _together(halves: list[Heard], spent: Usage) -> Heard:
     one, other = halves
     return Heard(
+        join((one.text, other.text)),
         one.segments + other.segments,
         one.language or other.language,
         added(added(one.usage, other.usage), spent),
         one.looped + other.looped,
         one.cut + other.cut,
+    )
+
+
+def _apportioned(whole: Segment, span: Span) -> tuple[Segment, ...]:
+    """A segment without times as ones of about a sentence, each with its figures."""
+    return tuple(
+        msgspec.structs.replace(whole, start=one.start, end=one.end, text=one.text)
+        for one in apportioned(whole.text, *span)
     )
 
 
@@ -159,11 +181,6 @@ def _is_fine(done: PieceDone) -> bool:
 
 def _text(done: PieceDone) -> str:
     return "".join(segment.text for segment in done.segments).strip()
-
-
-def _tells_no_times(segment: Segment, seconds: float) -> bool:
-    """Of the only segment of a piece. A model that tells times tells also how sure it is."""
-    return not segment.words and segment.avg_logprob is None and segment.end - segment.start > seconds - 0.1
 
 
 def _seconds(samples: bytes) -> float:

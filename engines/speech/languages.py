@@ -10,10 +10,12 @@ import unicodedata
 
 from engines.errors import InvalidRequest
 
-# code | English name | other codes and English names | Chinese names; one that ends in 语 also goes with 語 and 文.
+# code | English name | other codes and English names | Chinese names; one in 语 also goes with 語, either with 文.
 _TABLE = """
 zh | Chinese | zho, chi, cmn, mandarin, mandarin chinese, putonghua, zh-cmn | 中文, 普通话, 普通話, 国语, 國語
 zh | Chinese | | 汉语, 漢語, 华语, 華語, 官话, 官話
+zh | Chinese | simplified chinese, chinese (simplified) | 简体中文, 簡體中文
+zh | Chinese | traditional chinese, chinese (traditional) | 繁体中文, 繁體中文
 yue | Cantonese | zh-yue, zh-hk, zh-mo, cantonese chinese | 粤语, 粵語, 广东话, 廣東話, 广州话, 廣州話, 白话, 白話
 en | English | eng | 英语
 ja | Japanese | jpn | 日语, 日本语
@@ -129,10 +131,17 @@ def _read_table() -> tuple[dict[str, str], dict[str, str]]:
         names[code] = name
         called = [code, name, *(other.strip() for field in others for other in field.split(","))]
         for one in filter(None, map(_normal, called)):
-            for form in (one, f"{one[:-1]}語", f"{one[:-1]}文") if one.endswith("语") else (one,):
+            for form in _forms(one):
                 if codes.setdefault(form, code) != code:
                     raise ValueError(f"{form} names both {codes[form]} and {code}")
     return names, codes
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """A name, and what else it is written like in Chinese."""
+    if name.endswith("语"):
+        return name, f"{name[:-1]}語", f"{name[:-1]}文"
+    return (name, f"{name[:-1]}文") if name.endswith("語") else (name,)
 
 
 def _normal(text: str) -> str:
@@ -165,7 +174,7 @@ def parse(text: str, param: str = "language") -> str:
     if (code := _find(text)) is None:
         raise InvalidRequest(
             f"{text[:40]!r} is no language known here. Give a code or an English or Chinese name, or leave {param} out "
-            f"to have it told from the sound. Codes: {', '.join(CODES)}.",
+            f"to have it told. Codes: {', '.join(CODES)}.",
             param=param,
         )
     return code

@@ -2,13 +2,13 @@
 
 Models that write speech down fall into loops on bad sound: a word or phrase over and over, up to the limit of tokens.
 People repeat themselves too. So a loop is a phrase of 1 to 40 units (a word, or a character of a script without
-spaces) that stands `_times` times in a row: 24 times for one unit (laughter, 哈哈哈, counting "no no no"), 12 for two,
+spaces) that stands so many times in a row: 24 times for one unit (laughter, 哈哈哈, counting "no no no"), 12 for two,
 8 for three, and 6 for four or more (chants, choruses). Case and marks between don't matter. Figures and words of more
 than 30 letters are taken letter by letter: 88888888 is a number, a hundred 8s are a loop.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -33,7 +33,7 @@ class Loop(msgspec.Struct, frozen=True):
 
 def find(text: str) -> tuple[Loop, ...]:
     """The loops in a text, in order; they don't overlap. Takes time in proportion to its length."""
-    spans = _units(text)
+    spans = [span for word in UNIT.finditer(text) for span in units_in(word)]
     units = [text[start:end].casefold() for start, end in spans]
     periods = [(period, _repeated(units, period)) for period in range(1, min(LONGEST_PHRASE, len(units) // 2) + 1)]
     found: list[Loop] = []
@@ -52,21 +52,22 @@ def find(text: str) -> tuple[Loop, ...]:
     return tuple(found)
 
 
-def collapsed(text: str) -> str:
-    """The text with each loop cut to one repetition; itself when there is none."""
-    while loops := find(text):
+def collapsed(text: str, told: int = 0) -> str:
+    """The text with each loop cut to one repetition; itself when there is none. Its first `told` characters stay."""
+    while loops := _behind(told, find(text)):
         for loop in reversed(loops):
             text = text[: loop.once] + text[loop.end :]
     return text
 
 
-def collapsed_segments(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+def collapsed_segments(segments: Sequence[Segment], told: int = 0) -> tuple[Segment, ...]:
     """Loops cut to one, also those that go through many segments; segments that had part in one are marked `looped`.
 
-    What is left of their words has its times; segments of which nothing is left are gone.
+    What is left of their words has its times; segments of which nothing is left are gone. The first `told` characters
+    of the first one stay.
     """
     kept = tuple(segments)
-    while loops := find(_SEPARATOR.join(segment.text for segment in kept)):
+    while loops := _behind(told, find(_SEPARATOR.join(segment.text for segment in kept))):
         kept = _without(kept, loops)
     return kept
 
@@ -76,8 +77,20 @@ def has_loop(segments: Sequence[Segment]) -> bool:
     return bool(find(_SEPARATOR.join(segment.text for segment in segments)))
 
 
-def _times(period: int) -> int:
-    return max(_FEWEST_TIMES, _FEWEST_UNITS // period)
+def _behind(told: int, loops: Sequence[Loop]) -> list[Loop]:
+    """What is to be cut of loops, if the first `told` characters stay."""
+    return [msgspec.structs.replace(loop, once=max(loop.once, told)) for loop in loops if loop.end > told]
+
+
+def fewest_repeated(period: int) -> int:
+    """How many units in a row make a loop if each is the same as `period` before it."""
+    return period * (max(_FEWEST_TIMES, _FEWEST_UNITS // period) - 1)
+
+
+def units_in(word: re.Match[str]) -> Iterator[tuple[int, int]]:
+    """Where the units begin and end in what `UNIT` has found: one, or each letter of a word that is too long."""
+    start, end = word.span()
+    yield from [(start, end)] if end - start <= _LONGEST_WORD else ((at, at + 1) for at in range(start, end))
 
 
 def _with_marks(text: str, once: int, end: int) -> tuple[int, int]:
@@ -97,15 +110,7 @@ def _repeated(units: Sequence[str], period: int) -> list[int]:
 
 
 def _is_loop(repeated: Sequence[int], at: int, period: int) -> bool:
-    return at + period < len(repeated) and repeated[at + period] >= period * (_times(period) - 1)
-
-
-def _units(text: str) -> list[tuple[int, int]]:
-    spans: list[tuple[int, int]] = []
-    for match in UNIT.finditer(text):
-        start, end = match.span()
-        spans += [(start, end)] if end - start <= _LONGEST_WORD else [(at, at + 1) for at in range(start, end)]
-    return spans
+    return at + period < len(repeated) and repeated[at + period] >= fewest_repeated(period)
 
 
 def _without(segments: Sequence[Segment], loops: Sequence[Loop]) -> tuple[Segment, ...]:

@@ -19,9 +19,12 @@ from engines.audio_types import (
     TranscriptionRequest,
     TranscriptPart,
     TranscriptProgress,
+    TranscriptText,
 )
+from engines.errors import InternalError
 from engines.media.client import Ending, Piece, PieceOptions, Progress
 from engines.speech.context import MOST, context
+from engines.speech.early import Early
 from engines.speech.hearing import Hear, Heard, Hearing, added
 from engines.speech.joining import Joiner, Span, file_cut, incompleteness, main_language
 from engines.speech.languages import parse
@@ -66,7 +69,10 @@ class Transcription:
         self._converter = Converter()
 
     async def run(self, request: TranscriptionRequest, in_flight: int = 0) -> AsyncGenerator[TranscriptionEvent]:
-        """`Started`, any number of parts with progress behind each, and the `Transcript`.
+        """`Started`, any number of texts and parts with progress behind each, and the `Transcript`.
+
+        If the request is `streamed`, the first piece in which something is said is told as it is written, as far as it
+        is final; others are told whole, and so is each where a conversion or a search for words is still to come.
 
         Raises a `ServiceError` instead of the rest; before `Started` for what is wrong with the request, the file or
         the model. No model is asked before the file's first sound is there, so none for silence. Closing the generator
@@ -86,8 +92,11 @@ class Transcription:
             trace=request.trace,
         )
         result = _Result(language, left_out)
-        hearing = Hearing(self._hear, asked, self._converter, request.script or self._script, result.heard_language)
-        work = _Work(self._media.pieces(request.path, ear.pieces), hearing)
+        script = request.script or self._script
+        hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language)
+        as_written = request.streamed and script == "as-is" and not request.words
+        pieces = self._media.pieces(request.path, ear.pieces)
+        work = _Work(pieces, hearing, lambda before: as_written and result.is_silence(before))
         try:
             async with aclosing(_events(work, ear.model, result, in_flight or self._in_flight)) as events:
                 async for event in events:
@@ -105,11 +114,13 @@ async def _events(work: "_Work", model: str, result: "_Result", in_flight: int) 
     seconds, more = 0.0, in_flight
     while not isinstance(item, Ending):
         if isinstance(item, _InFlight):
-            heard = await item.heard
+            while text := await item.early_text():
+                yield result.tell(text)
+            told = result.add(await item.heard, item.end - item.start)
             work.allow(more)  # the first is heard alone: then there is something to tell soon
             more = 1
-            if part := result.add(heard, item.end - item.start):
-                yield part
+            for event in told:
+                yield event
         seconds = max(seconds, item.end if isinstance(item, _InFlight) else item.done)
         yield TranscriptProgress(seconds, item.total)
         item = await work.next()
@@ -124,14 +135,29 @@ class _InFlight(msgspec.Struct, frozen=True):
     end: float
     total: float | None
     heard: "asyncio.Task[Heard]"
+    early: Early | None
+
+    async def early_text(self) -> str:
+        """More of what is told before it is heard; "" if there is no more."""
+        return await self.early.next() if self.early is not None else ""
 
 
 class _Work:
-    """The tasks of one transcription: one that reads the file, and one a piece. `close` ends them all."""
+    """The tasks of one transcription: one that reads the file, and one a piece. `close` ends them all.
 
-    def __init__(self, pieces: AsyncGenerator[Piece | Progress | Ending, None], hearing: Hearing) -> None:
+    `tells_early` says whether a piece, behind so many, may be told before it is heard.
+    """
+
+    def __init__(
+        self,
+        pieces: AsyncGenerator[Piece | Progress | Ending, None],
+        hearing: Hearing,
+        tells_early: Callable[[int], bool],
+    ) -> None:
         self._pieces = pieces
         self._hearing = hearing
+        self._tells_early = tells_early
+        self._begun = 0
         self._slots = asyncio.Semaphore(1)
         self._order: asyncio.Queue[_InFlight | Progress | Ending | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -171,14 +197,21 @@ class _Work:
                 async for item in pieces:
                     if isinstance(item, Piece):
                         await self._slots.acquire()
-                        task = self._spawn(self._hearing.piece(item.samples, item.start))
-                        self._order.put_nowait(_InFlight(item.start, item.end, item.total, task))
+                        self._order.put_nowait(self._begin(item))
                     elif isinstance(item, Progress):
                         self._order.put_nowait(item)
                     else:
                         ending = item
         finally:
             self._order.put_nowait(ending)
+
+    def _begin(self, piece: Piece) -> _InFlight:
+        early = Early() if self._tells_early(self._begun) else None
+        self._begun += 1
+        task = self._spawn(self._hearing.piece(piece.samples, piece.start, early))
+        if early is not None:
+            task.add_done_callback(lambda _: early.end())
+        return _InFlight(piece.start, piece.end, piece.total, task, early)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)
@@ -200,6 +233,8 @@ class _Result:
         self._left_out = left_out
         self._joiner = Joiner()
         self._text: list[str] = []
+        self._early = ""
+        self._pieces = 0
         self._segments: list[Segment] = []
         self._spoken: dict[str, float] = {}
         self._usage = Usage(0, 0)
@@ -216,18 +251,32 @@ class _Result:
             return self._asked_language
         return self.heard_language()
 
-    def add(self, heard: Heard, seconds: float) -> TranscriptPart | None:
-        """None if nothing is spoken there."""
+    def is_silence(self, pieces: int) -> bool:
+        """Whether that is known of all of the first so many pieces."""
+        return self._pieces == pieces and not self._text
+
+    def tell(self, text: str) -> TranscriptText:
+        """More of the piece with which the text begins, before it is heard."""
+        text = text if self._early else text.lstrip()
+        self._early += text
+        return TranscriptText(text)
+
+    def add(self, heard: Heard, seconds: float) -> list[TranscriptText | TranscriptPart]:
+        """The next piece: what of it is still to be told. Nothing if nothing is spoken there."""
+        self._pieces += 1
         self._usage = added(self._usage, heard.usage)
         self._looped += heard.looped
         self._cut += heard.cut
+        text, told, self._early = self._joiner.add(heard.text), self._early, ""
+        if not text.startswith(told):
+            raise InternalError("The model took back what was told of its text already. Try again.")
         if not heard.segments:
-            return None
+            return []
         self._spoken[heard.language] = self._spoken.get(heard.language, 0.0) + seconds
-        text = "".join(self._joiner.add(segment.text) for segment in heard.segments)
         self._text.append(text)
         self._segments += heard.segments
-        return TranscriptPart(heard.segments, text)
+        more = [TranscriptText(text[len(told) :])] if len(told) < len(text) else []
+        return [*more, TranscriptPart(heard.segments)]
 
     def whole(self, ending: Ending) -> Transcript:
         missing = incompleteness(self._looped, self._cut)

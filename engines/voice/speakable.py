@@ -10,6 +10,8 @@ import unicodedata
 
 from engines.errors import InvalidRequest
 
+LONGEST_TEXT = 100_000  # characters in one request
+
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]{0,300}>|<!--.{0,500}?-->", re.DOTALL)
 _BREAK = re.compile(
     r"\[pause(?::[^\]\n]{0,20})?\]|<break\b[^<>\n]{0,100}>|</?(?:p|br|div|li|h[1-6])\s*/?>", re.IGNORECASE

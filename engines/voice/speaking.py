@@ -21,7 +21,7 @@ from engines.audio_types import (
     UtteranceDone,
     UtteranceRequest,
 )
-from engines.errors import InternalError, InvalidRequest
+from engines.errors import InternalError, InvalidRequest, RunnerDied
 from engines.types import Started, Usage
 from engines.voice import lengths, reference, seams, sentences
 from engines.voice.ahead import Ahead
@@ -266,9 +266,16 @@ class Work:
         """The best of some tries."""
         tries: list[Made] = []
         while len(tries) < TRIES and not (tries and tries[-1].verdict == "whole"):
-            tries.append(await self._tried(number, len(tries)))
+            tries.append(await self._survived(number, len(tries)))
         best = min(tries, key=lambda made: made.rank)
         return msgspec.structs.replace(best, usage=_total([made.usage for made in tries]))
+
+    async def _survived(self, number: int, attempt: int) -> Made:
+        """A try; once more if the model's process dies in it, for nobody has heard any of it."""
+        try:
+            return await self._tried(number, attempt)
+        except RunnerDied:
+            return await self._tried(number, attempt)
 
     async def _tried(self, number: int, attempt: int) -> Made:
         sound = array("f")

@@ -15,8 +15,8 @@ from engines.catalog import Catalog, Roots
 from engines.errors import InvalidRequest, ShuttingDown, UnknownVoice
 from engines.events import last
 from engines.local import AudioOptions, Local
+from engines.options import Options
 from engines.pool import Limits
-from engines.runtime import Options
 from engines.types import ChatRequest, Message, Started
 from tests.contract import check_audio
 from tests.promises import promise

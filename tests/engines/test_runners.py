@@ -12,8 +12,9 @@ import pytest
 from demo.checkpoints import make_qwen3
 from engines.catalog import Catalog, Roots
 from engines.errors import RunnerDied, ServiceError, ShuttingDown
+from engines.options import Options
 from engines.pool import Limits
-from engines.runtime import Options, Runtime
+from engines.runtime import Runtime
 from engines.types import ChatRequest, Event, Message
 from tests.promises import promise
 
@@ -61,7 +62,7 @@ def test_a_runner_that_talks_nonsense_is_ended_and_its_requests_fail(catalog: Ca
         for _ in range(2):
             with pytest.raises(RunnerDied):
                 await collect(runtime)
-        assert not list(runtime._runners)
+        assert not list(runtime._supervisor.runners)
 
     run(catalog, code, body, spare)
 
@@ -84,7 +85,7 @@ def test_a_request_whose_runner_is_being_started_is_told_that_the_server_stops(
 def test_a_request_that_waits_for_the_end_of_a_runner_is_told_that_the_server_stops(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         first = asyncio.create_task(collect(runtime))
-        while not (workers := list(runtime._runners)):  # noqa: ASYNC110
+        while not (workers := list(runtime._supervisor.runners)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         os.kill(workers[0].process.pid, signal.SIGSTOP)
         workers[0].stopping = True

@@ -25,8 +25,9 @@ from engines.errors import (
     UnknownModel,
 )
 from engines.local import AudioOptions, Local
+from engines.options import Options
 from engines.pool import Limits
-from engines.runtime import Options, Runtime
+from engines.runtime import Runtime
 from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
 from engines.worker import Worker
 from tests.contract import check_inference
@@ -91,7 +92,7 @@ def test_requests_by_any_name_share_one_load_and_each_ends_once(catalog: Catalog
             assert isinstance(events[0], Started)
             assert [type(event) for event in events].count(Done) == 1 and isinstance(events[-1], Done)
         assert answers[0][:-1] == answers[1][:-1] == answers[2][:-1]
-        assert len(list(runtime._runners)) == 2
+        assert len(list(runtime._supervisor.runners)) == 2
         assert runtime.health().ok
 
     run(catalog, body)
@@ -104,7 +105,7 @@ def test_a_killed_runner_fails_what_it_was_saying_and_the_next_request_works(cat
             with pytest.raises(RunnerDied):
                 async for event in events:
                     if isinstance(event, Delta):
-                        (worker,) = runtime._runners
+                        (worker,) = runtime._supervisor.runners
                         os.kill(worker.process.pid, signal.SIGKILL)
         assert runtime.health().ok and "signal 9" in runtime.health().problems[0]
         assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
@@ -123,10 +124,10 @@ def test_a_request_that_has_said_nothing_survives_its_runner(catalog: Catalog) -
             async for event in stream:
                 events.append(event)
                 if isinstance(event, Started):
-                    (worker,) = runtime._runners
+                    (worker,) = runtime._supervisor.runners
                     os.kill(worker.process.pid, signal.SIGKILL)
         assert events[:-1] == expected[:-1] and isinstance(events[-1], Done)
-        assert runtime._counts["runner_deaths"] == 1
+        assert runtime._supervisor.deaths == 1
 
     run(catalog, body)
 
@@ -134,7 +135,7 @@ def test_a_request_that_has_said_nothing_survives_its_runner(catalog: Catalog) -
 def test_a_prompt_that_meets_a_dying_runner_is_prepared_by_the_next(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         expected = await collect(runtime, ask("qwen3-14b"))
-        (worker,) = runtime._runners
+        (worker,) = runtime._supervisor.runners
         os.kill(worker.process.pid, signal.SIGKILL)
         assert (await collect(runtime, ask("qwen3-14b")))[:-1] == expected[:-1]
 
@@ -181,7 +182,7 @@ def test_no_runner_outlives_the_runtime(catalog: Catalog) -> None:
 
     async def body(runtime: Runtime) -> None:
         await collect(runtime, ask("qwen3-14b"))
-        pids.extend(worker.process.pid for worker in runtime._runners)
+        pids.extend(worker.process.pid for worker in runtime._supervisor.runners)
 
     run(catalog, body)
     assert len(pids) == 1
@@ -203,16 +204,16 @@ def test_a_spare_serves_the_next_model_and_is_replaced(catalog: Catalog) -> None
         async with asyncio.timeout(60), Runtime(catalog, options(spare=True)) as runtime:
             first = await spare_of(runtime)
             await collect(runtime, ask("qwen3-14b"))
-            assert [worker.process.pid for worker in runtime._runners] == [first]
+            assert [worker.process.pid for worker in runtime._supervisor.runners] == [first]
             assert await spare_of(runtime) != first
 
     asyncio.run(main())
 
 
 async def spare_of(runtime: Runtime) -> int:
-    while runtime._runners.spare_pid is None:  # noqa: ASYNC110 (the spare is started behind everybody's back)
+    while runtime._supervisor.runners.spare_pid is None:  # noqa: ASYNC110 (the spare is started behind everybody's back)
         await asyncio.sleep(0.01)
-    return runtime._runners.spare_pid
+    return runtime._supervisor.runners.spare_pid
 
 
 @promise("core:server:awake")
@@ -248,7 +249,7 @@ def test_a_model_that_keeps_dying_is_left_alone_and_says_so(catalog: Catalog) ->
             assert all(error.status == 503 for error in errors)
             assert errors[-1].retry_after is not None
             assert not runtime.health().ok
-            assert runtime._counts["runner_deaths"] < 10
+            assert runtime._supervisor.deaths < 10
 
     asyncio.run(main())
 
@@ -260,7 +261,7 @@ def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) ->
             with pytest.raises(Stalled):
                 async for event in events:
                     if isinstance(event, Delta):
-                        (worker,) = runtime._runners
+                        (worker,) = runtime._supervisor.runners
                         os.kill(worker.process.pid, signal.SIGSTOP)
                         # Again at each event, for what it had sent before may hold a sign of life.
                         worker.work_begins(runtime._clock.now - 1000.0)
@@ -282,7 +283,7 @@ def test_a_runner_that_hangs_over_its_tokenizer_is_ended_and_its_request_fails(
         async with asyncio.timeout(60), Runtime(catalog, structs.replace(options(), runner=mute)) as runtime:
             with pytest.raises(RunnerDied):
                 await collect(runtime, ask("qwen3-14b"))
-            assert not list(runtime._tickets)
+            assert not list(runtime._admission.tickets)
 
     asyncio.run(main())
 
@@ -320,7 +321,7 @@ def test_a_client_that_leaves_in_any_phase_frees_its_place(catalog: Catalog, ste
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
         status = runtime.model("qwen3-14b")
-        assert (status.running, status.waiting, runtime._tickets) == (0, 0, {})
+        assert (status.running, status.waiting, runtime._admission.tickets) == (0, 0, {})
         assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
 
     run(catalog, body)

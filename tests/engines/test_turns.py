@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import IO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engines import turns
 from engines.turns import Turns, are_taken
@@ -164,27 +166,66 @@ def test_where_no_turns_are_taken_nobody_waits(file: IO[bytes], other: Other, mo
         pass
 
 
-def test_a_long_step_gives_its_turn_away_at_a_pause_and_has_it_back_later(
+def test_patient_work_goes_on_while_the_account_lasts_and_then_lets_who_waits_go_on(
     file: IO[bytes], other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "PATIENCE_SECONDS", 60.0)
     now = [0.0]
-    mine = Turns(file.fileno(), clock=lambda: now[0])
-    mine.share(True)
+    chat, mine = (Turns(file.fileno(), clock=lambda: now[0]) for _ in range(2))
+    mine.patient = True
+    for one in (chat, mine):
+        one.share(True)
+    for seconds in (0.008, 0.08):  # a long one among short ones counts as one of them
+        with chat.step():
+            now[0] += seconds
     with mine.step():
         other.tell("take")
-        mine.pause()
-        assert mine._began == 0.0  # too short to be given away
-        now[0] = 1.0
         while other_waits(mine) is False:
             pass
+        now[0] += 0.003
+        assert mine.left() == pytest.approx(0.001) and mine.pause() == pytest.approx(0.003)
+        assert mine._began == now[0] and mine.left() == pytest.approx(0.001)
+        now[0] += 0.002
+        assert mine.left() == 0.0
         thread = threading.Thread(target=mine.pause)
         thread.start()
         other.done()
         other.does("see who waits")
         other.does("give")
         thread.join(30)
-        assert mine._began == 1.0
+        assert mine._began == now[0]
+
+
+def test_patient_work_that_nobody_waits_for_goes_on(file: IO[bytes]) -> None:
+    now = [0.0]
+    mine = Turns(file.fileno(), clock=lambda: now[0])
+    mine.patient = True
+    mine.share(True)
+    with mine.step():
+        for _ in range(3):
+            now[0] += 1.0
+            assert mine.pause() == 1.0 and mine._began == now[0]
+        assert mine._book()[0] == -1.0  # and owes for the last of it alone
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 1.0), st.floats(0.0005, 0.5)), min_size=1))
+def test_patient_work_gets_its_share_of_a_chats_time_and_no_gap_grows_by_more_than_that_and_a_piece(
+    history: list[tuple[float, float]],
+) -> None:
+    account = before = steps = spells = 0.0
+    for step, piece in history:
+        account = turns.paid_in(account, step, before)
+        spell = 0.0
+        while account > 0:
+            account, spell = turns.drawn(account, piece), spell + piece
+        assert spell <= turns.SHARE * min(step, before) + piece
+        steps, spells, before = steps + min(step, before), spells + spell, step
+    assert turns.SHARE * steps <= spells + 1e-6
+    assert spells <= turns.SHARE * steps + max(piece for _, piece in history) + 1e-6
+
+
+def test_nothing_is_saved_up_while_nobody_has_patient_work() -> None:
+    assert turns.paid_in(turns.paid_in(0.0, 8.0, 8.0), 2.0, 8.0) == 2.0 * turns.SHARE
 
 
 def other_waits(mine: Turns) -> bool:

@@ -3,11 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import errors, wire
+from engines.audio_types import PieceText
 from engines.types import ChatRequest, Delta, Done, Message, Timings, Usage
 
 REPORTS: list[wire.Report] = [
     wire.Hello(7, "cpu", 0),
     wire.Said(1, Delta("好")),
+    wire.Said(1, PieceText("好", language="yue")),
     wire.Finished(1, Done("length", Usage(3, 4), Timings(0.0, 0.1, 0.2))),
     wire.Failed(2, errors.Failure.of(errors.InvalidRequest("no", param="stop"))),
     wire.Beat(9, 0.5, 1, 2),

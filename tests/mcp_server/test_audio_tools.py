@@ -7,6 +7,7 @@ from typing import Any
 import mcp_types as mcp
 import pytest
 
+from engines.audio_types import Voice
 from engines.errors import InvalidRequest, ServiceError
 from engines.scripted import Scripted
 from mcp_server import tools
@@ -55,6 +56,14 @@ def test_every_argument_reaches_the_model(desk: Desk) -> None:
     asked = desk.inference.audio_requests[-1]
     assert (asked.voice, asked.language, asked.instructions) == ("vivian", "zh", "slowly")
     assert (asked.speed, asked.format, asked.streamed) == (0.5, "opus", False)
+
+
+def test_a_stored_voice_is_spoken_by_a_model_that_imitates_unless_one_is_named(desk: Desk) -> None:
+    desk.inference.stored["Ann"] = Voice("Ann", stored=True)
+    for given, model in (({"voice": "Ann"}, "qwen3-tts-base"), ({"voice": "Ann", "model": "qwen3-tts"}, "qwen3-tts")):
+        desk.call("speak", text="a.", **given)
+        asked: Any = desk.inference.audio_requests[-1]
+        assert (asked.voice, asked.model) == ("Ann", model)
 
 
 def test_progress_is_seconds_of_all_seconds(desk: Desk) -> None:
@@ -113,6 +122,7 @@ def test_speech_goes_to_the_file_that_is_named(desk: Desk) -> None:
         ("transcribe", {"language": "klingon"}, "language"),
         ("transcribe", {"output_path": "/no/such/a.txt"}, "output_path"),
         ("speak", {"text": "a", "output_format": "docx"}, "output_format"),
+        ("speak", {"text": "a" * 100_001}, "text"),
         ("speak", {"text": "a", "speed": 9}, "speed"),
         ("speak", {"text": "a", "speed": "nan"}, "speed"),
         ("speak", {"text": "a", "output_path": "/tmp/a.mp3"}, "output_path"),

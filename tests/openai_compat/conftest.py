@@ -4,8 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import msgspec
+import openai
 import pytest
 import uvicorn
 
@@ -82,5 +84,17 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture
-def served(serve: Serve) -> Served:
-    return serve()
+def scratch(tmp_path: Path) -> Path:
+    """Where `served` keeps what it needs for a while; not made yet."""
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
+def served(serve: Serve, scratch: Path) -> Served:
+    return serve(scratch=str(scratch))
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made:
+        yield made

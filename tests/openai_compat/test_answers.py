@@ -1,7 +1,6 @@
 """What the official client reads: thoughts, calls, choices, logprobs, completions and tokens, streamed and whole."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -12,12 +11,6 @@ from tests.promises import promise
 
 MODEL = "qwen3-14b"
 TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
-
-
-@pytest.fixture
-def client(served: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made:
-        yield made
 
 
 def asking(text: str) -> dict[str, Any]:

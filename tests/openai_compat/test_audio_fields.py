@@ -237,8 +237,21 @@ def test_everything_given_reaches_the_model() -> None:
     )
 
 
+@pytest.mark.parametrize(("format", "early"), [("json", True), ("verbose_json", True), ("text", True), ("srt", False)])
+def test_text_is_wanted_early_by_a_stream_of_text_alone(format: str, early: bool) -> None:
+    assert listening(response_format=format, stream="true").request.streamed is early
+    assert not listening(response_format=format).request.streamed
+
+
 def test_a_translation_is_asked_for_as_one() -> None:
     assert translating().request.translate and not listening().request.translate
+
+
+def test_a_task_is_what_the_route_does_or_is_refused() -> None:
+    assert listening(task="transcribe") == listening() and translating(task="translate") == translating()
+    for parse, other in ((listening, "translate"), (translating, "transcribe")):
+        with pytest.raises(UnsupportedField, match="task"):
+            parse(task=other)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +261,14 @@ def test_a_translation_is_asked_for_as_one() -> None:
 def test_segments_are_told_unless_words_alone_are_wanted(granularities: list[str], segments: bool, words: bool) -> None:
     asked = listening(response_format="verbose_json", **{"timestamp_granularities[]": granularities})
     assert (asked.segments, asked.words, asked.request.words) == (segments, words, words)
+
+
+@pytest.mark.parametrize("format", ["json", "text", "srt", "vtt"])
+def test_the_default_granularity_may_be_given_with_any_format_and_words_may_not(format: str) -> None:
+    given = {"timestamp_granularities[]": ["segment"]}
+    assert listening(response_format=format, **given) == listening(response_format=format)
+    with pytest.raises(InvalidRequest, match="verbose_json"):
+        listening(response_format=format, **{"timestamp_granularities[]": ["segment", "word"]})
 
 
 @pytest.mark.parametrize("repeated", [{"timestamp_granularities": ["word"]}, {"timestamp_granularities[]": ["word"]}])

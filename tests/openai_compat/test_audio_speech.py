@@ -2,7 +2,7 @@ import base64
 import errno
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,22 +30,6 @@ TYPES = {
 OPENAI_VOICES = get_args(next(one for one in get_args(speech_create_params.Voice) if get_args(one)))
 ROADS: list[dict[str, Any]] = [{}, {"stream": True}, {"stream_format": "sse"}]
 LOST = "The last sentence is cut; ask for it again."
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    return tmp_path / "scratch"
-
-
-@pytest.fixture
-def served(serve: Serve, scratch: Path) -> Any:
-    return serve(scratch=str(scratch))
-
-
-@pytest.fixture
-def client(served: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made:
-        yield made
 
 
 def post(served: Any, text: str, **fields: Any) -> httpx2.Response:
@@ -267,6 +251,18 @@ class Broken(dict[str, Any]):
 
 def store(served: Any, **fields: Any) -> httpx2.Response:
     return httpx2.post(f"{served.url}/v1/audio/voices", files={"file": b"RIFF"}, data=fields)
+
+
+@pytest.mark.parametrize("model", ["", "tts-1"])
+def test_where_no_model_of_ours_is_named_a_recorded_voice_gets_one_that_imitates(served: Any, model: str) -> None:
+    store(served, name="Ann", consent="Ann agreed.")
+    for voice, meant in (("Ann", "qwen3-tts-base"), ("serena", "qwen3-tts"), ("alloy", "qwen3-tts")):
+        post(served, "hi", model=model, voice=voice)
+        assert asked(served).model == meant, voice
+    post(served, "hi", model=model, reference_audio="data:audio/wav;base64,UklGRg==")
+    assert asked(served).model == "qwen3-tts-base"
+    post(served, "hi", voice="Ann")
+    assert asked(served).model == "qwen3-tts"
 
 
 @promise("audio:voices:consent")

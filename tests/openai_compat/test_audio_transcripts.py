@@ -2,7 +2,7 @@ import json
 import socket
 import tracemalloc
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,6 @@ Serve = Callable[..., Any]
 LEAVES = [leaf for leaf in errors.leaves() if not leaf.__subclasses__()] + [errors.InvalidRequest]
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 SAID = b"one two / three"
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    return tmp_path / "scratch"
-
-
-@pytest.fixture
-def served(serve: Serve, scratch: Path) -> Any:
-    return serve(scratch=str(scratch))
-
-
-@pytest.fixture
-def client(served: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made:
-        yield made
 
 
 def post(served: Any, said: bytes, route: str = "transcriptions", **fields: Any) -> httpx2.Response:

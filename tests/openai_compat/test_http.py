@@ -1,7 +1,7 @@
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -28,12 +28,6 @@ def events(body: str) -> list[Any]:
     """The data of a stream, each decoded but the final mark; comments are left out."""
     found = [block.removeprefix("data: ") for block in body.split("\n\n") if block.startswith("data: ")]
     return [one if one == "[DONE]" else json.loads(one) for one in found]
-
-
-@pytest.fixture
-def client(served: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as made:
-        yield made
 
 
 @promise("chat:stream:same")

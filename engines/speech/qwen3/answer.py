@@ -3,11 +3,11 @@
 from typing import Literal
 
 from engines import wire
-from engines.audio_types import PieceDone, Segment
-from engines.chat.prompt import Prompt
-from engines.chat.reply import End, Phase
-from engines.chat.sequence import Answer
+from engines.audio_types import PieceDone, PieceText, Segment
+from engines.decoding.answer import Answer
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.prompt import Prompt
+from engines.decoding.reader import End, Phase
 from engines.decoding.sampling import Choice
 from engines.speech import languages
 from engines.speech.qwen3.sound import Sound
@@ -64,12 +64,12 @@ class PieceAnswer(Answer):
 
     def __init__(self, prompt: Prompt, table: TokenTable) -> None:
         sound: Sound = prompt.content
-        reader = LanguageReader(begun=bool(sound.language))
+        reader = LanguageReader(begun=bool(sound.language or sound.beginning))
         super().__init__(prompt, table, reader)
         self._sound = sound
         self._temperature = prompt.sampling.temperature
         self._reader = reader
-        self._text: list[str] = []
+        self._text = [sound.beginning]
         self._logprobs: list[float] = []
 
     def accept(self, choice: Choice, ends: bool, full: bool) -> FinishReason | None:
@@ -77,22 +77,28 @@ class PieceAnswer(Answer):
             self._logprobs.append(choice.logprob)
         return super().accept(choice, ends, full)
 
-    def take(self) -> Delta | None:
-        """Text alone: the logprobs are told as one, at the end."""
+    def take(self) -> PieceText | None:
+        """Text without logprobs: these are told as one, at the end."""
         delta = super().take()
         if delta is None:
             return None
         self._text.append(delta.text)
-        return Delta(delta.text)
+        return PieceText(delta.text, language=self._language)
+
+    @property
+    def _language(self) -> str:
+        """A code: what was asked for, or heard so far."""
+        return self._sound.language or languages.code_of(self._reader.name.split(",")[0]) or ""
 
     def done(self, reason: FinishReason, usage: Usage, timings: Timings) -> wire.End:
         text = "".join(self._text)
-        heard = self._sound.language or languages.code_of(self._reader.name.split(",")[0]) or ""
         quality = sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
-        segment = Segment(0.0, self._sound.seconds, text, avg_logprob=quality, temperature=self._temperature)
+        segment = Segment(
+            0.0, self._sound.seconds, text, approximate=True, avg_logprob=quality, temperature=self._temperature
+        )
         segments = (segment,) if text.strip() else ()
         ended: Literal["stop", "length"] = "length" if reason == "length" else "stop"
-        return PieceDone(segments, heard, ended, usage, timings)
+        return PieceDone(segments, self._language, ended, usage, timings)
 
 
 def _may_name(text: str) -> bool:

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from engines.chat.engine import ChatEngine
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.engine import DecodingEngine
 from engines.speech.qwen3 import model as qwen3_model
 from engines.speech.qwen3.answer import PieceAnswer
 from engines.turns import Turns
 
 
-def load(folder: Path, kv_bytes: int, turns: Turns | None = None) -> ChatEngine:
+def load(folder: Path, kv_bytes: int, turns: Turns | None = None) -> DecodingEngine:
     """From a checkpoint's folder; `kv_bytes` are for the caches of all pieces together."""
-    return ChatEngine(qwen3_model.load(folder, turns), TokenTable.read(folder, control=False), kv_bytes, PieceAnswer)
+    table = TokenTable.read(folder, control=False)
+    return DecodingEngine(qwen3_model.load(folder, turns), table, kv_bytes, PieceAnswer)

@@ -21,7 +21,7 @@ from engines.decoding import caches
 from engines.decoding import weights as weights_files
 from engines.decoding.caches import Cache
 from engines.decoding.model import Embed, Model, Row
-from engines.speech.qwen3.paced import Paced
+from engines.speech.pace import Pace, Paced
 from engines.speech.qwen3.sound import Sound, stretches
 from engines.speech.qwen3.tower import Tower
 from engines.turns import Turns
@@ -164,7 +164,8 @@ def _paced(library: Any, turns: Turns | None) -> Any:
     if turns is None:
         return library
     text = library.model
-    text.layers = [Paced(layer, turns) for layer in text.layers]
+    pace = Pace(turns)
+    text.layers = [Paced(layer, number, pace) for number, layer in enumerate(text.layers)]
     return library
 
 

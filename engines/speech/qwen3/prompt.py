@@ -1,8 +1,8 @@
 """A piece of a recording → what Qwen3-ASR is to continue. Runs beside the step thread; nothing of MLX.
 
 The prompt is that of the model's makers: a system turn with the context, a user's turn with the sound, and the
-assistant's turn, which begins with `language NAME<asr_text>`. Where the language is known that stands there; else the
-model writes it.
+assistant's turn, which begins with `language NAME<asr_text>`. Where the language is known that stands there, and behind
+it what was told of the text already; else the model writes it.
 """
 
 import json
@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 
 from engines import tokenizer as tokenizers
 from engines.audio_types import EAR_RATE, PieceRequest
-from engines.chat.prompt import Prompt
 from engines.decoding.control import any_of, breaker, unused_characters
+from engines.decoding.prompt import Prompt
 from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest, UnsupportedField
 from engines.speech import mel
 from engines.speech.qwen3.languages import SupportedLanguages
@@ -30,6 +30,17 @@ SHORTEST = EAR_RATE  # samples; what is shorter is followed by silence, as the m
 PAD = "<|audio_pad|>"
 
 Samples = npt.NDArray[np.float32]
+
+
+class PiecePrompt(Prompt, frozen=True):
+    """Of its tokens the last `begun` are the beginning of the text."""
+
+    begun: int = 0
+
+    @property
+    def repeatable(self) -> tuple[int, ...]:
+        """What was said; the context's names are there to be repeated."""
+        return self.ids[len(self.ids) - self.begun :]
 
 
 class PieceWriter:
@@ -72,11 +83,12 @@ class PieceWriter:
         samples = read_samples(request.samples)
         seconds = len(samples) / EAR_RATE
         frames = spectrogram(samples, self._bins)
-        head = self._head(request.context)
+        head = self._marked("<|im_start|>system\n", request.context, "<|im_end|>\n<|im_start|>user\n<|audio_start|>")
         tail = "<|audio_end|><|im_end|>\n<|im_start|>assistant\n" + (f"language {name}<asr_text>" if name else "")
-        ids = (*head, *[self._pad] * tokens_of(len(frames)), *self._encoded(tail))
-        sound = Sound(frames, len(head), seconds, request.language)
-        most = int(seconds * TOKENS_A_SECOND) + TOKENS_BESIDE
+        begun = self._marked("", request.beginning, "")
+        ids = (*head, *[self._pad] * tokens_of(len(frames)), *self._encoded(tail), *begun)
+        sound = Sound(frames, len(head), seconds, request.language, request.beginning)
+        most = max(int(seconds * TOKENS_A_SECOND) - len(begun), 0) + TOKENS_BESIDE
         if len(ids) + most > self._context_length:
             raise ContextLengthExceeded(
                 f"This model's context is {self._context_length} tokens; {seconds:.0f} seconds of sound with the "
@@ -84,13 +96,12 @@ class PieceWriter:
                 param="prompt",
             )
         sampling = Sampling(request.temperature, repetition_penalty=request.repetition_penalty, logprobs=0)
-        return Prompt(ids, most, sampling, request.trace, content=sound)
+        return PiecePrompt(ids, most, sampling, request.trace, content=sound, begun=len(begun))
 
-    def _head(self, context: str) -> tuple[int, ...]:
-        """Up to the sound. The context is encoded in one piece with the markup, but for what would be markup in it."""
-        sentinel = next(unused_characters([context]))
-        text = breaker(self._control, sentinel)(context)
-        parts = f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\n<|audio_start|>".split(sentinel)
+    def _marked(self, before: str, text: str, behind: str) -> tuple[int, ...]:
+        """Text between markup; encoded in one piece with it, but for what would be markup in the text."""
+        sentinel = next(unused_characters([text]))
+        parts = f"{before}{breaker(self._control, sentinel)(text)}{behind}".split(sentinel)
         return tuple(id for part in parts for id in self._encoded(part))
 
     def _encoded(self, text: str) -> list[int]:

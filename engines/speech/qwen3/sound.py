@@ -14,13 +14,14 @@ FRAMES, TOKENS = 100, 13  # a second
 class Sound(msgspec.Struct, frozen=True):
     """A log-mel spectrogram [frames, bins] whose tokens stand in a prompt from place `begin` on; it lasts `seconds`.
 
-    `language` is the code that was asked for, "" when the model is to tell.
+    `language` is the code that was asked for, "" when the model is to tell. `beginning` is text at the prompt's end.
     """
 
     frames: npt.NDArray[np.float32]
     begin: int
     seconds: float
     language: str = ""
+    beginning: str = ""
 
     @property
     def end(self) -> int:

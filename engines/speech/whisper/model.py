@@ -17,11 +17,13 @@ from mlx.nn.layers.quantized import quantize
 
 from engines.decoding import weights as weights_files
 from engines.errors import CheckpointUnusable
+from engines.speech.pace import Pace
 from engines.speech.whisper.caches import KeysValues, Row, Rows
 from engines.turns import Turns
 
 FRAMES = 3000  # of 10 ms: the window that the encoder takes
-PART = 125  # of its 1500 places, where turns are taken
+PLACES = FRAMES // 2  # that it makes of them
+PART = 25  # places that are encoded together at least
 
 Cross = Sequence[KeysValues]  # a layer each: keys and values [rows, heads, audio, dim]
 
@@ -31,7 +33,7 @@ class Model:
 
     def __init__(self, module: Any, alignment_heads: Sequence[tuple[int, int]], turns: Turns | None = None) -> None:
         self._module = module
-        self._turns = turns
+        self._pace = Pace(turns)
         self._decoder = module.decoder
         self.alignment_heads = tuple(alignment_heads)
 
@@ -67,49 +69,53 @@ class Model:
         crossed: list[KeysValues] = []
         for one in attentions:
             crossed.append((_heads(one.key(heard), one), _heads(one.value(heard), one)))
-            self._pause(*crossed[-1])
+            self._pace.reached("crossed", 1, *crossed[-1])
         mx.eval(crossed)
         return tuple(crossed)
 
     def _encoded(self, window: mx.array) -> mx.array:
         """[1, audio, state] of [1, frames, bins]. The library's own pass holds each layer's whole attention at once."""
         encoder = self._module.encoder
-        hidden = gelu(encoder.conv1(window))
-        self._pause(hidden)
-        hidden = gelu(encoder.conv2(hidden)) + encoder._positional_embedding
-        self._pause(hidden)
+        hidden = self._in_parts("convolved", partial(self._convolved, window)) + encoder._positional_embedding
         for block in encoder.blocks:
             hidden = self._listened(block, hidden)
         heard: mx.array = encoder.ln_post(hidden)
         return heard
 
+    def _convolved(self, window: mx.array, begin: int, end: int) -> mx.array:
+        """The places from `begin` to `end` [1, places, state] of [1, frames, bins]."""
+        one, other = self._module.encoder.conv1, self._module.encoder.conv2
+        first, behind = max(2 * begin - 1, 0), 2 * end  # of what the second one sees
+        edge = max(first - 1, 0)
+        seen = gelu(one(window[:, edge : behind + 1]))[:, first - edge : behind - edge]
+        if begin == 0:
+            seen = mx.pad(seen, [(0, 0), (1, 0), (0, 0)])
+        return gelu(mx.conv1d(seen, other.weight, stride=2) + other.bias)
+
     def _listened(self, block: Any, hidden: mx.array) -> mx.array:
         """[1, audio, state] behind one of the encoder's layers."""
         normed, attention = block.attn_ln(hidden), block.attn
         keys, values = (_heads(part(normed), attention) for part in (attention.key, attention.value))
-        self._pause(keys, values)
+        self._pace.reached("keys", 1, keys, values)
 
-        def attended(part: mx.array) -> mx.array:
-            return _attend(attention, _heads(attention.query(part), attention), keys, values, None)
+        def attended(begin: int, end: int) -> mx.array:
+            queries = _heads(attention.query(normed[:, begin:end]), attention)
+            return _attend(attention, queries, keys, values, None)
 
-        hidden = hidden + self._in_parts(normed, attended)
-        return self._in_parts(hidden, partial(_fed_forward, block))
+        hidden = hidden + self._in_parts("attended", attended)
+        return self._in_parts("fed", lambda begin, end: _fed_forward(block, hidden[:, begin:end]))
 
-    def _in_parts(self, hidden: mx.array, work: Callable[[mx.array], mx.array]) -> mx.array:
-        """`work` on [1, places, state], each for itself; some at a time where others wait for their turns."""
-        if self._turns is None or not self._turns.shared:
-            return work(hidden)
-        parts = []
-        for begin in range(0, hidden.shape[1], PART):
-            parts.append(work(hidden[:, begin : begin + PART]))
-            self._pause(parts[-1])
+    def _in_parts(self, kind: str, work: Callable[[int, int], mx.array]) -> mx.array:
+        """[1, audio, state]: what `work` makes of the places from one to another; some at a time while turns are
+        taken."""
+        parts: list[mx.array] = []
+        begin = 0
+        while begin < PLACES:
+            units = self._pace.size(kind, (PLACES - begin) // PART)
+            parts.append(work(begin, begin + units * PART))
+            self._pace.reached(kind, units, parts[-1])
+            begin += units * PART
         return mx.concatenate(parts, axis=1)
-
-    def _pause(self, *computed: mx.array) -> None:
-        """Where turns are taken: compute this now, and let others go on."""
-        if self._turns is not None and self._turns.shared:
-            mx.eval(computed)
-            self._turns.pause()
 
     def begin(self, prompt: Sequence[int], crossed: Cross, places: Sequence[int]) -> tuple[mx.array, Row]:
         """Feed a row's prompt: the logits [places, vocabulary] behind the tokens at these places, and the row."""
@@ -182,6 +188,7 @@ class Model:
                 looked[layer] = (queries * queries.shape[-1] ** -0.5) @ crossed[layer][0].transpose(0, 1, 3, 2)
             hidden = hidden + _attend(block.cross_attn, queries, *crossed[layer], None)
             hidden = _fed_forward(block, hidden)
+            self._pace.passed(layer, hidden)
         return hidden
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.audio_types import EAR_RATE, PieceRequest
-from engines.errors import CheckpointUnusable, InvalidRequest
+from engines.errors import CheckpointUnusable, InvalidRequest, UnsupportedField
 from engines.speech import mel
 from engines.speech.whisper.rules import temperatures
 from engines.speech.whisper.vocabulary import Vocabulary
@@ -65,7 +65,7 @@ class WhisperPreparer:
         return self._context_length
 
     def write(self, request: PieceRequest) -> Piece:
-        """Raises `InvalidRequest` for sound that isn't one, and for what the model can't do."""
+        """Raises `InvalidRequest` for sound that isn't one, `UnsupportedField` and it for what the model can't do."""
         samples = _samples(request.samples)
         self._check(request)
         half = self._context_length // 2
@@ -93,6 +93,8 @@ class WhisperPreparer:
         if languages and request.language and request.language not in languages:
             known = ", ".join(sorted(languages))
             raise InvalidRequest(f"This model doesn't know {request.language!r}; it knows {known}.", param="language")
+        if request.beginning:
+            raise UnsupportedField("Whisper writes a piece from its beginning: leave out beginning.", param="beginning")
         if not 0 <= request.temperature <= 2:
             raise InvalidRequest("temperature must be from 0 to 2.", param="temperature")
         if not 0 < request.repetition_penalty <= 10:

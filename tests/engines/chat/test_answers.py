@@ -12,11 +12,11 @@ from tokenizers import Tokenizer
 
 from demo.checkpoints import make_qwen3
 from engines import wire
-from engines.chat.engine import ChatEngine
 from engines.chat.prompt import PromptWriter
 from engines.decoding import model as models
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.engine import DecodingEngine
 from engines.types import (
     ChatRequest,
     CompletionRequest,
@@ -108,7 +108,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.model = Saying(folder)
         self.writer = PromptWriter.read(folder, 4096)
-        self.engine = ChatEngine(self.model, TokenTable.read(folder), 1 << 30)
+        self.engine = DecodingEngine(self.model, TokenTable.read(folder), 1 << 30)
 
     def ask(self, says: str, request: ChatRequest | CompletionRequest) -> Heard:
         self.model.says(says)

@@ -105,7 +105,7 @@ def text(folder: Path, *messages: Message, **fields: Any) -> str:
 
 def plan(folder: Path, *messages: Message, **fields: Any) -> ReplyPlan:
     found = PromptWriter.read(folder, 4096).write(ChatRequest("m", messages, **fields)).reply
-    assert found is not None
+    assert isinstance(found, ReplyPlan)
     return found
 
 

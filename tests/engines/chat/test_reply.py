@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.chat.reply import End, Phase, ReplyParser, random_call_id
+from engines.chat.reply import ReplyParser, random_call_id
+from engines.decoding.reader import End, Phase
 from engines.types import Delta
 from tests.promises import promise
 

@@ -38,6 +38,7 @@ def test_names_of_qwen_go_both_ways(name: str) -> None:
         ("廣東話", "yue"), ("粤语", "yue"), ("粵語", "yue"), (" cantonese ", "yue"), ("CANTONESE", "yue"),
         ("en-US", "en"), ("en_GB", "en"), ("ｅｎ", "en"), ("英文", "en"), ("英語", "en"), ("eng", "en"),
         ("pt-BR", "pt"), ("es-419", "es"), ("日本語", "ja"), ("日文", "ja"), ("fil", "tl"), ("iw", "he"), ("jv", "jw"),
+        ("韓文", "ko"), ("韩文", "ko"), ("義大利文", "it"), ("繁體中文", "zh"), ("Chinese (Simplified)", "zh"),
         ("Norwegian Bokmål", "no"), ("haitian  creole", "ht"), ("", ""), ("auto", ""), (" AUTO ", ""), ("自動", ""),
     ],
 )  # fmt: skip

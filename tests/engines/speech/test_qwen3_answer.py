@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from demo.speech_checkpoints import LANGUAGES, SPOKEN, speech_tokenizer
-from engines.audio_types import PieceDone, Segment
-from engines.chat.prompt import Prompt
+from engines.audio_types import PieceDone, PieceText, Segment
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.prompt import Prompt
 from engines.decoding.sampling import Choice
 from engines.speech.qwen3.answer import LONGEST_NAME, LanguageReader, PieceAnswer
 from engines.speech.qwen3.sound import Sound
@@ -86,15 +86,18 @@ def tokenizer() -> Tokenizer:
     return speech_tokenizer(SPOKEN, LANGUAGES)
 
 
-def answered(tokenizer: Tokenizer, text: str, language: str = "", full: bool = False) -> tuple[list[str], PieceDone]:
+def answered(
+    tokenizer: Tokenizer, text: str, language: str = "", full: bool = False, beginning: str = ""
+) -> tuple[list[PieceText], PieceDone]:
     """What is shown of an answer whose every token has the logprob -1, or -9 before its text; and its last event."""
     table = TokenTable.from_tokenizer_json(json.loads(tokenizer.to_str()), control=False)
-    sound = Sound(np.zeros((200, 64), np.float32), 3, 2.0, language)
+    sound = Sound(np.zeros((200, 64), np.float32), 3, 2.0, language, beginning)
     answer = PieceAnswer(Prompt((1, 2, 3), 50, Sampling(0.0, logprobs=0), content=sound), table)
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     mark, end = (tokenizer.encode(token, add_special_tokens=False).ids[0] for token in ("<asr_text>", "<|im_end|>"))
     begins = ids.index(mark) if mark in ids else -1
-    deltas = []
+    deltas: list[PieceText | None] = []
+    reason = None
     for place, id in enumerate(ids):
         reason = answer.accept(Choice(id, -9.0 if place <= begins else -1.0), False, full and place == len(ids) - 1)
         deltas.append(answer.take())
@@ -105,33 +108,48 @@ def answered(tokenizer: Tokenizer, text: str, language: str = "", full: bool = F
     done = answer.done(reason, Usage(3, len(ids)), Timings(0.0, 0.0, 0.0))
     assert isinstance(done, PieceDone)
     assert not any(delta.logprobs for delta in deltas if delta is not None)
-    return [delta.text for delta in deltas if delta is not None], done
+    return [delta for delta in deltas if delta is not None], done
+
+
+def texts(shown: list[PieceText]) -> list[str]:
+    return [delta.text for delta in shown]
 
 
 def test_text_is_streamed_and_told_as_one_segment_with_the_code_of_what_was_heard(tokenizer: Tokenizer) -> None:
     shown, done = answered(tokenizer, "language Cantonese<asr_text>left right 好")
-    assert shown == ["left", " right", " ", "好"]
-    assert done.segments == (Segment(0.0, 2.0, "left right 好", avg_logprob=-1.0),)
+    assert texts(shown) == ["left", " right", " ", "好"]
+    assert {delta.language for delta in shown} == {"yue"}
+    assert done.segments == (Segment(0.0, 2.0, "left right 好", approximate=True, avg_logprob=-1.0),)
     assert (done.language, done.finish_reason) == ("yue", "stop")
 
 
 @pytest.mark.parametrize("text", ["language None<asr_text>", "language None", "language English<asr_text> "])
 def test_without_speech_there_is_no_segment(tokenizer: Tokenizer, text: str) -> None:
     shown, done = answered(tokenizer, text)
-    assert not "".join(shown).strip() and done.segments == ()
+    assert not "".join(texts(shown)).strip() and done.segments == ()
     assert done.language == ("en" if "English" in text else "")
 
 
 def test_a_language_that_was_asked_for_is_told_as_it_was_asked_for(tokenizer: Tokenizer) -> None:
     shown, done = answered(tokenizer, "zero one", language="zh")
-    assert shown == ["zero", " one"] and done.language == "zh"
+    assert shown == [PieceText("zero", language="zh"), PieceText(" one", language="zh")] and done.language == "zh"
+
+
+@pytest.mark.parametrize(("language", "more"), [("en", [" one", " two"]), ("", [" one", " two"]), ("yue", [])])
+def test_behind_a_beginning_all_is_text_and_the_segment_has_both(
+    tokenizer: Tokenizer, language: str, more: list[str]
+) -> None:
+    shown, done = answered(tokenizer, "".join(more), language, beginning=" zero")
+    assert texts(shown) == more and done.language == language
+    expected = Segment(0.0, 2.0, "".join([" zero", *more]), approximate=True, avg_logprob=-1.0)
+    assert done.segments == (expected,) and done.finish_reason == "stop"
 
 
 def test_a_language_that_nobody_knows_is_told_as_none(tokenizer: Tokenizer) -> None:
     shown, done = answered(tokenizer, "language Klingon<asr_text>one")
-    assert shown == ["one"] and done.language == "" and done.segments
+    assert texts(shown) == ["one"] and done.language == "" and done.segments
 
 
 def test_control_tokens_are_not_shown_and_a_cut_text_is_told(tokenizer: Tokenizer) -> None:
     shown, done = answered(tokenizer, "one<|audio_pad|><|im_start|> two", language="en", full=True)
-    assert "".join(shown) == "one two" and done.finish_reason == "length"
+    assert "".join(texts(shown)) == "one two" and done.finish_reason == "length"

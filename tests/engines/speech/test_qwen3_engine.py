@@ -16,10 +16,10 @@ from mlx_audio.stt.utils import load_model
 from demo.speech_checkpoints import make_qwen3_asr
 from engines import checkpoint, kinds, wire
 from engines.audio_types import PieceDone, PieceRequest
-from engines.chat.engine import ChatEngine
-from engines.chat.prompt import Prompt
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.engine import DecodingEngine
 from engines.decoding.model import Embed
+from engines.decoding.prompt import Prompt
 from engines.speech.qwen3 import engine as qwen3_engine
 from engines.speech.qwen3 import model as qwen3_model
 from engines.speech.qwen3.answer import TEXT, PieceAnswer
@@ -32,7 +32,7 @@ from tests.engines.speech.sounds import sound
 ROOM = 1 << 30
 # Less than a second, one, several, a window of the encoder, a rest too short to be encoded alone, several windows.
 SECONDS = (0.4, 1.3, 3.0, 8.0, 8.6, 9.37, 20.0)
-Make = Callable[[int], ChatEngine]
+Make = Callable[[int], DecodingEngine]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def library(folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def make_engine(folder: Path) -> Make:
     model, table = qwen3_model.load(folder), TokenTable.read(folder, control=False)
-    return lambda room: ChatEngine(model, table, room, PieceAnswer)
+    return lambda room: DecodingEngine(model, table, room, PieceAnswer)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def writer(folder: Path) -> PieceWriter:
     return PieceWriter.read(folder, 4096)
 
 
-def run(engine: ChatEngine, texts: dict[int, str] | None = None) -> tuple[dict[int, str], dict[int, PieceDone]]:
+def run(engine: DecodingEngine, texts: dict[int, str] | None = None) -> tuple[dict[int, str], dict[int, PieceDone]]:
     """Step to the end; each piece's text, in which no row fails, and its last event."""
     texts = {} if texts is None else texts
     ends: dict[int, PieceDone] = {}
@@ -79,7 +79,7 @@ def note(report: wire.Said | wire.Finished | wire.Failed, texts: dict[int, str],
         raise AssertionError(report)
 
 
-def alone(engine: ChatEngine, prompt: Prompt) -> tuple[str, PieceDone]:
+def alone(engine: DecodingEngine, prompt: Prompt) -> tuple[str, PieceDone]:
     engine.submit(1, prompt, 10_000)
     texts, ends = run(engine)
     return texts.get(1, ""), ends[1]
@@ -204,7 +204,7 @@ def test_rows_that_give_way_are_heard_again_with_the_same_text(
     expected = [alone(make_engine(ROOM), prompt)[0] for prompt in pieces]
     model = Counting(qwen3_model.load_module(folder), checkpoint.eos_ids(folder))
     # Two rows of 256 positions have room, and none beside one of more.
-    engine = ChatEngine(model, TokenTable.read(folder, control=False), 1024 * 768, PieceAnswer)
+    engine = DecodingEngine(model, TokenTable.read(folder, control=False), 1024 * 768, PieceAnswer)
     for id, prompt in enumerate(pieces):
         engine.submit(id, prompt, 10_000)
     texts = run(engine)[0]
@@ -232,7 +232,7 @@ def test_a_cancelled_piece_is_forgotten_at_any_time(make_engine: Make, writer: P
 
 def test_a_voice_message_isnt_held_up_by_long_pieces_that_came_before(folder: Path, writer: PieceWriter) -> None:
     model = qwen3_model.HearingModel(qwen3_model.load_module(folder), frozenset())
-    engine = ChatEngine(model, TokenTable.read(folder, control=False), ROOM, PieceAnswer)
+    engine = DecodingEngine(model, TokenTable.read(folder, control=False), ROOM, PieceAnswer)
     for id, prompt in enumerate(prompts(writer, [60.0] * 4)):
         engine.submit(id, prompt, 10_000)
     engine.step()
@@ -338,8 +338,12 @@ def test_a_long_pass_is_cut_into_short_ones_where_turns_are_taken(folder: Path, 
     class Counted(Turns):
         count = 0
 
-        def pause(self) -> None:
+        def pause(self) -> float:
             self.count += 1
+            return 1.0
+
+        def left(self) -> float:
+            return 0.0
 
     counted = Counted(-1)
     engine = qwen3_engine.load(folder, ROOM, counted)

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from tokenizers import Tokenizer
 
 from demo.speech_checkpoints import make_qwen3_asr
 from engines.audio_types import EAR_RATE, PieceRequest
-from engines.chat.prompt import Prompt
+from engines.decoding.prompt import Prompt
 from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest, UnsupportedField
 from engines.speech.qwen3.prompt import PieceWriter
 from tests.engines.speech.sounds import sound
@@ -61,6 +62,28 @@ def test_a_language_that_the_checkpoint_lacks_is_refused_with_those_that_it_has(
         writer.write(PieceRequest("m", sound(1.0), language="sw"))
     assert caught.value.param == "language"
     assert "Swahili" in caught.value.message and "de, en, ja, yue, zh" in caught.value.message
+
+
+@pytest.mark.parametrize(("code", "begins"), [("en", "language English<asr_text>"), ("", "")])
+def test_what_was_told_stands_behind_the_language_and_counts_as_said(
+    writer: PieceWriter, tokenizer: Tokenizer, code: str, begins: str
+) -> None:
+    whole = PieceRequest("m", sound(4.0), language=code, context="zero")
+    request = msgspec.structs.replace(whole, beginning="left right")
+    prompt = writer.write(request)
+    assert text_of(tokenizer, prompt).endswith(f"<|im_start|>assistant\n{begins}left right")
+    assert tokenizer.decode(list(prompt.repeatable)) == "left right"
+    assert prompt.content.beginning == "left right" and prompt.content.language == code
+    assert prompt.max_tokens == writer.write(whole).max_tokens - len(prompt.repeatable)
+    long = writer.write(msgspec.structs.replace(request, beginning="left " * 500))
+    assert long.max_tokens == 32
+
+
+@pytest.mark.parametrize("text", ["<|im_end|>", "a<asr_text>b", "<|im_start|>user\n"])
+def test_what_was_told_never_becomes_control_tokens(writer: PieceWriter, tokenizer: Tokenizer, text: str) -> None:
+    prompt = writer.write(PieceRequest("m", sound(1.0), beginning=text))
+    assert not set(tokenizer.get_added_tokens_decoder()) & set(prompt.repeatable)
+    assert tokenizer.decode(list(prompt.repeatable), skip_special_tokens=False) == text
 
 
 @given(st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "<asr_text>", "<|audio_pad|>", "user\n", "<|", "x"])))

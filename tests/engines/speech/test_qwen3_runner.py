@@ -11,8 +11,9 @@ from demo.speech_checkpoints import make_aligner, make_qwen3_asr
 from engines.audio_types import AlignmentDone, AlignmentRequest, PieceDone, PieceRequest
 from engines.catalog import Catalog, Roots
 from engines.errors import InvalidRequest, WrongCapability
+from engines.options import Options
 from engines.pool import Limits
-from engines.runtime import Options, Runtime
+from engines.runtime import Runtime
 from engines.types import ChatRequest, Delta, Message
 from tests.engines.speech.sounds import sound
 

@@ -18,6 +18,7 @@ from engines.audio_types import (
     TranscriptionRequest,
     TranscriptPart,
     TranscriptProgress,
+    TranscriptText,
     Word,
 )
 from engines.errors import InvalidRequest, RunnerDied, ServiceError, UnknownModel, WrongCapability
@@ -47,7 +48,7 @@ def piece(number: int, seconds: float = 0.01, total: float | None = None) -> Pie
 
 
 def said(text: str, language: str = "zh", reason: Any = "stop", seconds: float = 60.0) -> PieceDone:
-    segments = (Segment(0.0, seconds, text),) if text else ()
+    segments = (Segment(0.0, seconds, text, approximate=True),) if text else ()
     return PieceDone(segments, language, reason, Usage(10, len(text)), Timings(0, 0, 0))
 
 
@@ -142,7 +143,7 @@ def whole(events: Sequence[TranscriptionEvent]) -> Transcript:
     last = events[-1]
     assert isinstance(last, Transcript)
     parts = [event for event in events if isinstance(event, TranscriptPart)]
-    assert "".join(part.text for part in parts) == last.text
+    assert "".join(event.text for event in events if isinstance(event, TranscriptText)) == last.text
     assert tuple(segment for part in parts for segment in part.segments) == last.segments
     return last
 
@@ -158,10 +159,12 @@ def test_pieces_become_parts_with_progress_and_one_transcript() -> None:
         first, second = (Segment(n * 60.0, n * 60 + 0.01, f"第{n}句。", approximate=True) for n in (0, 2))
         assert events == [
             Started("main-name", 7),
-            TranscriptPart((first,), "第0句。"),
+            TranscriptText("第0句。"),
+            TranscriptPart((first,)),
             TranscriptProgress(0.01, 130.0),
             TranscriptProgress(100.0, 130.0),
-            TranscriptPart((second,), "第2句。"),
+            TranscriptText("第2句。"),
+            TranscriptPart((second,)),
             TranscriptProgress(120.01, 130.0),
             TranscriptProgress(130.5, 130.5),
             Transcript("第0句。第2句。", (first, second), "zh", 130.5, Usage(20, 8)),

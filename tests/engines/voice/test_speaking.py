@@ -367,6 +367,23 @@ def test_a_failure_of_the_model_is_the_answers(streamed: bool, piece: int) -> No
     run(scenario())
 
 
+@pytest.mark.parametrize(("streamed", "piece"), [(False, 0), (False, 1), (True, 1)])
+def test_a_death_in_a_piece_that_nobody_heard_is_made_good(streamed: bool, piece: int) -> None:
+    async def scenario() -> None:
+        def script(request: UtteranceRequest, attempt: int) -> float:
+            if request.text == PARTS[piece] and not attempt:
+                raise RunnerDied("The runner died. Try again.")
+            return 1.0
+
+        alive, mortal = Engine(), Engine(script)
+        assert samples(await spoken(mortal, LONG, streamed=streamed)) == samples(
+            await spoken(alive, LONG, streamed=streamed)
+        )
+        assert len(mortal.requests) == len(alive.requests) + 1
+
+    run(scenario())
+
+
 def test_a_whole_file_has_several_pieces_in_work_together() -> None:
     async def scenario() -> None:
         engine = Engine()

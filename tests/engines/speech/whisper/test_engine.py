@@ -1,5 +1,6 @@
 """The engine: rows join and leave one batch, each with the text that it has alone; what fails, fails alone."""
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from engines.speech.whisper import choosing, rules
 from engines.speech.whisper import model as models
 from engines.speech.whisper.caches import Rows
 from engines.speech.whisper.choosing import Choice, Chooser, Draw
-from engines.speech.whisper.model import Cross, Model
+from engines.speech.whisper.model import FRAMES, Cross, Model
 from engines.speech.whisper.rules import Allowed
 from engines.turns import Turns
 from tests.engines.speech.whisper.desk import Desk, done, error, once, parts, request, text_of, without_timings
@@ -478,3 +479,23 @@ def test_the_same_is_heard_where_turns_are_taken(multilingual: Path) -> None:
     assert [[one.text for one in piece.segments] for piece in heard] == [
         [one.text for one in piece.segments] for piece in expected
     ]
+
+
+def test_a_window_that_is_encoded_in_parts_is_the_one_that_is_encoded_whole(multilingual: Path) -> None:
+    class Hurried(Turns):
+        def pause(self) -> float:
+            return 1.0
+
+        def left(self) -> float:
+            return next(left)
+
+    features = np.random.default_rng(5).standard_normal((FRAMES - 700, models.load(multilingual).bins), np.float32)
+    expected = models.load(multilingual).listen(features)
+    hurried = Hurried(-1)
+    hurried.share(True)
+    for lefts in ((0.0,), (3.0, 1.0, 7.0, 2.0)):
+        left = itertools.cycle(lefts)
+        heard = models.load(multilingual, hurried).listen(features)
+        for layer, whole in zip(heard, expected, strict=True):
+            for part, all_ in zip(layer, whole, strict=True):
+                assert np.allclose(np.array(part), np.array(all_), rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engines.audio_types import PieceRequest
-from engines.errors import CheckpointUnusable, InvalidRequest
+from engines.errors import CheckpointUnusable, InvalidRequest, UnsupportedField
 from engines.speech.mel import log_mel
 from engines.speech.whisper.prepare import WhisperPreparer
 from engines.speech.whisper.vocabulary import Vocabulary
@@ -76,6 +76,11 @@ def test_what_cannot_be_done_is_refused(preparer: WhisperPreparer, asked: PieceR
     with pytest.raises(InvalidRequest, match=says) as caught:
         preparer.write(asked)
     assert caught.value.param == param
+
+
+def test_a_text_that_was_begun_is_refused_and_not_begun_again(preparer: WhisperPreparer) -> None:
+    with pytest.raises(UnsupportedField, match="from its beginning"):
+        preparer.write(PieceRequest("m", sound(1.0).tobytes(), beginning="And so"))
 
 
 def test_a_model_for_english_takes_nothing_else_and_does_not_translate(english: Path) -> None:

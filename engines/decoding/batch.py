@@ -1,20 +1,17 @@
 """The rows that decode together, a pass a token; the next pass may begin before the last one's tokens are known."""
 
-from collections.abc import Callable
 from collections.abc import Sequence as Several
 
 import mlx.core as mx
 
-from engines.chat.sequence import Sequence
 from engines.decoding import caches
 from engines.decoding.caches import Cache
 from engines.decoding.model import Model
 from engines.decoding.prefix import PrefixCache
-from engines.decoding.sampling import Choices
+from engines.decoding.sampling import Choices, Padding
+from engines.decoding.sequence import Sequence
 
 STORED_TOGETHER = 16  # positions
-
-Mask = Callable[[mx.array], mx.array | None]
 
 
 class Batch:
@@ -24,7 +21,7 @@ class Batch:
     All methods keep a pass that is ahead: who leaves takes part in it for nothing. Nobody can join meanwhile.
     """
 
-    def __init__(self, model: Model, mask: Mask) -> None:
+    def __init__(self, model: Model, mask: Padding) -> None:
         self._model = model
         self._mask = mask
         self._cache: Cache | None = None

@@ -9,17 +9,18 @@ from mlx_lm.utils import load_model
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines import wire
-from engines.chat.engine import ChatEngine
-from engines.chat.prompt import Prompt
 from engines.decoding import caches
 from engines.decoding import model as models
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.engine import DecodingEngine
+from engines.decoding.prompt import Prompt
 from engines.types import Delta, Done, Sampling
 from tests.promises import promise
 
 GREEDY = Sampling(temperature=0.0)
 ROOM = 1 << 30
+Make = Callable[[int], DecodingEngine]
 
 
 def text_of(report: wire.Said) -> str:
@@ -42,17 +43,17 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def make_engine(folder: Path) -> Callable[[int], ChatEngine]:
+def make_engine(folder: Path) -> Make:
     model, table = models.load(folder), TokenTable.read(folder)
     model.eos = frozenset()
-    return lambda room: ChatEngine(model, table, room)
+    return lambda room: DecodingEngine(model, table, room)
 
 
 def prompt(length: int, max_tokens: int = 24, sampling: Sampling = GREEDY) -> Prompt:
     return Prompt(tuple(300 + (7 * length + 13 * place) % 600 for place in range(length)), max_tokens, sampling)
 
 
-def run(engine: ChatEngine, texts: dict[int, str] | None = None) -> dict[int, str]:
+def run(engine: DecodingEngine, texts: dict[int, str] | None = None) -> dict[int, str]:
     """Step to the end; each request's text."""
     texts = {} if texts is None else texts
     while not engine.idle:
@@ -63,12 +64,12 @@ def run(engine: ChatEngine, texts: dict[int, str] | None = None) -> dict[int, st
     return texts
 
 
-def iterate(engine: ChatEngine) -> Iterator[wire.Said | wire.Finished | wire.Failed]:
+def iterate(engine: DecodingEngine) -> Iterator[wire.Said | wire.Finished | wire.Failed]:
     while not engine.idle:
         yield from engine.step()
 
 
-def outcome(engine: ChatEngine) -> tuple[dict[int, str], list[int]]:
+def outcome(engine: DecodingEngine) -> tuple[dict[int, str], list[int]]:
     """Each request's text, and the requests that failed."""
     texts: dict[int, str] = {}
     failed = []
@@ -81,15 +82,13 @@ def outcome(engine: ChatEngine) -> tuple[dict[int, str], list[int]]:
     return {id: text for id, text in texts.items() if id not in failed}, failed
 
 
-def alone(engine: ChatEngine, one: Prompt) -> str:
+def alone(engine: DecodingEngine, one: Prompt) -> str:
     engine.submit(1, one, 10_000)
     return run(engine).get(1, "")
 
 
 @promise("chat:batch:greedy")
-def test_batched_greedy_equals_the_librarys_single_generation(
-    folder: Path, make_engine: Callable[[int], ChatEngine]
-) -> None:
+def test_batched_greedy_equals_the_librarys_single_generation(folder: Path, make_engine: Make) -> None:
     engine = make_engine(ROOM)
     module = load_model(folder, strict=True)[0]
     table = TokenTable.read(folder)
@@ -113,7 +112,9 @@ def test_batched_greedy_equals_the_librarys_single_generation(
         assert texts[length] == b"".join(map(table.bytes_of, ids)).decode("utf-8", "replace")
 
 
-def test_a_row_without_credit_pauses_and_goes_on_with_the_same_text(make_engine: Callable[[int], ChatEngine]) -> None:
+def test_a_row_without_credit_pauses_and_goes_on_with_the_same_text(
+    make_engine: Make,
+) -> None:
     expected = alone(make_engine(ROOM), prompt(30))
     engine = make_engine(ROOM)
     engine.submit(1, prompt(30), 3)
@@ -125,7 +126,9 @@ def test_a_row_without_credit_pauses_and_goes_on_with_the_same_text(make_engine:
     assert run(engine, texts)[1] == expected
 
 
-def test_a_cancelled_request_sends_nothing_more_and_the_others_go_on(make_engine: Callable[[int], ChatEngine]) -> None:
+def test_a_cancelled_request_sends_nothing_more_and_the_others_go_on(
+    make_engine: Make,
+) -> None:
     expected = alone(make_engine(ROOM), prompt(20))
     engine = make_engine(ROOM)
     engine.submit(1, prompt(20), 10_000)
@@ -142,7 +145,7 @@ def test_a_cancelled_request_sends_nothing_more_and_the_others_go_on(make_engine
 
 
 @promise("chat:sampling:seed")
-def test_the_same_seed_gives_the_same_text_whatever_else_runs(make_engine: Callable[[int], ChatEngine]) -> None:
+def test_the_same_seed_gives_the_same_text_whatever_else_runs(make_engine: Make) -> None:
     seeded = prompt(25, sampling=Sampling(temperature=1.0, top_p=0.9, seed=5))
     expected = alone(make_engine(ROOM), seeded)
     engine = make_engine(ROOM)
@@ -152,7 +155,7 @@ def test_the_same_seed_gives_the_same_text_whatever_else_runs(make_engine: Calla
     assert run(engine)[1] == expected
 
 
-def test_a_row_never_sends_more_than_its_credit(make_engine: Callable[[int], ChatEngine]) -> None:
+def test_a_row_never_sends_more_than_its_credit(make_engine: Make) -> None:
     expected = alone(make_engine(ROOM), prompt(30))
     engine = make_engine(ROOM)
     engine.submit(1, prompt(30), 1)
@@ -191,11 +194,11 @@ class Counting(models.Model):
 
 def test_a_preempted_row_says_the_same_and_is_prefilled_once_more_at_most(folder: Path) -> None:
     model, table = Counting(folder), TokenTable.read(folder)
-    expected = {length: alone(ChatEngine(model, table, ROOM), prompt(length)) for length in (12, 40)}
+    expected = {length: alone(DecodingEngine(model, table, ROOM), prompt(length)) for length in (12, 40)}
     cache = model.new_cache()
     model.prefill([300], cache)
     model.prompt_tokens = 0
-    engine = ChatEngine(model, table, caches.kv_shape(cache).bytes(2, 256) - 1)
+    engine = DecodingEngine(model, table, caches.kv_shape(cache).bytes(2, 256) - 1)
     for length in expected:
         engine.submit(length, prompt(length), 10_000)
     assert run(engine) == expected
@@ -204,10 +207,10 @@ def test_a_preempted_row_says_the_same_and_is_prefilled_once_more_at_most(folder
 
 def test_a_lone_row_that_outgrows_the_budget_ends_by_length(folder: Path) -> None:
     model, table = Counting(folder), TokenTable.read(folder)
-    expected = alone(ChatEngine(model, table, ROOM), prompt(40))
+    expected = alone(DecodingEngine(model, table, ROOM), prompt(40))
     cache = model.new_cache()
     model.prefill([300], cache)
-    engine = ChatEngine(model, table, caches.kv_shape(cache).bytes(1, 50))
+    engine = DecodingEngine(model, table, caches.kv_shape(cache).bytes(1, 50))
     engine.submit(1, prompt(40), 10_000)
     reports = list(iterate(engine))
     last = reports[-1]
@@ -243,8 +246,8 @@ class Faulty(models.Model):
 
 def test_a_prompt_whose_forward_raises_fails_alone(folder: Path) -> None:
     model, table = Faulty(folder), TokenTable.read(folder)
-    expected = alone(ChatEngine(model, table, ROOM), prompt(20))
-    engine = ChatEngine(model, table, ROOM)
+    expected = alone(DecodingEngine(model, table, ROOM), prompt(20))
+    engine = DecodingEngine(model, table, ROOM)
     model.refused = prompt(31).ids[0]
     engine.submit(1, prompt(20), 10_000)
     engine.submit(2, prompt(31), 10_000)
@@ -254,8 +257,8 @@ def test_a_prompt_whose_forward_raises_fails_alone(folder: Path) -> None:
 @promise("core:runner:row-alone")
 def test_a_row_whose_draw_raises_fails_alone(folder: Path) -> None:
     model, table = Faulty(folder), TokenTable.read(folder)
-    expected = alone(ChatEngine(model, table, ROOM), prompt(20))
-    engine = ChatEngine(model, table, ROOM)
+    expected = alone(DecodingEngine(model, table, ROOM), prompt(20))
+    engine = DecodingEngine(model, table, ROOM)
     model.poisoned = True
     engine.submit(1, prompt(20), 10_000)
     engine.submit(2, prompt(31, sampling=Sampling(seed=1)), 10_000)
@@ -265,7 +268,7 @@ def test_a_row_whose_draw_raises_fails_alone(folder: Path) -> None:
 
 def test_a_shared_forward_that_raises_fails_all_and_the_next_request_is_served(folder: Path) -> None:
     model, table = Faulty(folder), TokenTable.read(folder)
-    engine = ChatEngine(model, table, ROOM)
+    engine = DecodingEngine(model, table, ROOM)
     expected = alone(engine, prompt(20))
     engine.submit(1, prompt(20), 10_000)
     engine.submit(2, prompt(31), 10_000)
@@ -275,7 +278,7 @@ def test_a_shared_forward_that_raises_fails_all_and_the_next_request_is_served(f
     assert alone(engine, prompt(20)) == expected
 
 
-def test_a_prompt_cancelled_between_its_chunks_leaves_nothing(make_engine: Callable[[int], ChatEngine]) -> None:
+def test_a_prompt_cancelled_between_its_chunks_leaves_nothing(make_engine: Make) -> None:
     engine = make_engine(ROOM)
     engine.submit(1, prompt(1200), 10_000)
     assert not engine.step()
@@ -283,7 +286,7 @@ def test_a_prompt_cancelled_between_its_chunks_leaves_nothing(make_engine: Calla
     assert engine.idle and not engine.step()
 
 
-def test_a_stop_string_ends_a_row_and_is_not_shown(make_engine: Callable[[int], ChatEngine]) -> None:
+def test_a_stop_string_ends_a_row_and_is_not_shown(make_engine: Make) -> None:
     whole = alone(make_engine(ROOM), prompt(30))
     stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
     engine = make_engine(ROOM)
@@ -292,7 +295,7 @@ def test_a_stop_string_ends_a_row_and_is_not_shown(make_engine: Callable[[int], 
 
 
 @promise("core:runner:row-alone")
-def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Callable[[int], ChatEngine]) -> None:
+def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Make) -> None:
     class Broken(TokenTable):
         def bytes_of(self, id: int) -> bytes:
             raise RuntimeError("a secret of the server")
@@ -301,7 +304,7 @@ def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Cal
     engine = make_engine(ROOM)
     engine.submit(1, prompt(20), 10_000)
     engine.submit(2, prompt(31), 10_000)
-    engine._prefilling[1].answer._detokenizer._table = Broken([])
+    engine._prefill.waiting[1].answer._detokenizer._table = Broken([])
     texts, failed = "", []
     while not engine.idle:
         for report in engine.step():

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engines import wire
-from engines.chat.engine import ChatEngine
-from engines.chat.prompt import Prompt
+from engines.decoding.engine import DecodingEngine
+from engines.decoding.prompt import Prompt
 from engines.types import Delta, Sampling
 
 GREEDY = Sampling(temperature=0.0)
@@ -26,7 +26,7 @@ class Heard:
 class Hearing:
     """An engine, and what its requests said."""
 
-    def __init__(self, engine: ChatEngine) -> None:
+    def __init__(self, engine: DecodingEngine) -> None:
         self.engine = engine
         self.heard: dict[int, Heard] = {}
 

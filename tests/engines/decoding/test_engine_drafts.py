@@ -10,14 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo.checkpoints import make_gemma3, make_qwen3
-from engines.chat.engine import ChatEngine
-from engines.chat.prompt import Prompt, PromptWriter
+from engines.chat.prompt import PromptWriter
 from engines.decoding import model as models
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
 from engines.decoding.drafts import Draft
+from engines.decoding.engine import DecodingEngine
+from engines.decoding.prompt import Prompt
 from engines.types import ChatRequest, Constraint, Message, Sampling, Thinking
-from tests.engines.chat.hearing import GREEDY, Heard, Hearing, prompt_of
+from tests.engines.decoding.hearing import GREEDY, Heard, Hearing, prompt_of
 
 ROOM = 1 << 30
 DRAWN = 3.0
@@ -63,7 +64,7 @@ class Passes(models.Model):
         return logits + self._drawn * (mx.arange(logits.shape[-1])[None] == wanted[:, None])
 
 
-class Trying(ChatEngine):
+class Trying(DecodingEngine):
     """A token of a lone row seems to take so long that every draft pays, however slow the test's machine."""
 
     def _draft(self) -> Draft | None:
@@ -71,7 +72,7 @@ class Trying(ChatEngine):
         return super()._draft()
 
 
-class Plain(ChatEngine):
+class Plain(DecodingEngine):
     """Without drafts."""
 
     def _draft(self) -> None:
@@ -83,7 +84,7 @@ class Desk:
         self.model = Passes(folder, DRAWN)
         self.table = TokenTable.read(folder)
 
-    def run(self, prompt: Prompt, engine: type[ChatEngine], credit: int = 10_000) -> tuple[Heard, int]:
+    def run(self, prompt: Prompt, engine: type[DecodingEngine], credit: int = 10_000) -> tuple[Heard, int]:
         """What it said, and in how many passes."""
         self.model.passes = 0
         hearing = Hearing(engine(self.model, self.table, ROOM))
@@ -180,7 +181,7 @@ def test_what_a_row_with_drafts_has_computed_is_taken_over_by_the_next(desk: Des
     first = Hearing(engine)
     asked = repeating(20, 60)
     first.submit(1, asked)
-    [sequence] = engine._prefilling
+    [sequence] = engine._prefill.waiting
     first.end()
     longer = Prompt((*sequence.tokens[:64], 500), 20, GREEDY)
     again = Hearing(engine)
@@ -214,7 +215,7 @@ def test_what_a_grammar_leaves_no_choice_about_is_fed_in_one_pass(tmp_path: Path
         constraint=Constraint("json_schema", PERSON),
     )
     model, table = Passes(tmp_path), TokenTable.read(tmp_path)
-    told: dict[type[ChatEngine], tuple[str, int]] = {}
+    told: dict[type[DecodingEngine], tuple[str, int]] = {}
     for engine in (Trying, Plain):
         model.passes = 0
         hearing = Hearing(engine(model, table, ROOM))

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo.checkpoints import make_gemma3, make_qwen3
-from engines.chat.engine import ChatEngine
-from engines.chat.prompt import Prompt
 from engines.decoding import caches
 from engines.decoding import model as models
 from engines.decoding.caches import Cache
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.engine import DecodingEngine
+from engines.decoding.prompt import Prompt
 from engines.types import Sampling
-from tests.engines.chat.hearing import PLENTY, Heard, Hearing, prompt_of
+from tests.engines.decoding.hearing import PLENTY, Heard, Hearing, prompt_of
 
 ROOM = 1 << 30
 STOPPING = 5  # of `Desk.prompts`
@@ -40,7 +40,7 @@ class Passes(models.Model):
         return super().decode(tokens, cache)
 
 
-class Waiting(ChatEngine):
+class Waiting(DecodingEngine):
     """Without passes that are ahead, and without drafts."""
 
     def _may_go_further(self) -> bool:
@@ -78,7 +78,7 @@ class Desk:
         return hearing.heard[1]
 
     def open(self, room: int = ROOM) -> Hearing:
-        return Hearing(ChatEngine(self.model, self.table, room))
+        return Hearing(DecodingEngine(self.model, self.table, room))
 
     def bytes(self, rows: int, positions: int) -> int:
         cache = self.model.new_cache()
@@ -234,14 +234,14 @@ def test_a_pass_that_fails_ahead_fails_its_rows_and_the_next_request_is_served(d
 
 
 def test_the_blocks_that_are_stored_are_those_of_an_engine_without(desk: Desk) -> None:
-    engines = ChatEngine(desk.model, desk.table, ROOM), Waiting(desk.model, desk.table, ROOM)
+    engines = DecodingEngine(desk.model, desk.table, ROOM), Waiting(desk.model, desk.table, ROOM)
     stored = []
     for engine in engines:
         hearing = Hearing(engine)
         for id, length in enumerate((70, 20, 45)):
             hearing.submit(id, prompt_of(length, 60))
         hearing.end()
-        assert engine._prefixes is not None and engine._prefixes._store is not None
-        stored.append({name: part for name, (part, _) in engine._prefixes._store._parts.items()})
+        assert engine._memory.prefixes is not None and engine._memory.prefixes._store is not None
+        stored.append({name: part for name, (part, _) in engine._memory.prefixes._store._parts.items()})
     assert stored[0].keys() == stored[1].keys() and len(stored[0]) > 3 * 60 // 8
     assert all(mx.allclose(part, stored[1][name], atol=1e-4).item() for name, part in stored[0].items())

@@ -8,12 +8,12 @@ import pytest
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines import wire
-from engines.chat.engine import ChatEngine
-from engines.chat.prompt import Prompt
 from engines.decoding import caches
 from engines.decoding import model as models
 from engines.decoding.blocks import BLOCK
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.engine import DecodingEngine
+from engines.decoding.prompt import Prompt
 from engines.types import Sampling, Usage
 from tests.promises import promise
 
@@ -30,8 +30,8 @@ class Bench:
         self.model.eos = frozenset()
         self.table = TokenTable.read(folder)
 
-    def engine(self, room: int = ROOM) -> ChatEngine:
-        return ChatEngine(self.model, self.table, room)
+    def engine(self, room: int = ROOM) -> DecodingEngine:
+        return DecodingEngine(self.model, self.table, room)
 
     def fresh(self, ids: Tokens, tokens: int) -> Tokens:
         """What an engine without any past answers."""
@@ -51,10 +51,10 @@ def text(seed: int, length: int) -> Tokens:
     return tuple(generator.randrange(300, 900) for _ in range(length))
 
 
-def ask(engine: ChatEngine, ids: Tokens, tokens: int = 12) -> tuple[Tokens, Usage]:
+def ask(engine: DecodingEngine, ids: Tokens, tokens: int = 12) -> tuple[Tokens, Usage]:
     """An answer alone on the engine, and its usage."""
     engine.submit(1, Prompt(ids, tokens, GREEDY), 10_000)
-    sequence = engine._prefilling[0]
+    sequence = engine._prefill.waiting[0]
     while not engine.idle:
         reports = engine.step()
         assert not any(isinstance(report, wire.Failed) for report in reports)
@@ -124,7 +124,7 @@ def test_requests_that_arrive_together_compute_what_they_share_once(bench: Bench
     prompts = {id: shared + text(id, 10 + id) for id in range(1, 5)}
     for id, ids in prompts.items():
         engine.submit(id, Prompt(ids, 8, GREEDY), 10_000)
-    sequences = {sequence.id: sequence for sequence in engine._prefilling}
+    sequences = {sequence.id: sequence for sequence in engine._prefill.waiting}
     computed = 0
     while not engine.idle:
         for report in engine.step():
@@ -147,7 +147,7 @@ def test_random_conversations_that_share_and_branch_stay_right_under_little_memo
         history = history[: generator.randrange(20, len(history) + 1)] + text(100 + turn, generator.randrange(1, 60))
         answer, _ = ask(engine, history, 6)
         assert answer == bench.fresh(history, 6)
-        assert engine.stored_bytes <= engine._kv_budget
+        assert engine.stored_bytes <= engine._memory.budget
         histories.append((history + answer)[:400])
 
 
@@ -156,7 +156,7 @@ def test_prompts_that_are_fed_in_one_pass_say_the_same_and_are_stored_as_if_alon
     prompts = {id: text(id, length) for id, length in enumerate((45, 50, 55, 48, 60, 20), start=1)}
     for id, ids in prompts.items():
         engine.submit(id, Prompt(ids, 8, GREEDY), 10_000)
-    sequences = {sequence.id: sequence for sequence in engine._prefilling}
+    sequences = {sequence.id: sequence for sequence in engine._prefill.waiting}
     engine.step()
     assert sum(sequence.made > 0 for sequence in sequences.values()) > 2  # the first step had read several
     while not engine.idle:
@@ -198,7 +198,7 @@ def test_many_requests_in_little_memory_all_end_with_the_text_of_each_alone(benc
     prompts = {id: text(id // 3, length) + text(id, 3) for id, length in enumerate((300, 20, 120, 7, 350, 90, 5, 40))}
     for id, ids in prompts.items():
         engine.submit(id, Prompt(ids, 20, GREEDY), 10_000)
-    sequences = {sequence.id: sequence for sequence in engine._prefilling}
+    sequences = {sequence.id: sequence for sequence in engine._prefill.waiting}
     steps = 0
     while not engine.idle:
         steps += 1
@@ -224,7 +224,7 @@ def test_a_row_takes_its_blocks_out_of_a_batch_as_it_would_alone(bench: Bench) -
     prompts = {1: text(1, 70), 2: text(2, 20), 3: text(3, 45)}
     for id, ids in prompts.items():
         engine.submit(id, Prompt(ids, 60, GREEDY), 10_000)
-    sequences = {sequence.id: sequence for sequence in engine._prefilling}
+    sequences = {sequence.id: sequence for sequence in engine._prefill.waiting}
     while not engine.idle:
         engine.step()
     for id, ids in prompts.items():

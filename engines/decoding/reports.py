@@ -1,0 +1,59 @@
+"""What the loop says of a sequence: to its client, to the schedule, and to the log."""
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+from collections.abc import Sequence as Several
+
+from engines import wire
+from engines.decoding.sampling import Choices
+from engines.decoding.schedule import Waiting
+from engines.decoding.sequence import Sequence
+from engines.errors import Failure, InternalError, ServiceError
+from engines.types import Delta, FinishReason, Timings
+
+Report = wire.Said | wire.Finished | wire.Failed
+
+log = logging.getLogger("decoding")
+
+
+def deliver(sequence: Sequence, choices: Choices, row: int, eos: Collection[int]) -> tuple[list[Report], bool]:
+    """What the next token lets the client see, and whether it was the last. Its failure is its row's alone."""
+    try:
+        choice = sequence.choose(choices, row)
+        delta, reason = sequence.accept(choice, choice.token in eos)
+    except ServiceError as error:
+        return [wire.Failed(sequence.id, Failure.of(error))], True
+    except Exception:
+        log.exception("request %s failed", sequence.prompt.trace)
+        return [_failed(sequence)], True
+    said = said_by(sequence, delta)
+    return (said, False) if reason is None else ([*said, finished(sequence, reason)], True)
+
+
+def said_by(sequence: Sequence, delta: Delta | None) -> list[Report]:
+    """What a step lets its client see, if anything; it costs one credit."""
+    if delta is None:
+        return []
+    sequence.credit -= 1
+    return [wire.Said(sequence.id, delta)]
+
+
+def finished(sequence: Sequence, reason: FinishReason) -> wire.Finished:
+    timings = Timings(0.0, sequence.first - sequence.began, time.monotonic() - sequence.first)
+    return wire.Finished(sequence.id, sequence.answer.done(reason, sequence.usage(), timings))
+
+
+def failed_together(concerned: Several[Sequence]) -> list[Report]:
+    """Of all that a forward pass concerned, while what it raised is handled."""
+    log.exception("a forward pass failed, of %s", ", ".join(one.prompt.trace for one in concerned))
+    return [_failed(sequence) for sequence in concerned]
+
+
+def waiting(begins: Mapping[Sequence, int]) -> list[Waiting]:
+    """Those in prefill, by where each begins."""
+    return [Waiting(one.id, one.positions - begin, one.computed) for one, begin in begins.items()]
+
+
+def _failed(sequence: Sequence) -> wire.Failed:
+    return wire.Failed(sequence.id, Failure.of(InternalError("This request failed; the server's log says why.")))

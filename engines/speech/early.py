@@ -1,0 +1,46 @@
+"""A piece's text on its way to the client while it is still being heard: one task writes, another one reads."""
+
+import asyncio
+
+import msgspec
+
+from engines.audio_types import PieceRequest, PieceText
+from engines.speech.telling import Telling
+
+
+class Early:
+    """What may be told of one piece before it is final. It stays, however often the model is asked: see `continued`."""
+
+    def __init__(self) -> None:
+        self._telling = Telling()
+        self._language = ""
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+
+    @property
+    def told(self) -> str:
+        """All of it, as the model wrote it."""
+        return self._telling.told
+
+    def continued(self, request: PieceRequest) -> PieceRequest:
+        """The request for the rest, in the language that was heard. It begins with what was told."""
+        if not self.told:
+            return request
+        return msgspec.structs.replace(request, beginning=self.told, language=request.language or self._language)
+
+    def begin(self) -> None:
+        """The model begins to answer, behind what was told."""
+        self._telling = Telling(self.told)
+
+    def take(self, text: PieceText) -> None:
+        """More of the answer."""
+        self._language = text.language
+        if more := self._telling.feed(text.text):
+            self._ready.put_nowait(more)
+
+    def end(self) -> None:
+        """The piece is final, or has failed; nothing more is told early."""
+        self._ready.put_nowait("")
+
+    async def next(self) -> str:
+        """What more may be told, as it comes; "" at the end."""
+        return await self._ready.get()
