@@ -4,12 +4,16 @@ Host, Origin and keys are checked by the app that these routes stand in; the SDK
 """
 
 import json
+import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+from mcp.server.auth.middleware.bearer_auth import AuthorizationContext
 from mcp.server.lowlevel import Server
 from mcp.server.sse import SseServerTransport
+from mcp.server.streamable_http import StreamableHTTPServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.routing import BaseRoute, Mount, Route
@@ -20,12 +24,14 @@ MAX_SESSIONS = 256
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
+log = logging.getLogger("mcp")
 
-def routes(server: Server[Any]) -> tuple[list[BaseRoute], Lifespan]:
+
+def routes(server: Server[Any], max_sessions: int = MAX_SESSIONS) -> tuple[list[BaseRoute], Lifespan]:
     """The routes, and what must be entered while they are served (once)."""
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    manager = StreamableHTTPSessionManager(
-        server, security_settings=unchecked, session_idle_timeout=IDLE_SECONDS, max_sessions=MAX_SESSIONS
+    manager = _Sessions(
+        server, security_settings=unchecked, session_idle_timeout=IDLE_SECONDS, max_sessions=max_sessions
     )
     sse = SseServerTransport("/messages/", security_settings=unchecked)
 
@@ -39,6 +45,32 @@ def routes(server: Server[Any]) -> tuple[list[BaseRoute], Lifespan]:
         Route("/sse", _Sse(server, sse)),
         Mount("/messages/", sse.handle_post_message),
     ], lifespan
+
+
+class _Sessions(StreamableHTTPSessionManager):
+    """A full table locks nobody out: the session that has been idle longest makes room, and its client gets a 404.
+
+    Agents that are killed never say goodbye. Only when each session has a request under way is the answer a 503.
+    """
+
+    def _admit_session(self, requestor: AuthorizationContext | None) -> StreamableHTTPServerTransport | None:
+        if self.max_sessions is not None and len(self._server_instances) >= self.max_sessions:
+            self._make_room()
+        return super()._admit_session(requestor)
+
+    def _make_room(self) -> None:
+        """End one session's idle time now; it would be the first to end by itself."""
+        first = min(self._server_instances, key=lambda id: _idle_until(self._server_instances[id]))
+        idle = self._server_instances[first].idle_scope
+        if idle is not None and idle.deadline < math.inf:
+            log.info("the MCP session %s makes room for a new one", first)
+            idle.cancel()
+            del self._server_instances[first]  # what else there is of it goes with its task
+
+
+def _idle_until(transport: StreamableHTTPServerTransport) -> float:
+    """When its idle time ends, on the loop's clock; infinite while a request is under way, or the first one begins."""
+    return math.inf if transport.idle_scope is None else transport.idle_scope.deadline
 
 
 class _Sse:

@@ -1,47 +1,30 @@
 """`mlx-local mcp`: stdin and stdout ⇄ the service's unix socket.
 
-An agent starts one of these a session, so it must cost nothing: it imports built-in modules alone; what starting the
-service needs, only when the service isn't there. It parses nothing but the id that an error must name.
+An agent starts one of these a session, so it must cost nothing: it imports built-in modules alone. It lives as long as
+the agent: when the service ends, the next request finds or starts it again, and the session goes on.
 """
 
 import _socket
 import posix
 import select
-import sys
 
-TYPE_CHECKING = False  # that of `typing`, which costs time
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from mcp_server.relay_service import Seeker, say, socket_path
+from mcp_server.relay_session import ABSENT, Session
 
 DEFAULT_PORT = 8787
-LONGEST_PATH = 100  # macOS allows 103 bytes for a unix socket's path
 CHUNK = 1 << 16
 MOST_PENDING = 1 << 20
+LONGEST_LINE = 64 << 20  # whole lines are read, also those that are too long for the service: their ids stand in them
 ORPHAN_CHECK_MS = 5000
-LAST_ANSWERS_SECONDS = 1.0
-START_SECONDS = 15.0
+LAST_ANSWERS_MS = 1000
+LOOK_AGAIN_MS = 50
 
 USAGE = """usage: mlx-local mcp [--port N | --socket PATH] [--no-start]
 
 Relays between stdin and stdout and the service on this port; starts it when there is none, unless --no-start is given
-or --socket: a service finds its socket by its port, so none could be started on that one.
+or --socket: a service finds its socket by its port, so none could be started on that one. When the service ends, the
+relay stays: what was under way is answered with an error, and the next request finds or starts the service again.
 """
-
-
-def socket_path(port: int, environ: "dict[str, str]") -> str:
-    """Where the server of this main port listens for relays: it follows from the port alone."""
-    folder = environ.get("MLX_LOCAL_RUN_DIR") or (environ.get("HOME") or "/tmp") + "/.mlx-server/run"
-    path = f"{folder}/{port}.sock"
-    if len(path.encode()) > LONGEST_PATH:
-        return f"/tmp/mlx-local-{posix.getuid()}/{port}.sock"
-    return path
-
-
-class _Options:
-    def __init__(self, port: int, path: str, start: bool) -> None:
-        self.port = port
-        self.path = path
-        self.start = start
 
 
 def main(arguments: "list[str]") -> int:
@@ -51,19 +34,25 @@ def main(arguments: "list[str]") -> int:
         return 0
     environ = {name.decode(): value.decode(errors="surrogateescape") for name, value in posix.environ.items()}
     try:
-        options = _parse(arguments, environ)
+        seeker = _parse(arguments, environ)
     except ValueError as error:
-        posix.write(2, f"mlx-local mcp: {error}\n{USAGE}".encode())
+        say(f"{error}\n{USAGE}")
         return 2
-    link = _connect(options.path)
-    if link is None and options.start:
-        link = _start(options, environ)
-    if link is None:
-        return _refuse(options, environ)
-    return _relay(link)
+    for fd in (0, 1):
+        posix.set_blocking(fd, False)
+    relay = Relay(seeker)
+    try:
+        relay.run()
+    except BrokenPipeError:
+        pass  # nobody reads the answers any more
+    finally:
+        for fd in (0, 1):
+            # The descriptors may be shared with a terminal, which must not stay as it is here.
+            posix.set_blocking(fd, True)
+    return 0 if relay.found else 1
 
 
-def _parse(arguments: "list[str]", environ: "dict[str, str]") -> _Options:
+def _parse(arguments: "list[str]", environ: "dict[str, str]") -> Seeker:
     port = None
     path = None
     start = True
@@ -85,10 +74,10 @@ def _parse(arguments: "list[str]", environ: "dict[str, str]") -> _Options:
     if path is not None:
         if port is not None:
             raise ValueError("--socket and --port name two services; give one of them")
-        return _Options(DEFAULT_PORT, path, False)
+        return Seeker(path, None, environ)
     if port is None:
         port = _port(environ.get("MLX_LOCAL_PORT") or str(DEFAULT_PORT), "MLX_LOCAL_PORT")
-    return _Options(port, socket_path(port, environ), start)
+    return Seeker(socket_path(port, environ), port if start else None, environ)
 
 
 def _port(text: str, origin: str) -> int:
@@ -97,131 +86,134 @@ def _port(text: str, origin: str) -> int:
     raise ValueError(f"{origin} must be a number from 1 to 65535, not {text}")
 
 
-def _connect(path: str) -> "_socket.socket | None":
-    link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    try:
-        link.connect(path)
-    except OSError:
-        link.close()
-        return None
-    return link
+class Relay:
+    """Moves bytes between the agent, the session and the service. No side is waited for while another has something."""
 
+    def __init__(self, seeker: Seeker) -> None:
+        self.found = False  # whether the last look for the service found it
+        self._seeker = seeker
+        self._session = Session()
+        self._link: _socket.socket | None = None
+        self._client_open = True
+        self._half_closed = False
+        self._looking = True  # before anything is asked, so that the first request needn't wait as long
+        self._client_rest = bytearray()
+        self._service_rest = bytearray()
 
-# -- no service there -------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Until the agent has closed and has its last answers, or is gone."""
+        parent = posix.getppid()
+        while self._goes_on():
+            if self._link is None and (self._looking or self._session.wants_service):
+                self._look()
+            ready = self._poll()
+            if posix.getppid() != parent or (not ready and self._half_closed):
+                break
+            if ready.get(0):
+                self._hear_client()
+            if self._link is not None:
+                self._serve(self._link, ready.get(self._link.fileno(), 0))
+            if self._session.to_client and ready.get(1):
+                del self._session.to_client[: posix.write(1, self._session.to_client)]
+        self._leave()
 
+    def _goes_on(self) -> bool:
+        session = self._session
+        return self._client_open or self._link is not None or session.wants_service or bool(session.to_client)
 
-def _log_path(environ: "dict[str, str]") -> str:
-    return (environ.get("HOME") or "/tmp") + "/.mlx-server/logs/server.log"
-
-
-def _start(options: _Options, environ: "dict[str, str]") -> "_socket.socket | None":
-    """Start the service, detached, and wait for its socket; None if it doesn't come up."""
-    import os
-    import subprocess
-    import time
-
-    log = _log_path(environ)
-    os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
-    command = [sys.executable, "-P", "-m", "mlx_local_inference", "serve", "--port", str(options.port)]
-    with open(log, "ab") as out:
-        server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/"
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        link = _connect(options.path)
-        # Another relay may have started one at the same moment: ours then ends, and its socket is as good.
-        if link is not None:
-            return link
-        time.sleep(0.05 if server.poll() is None else 0.5)
-    return None
-
-
-def _refuse(options: _Options, environ: "dict[str, str]") -> int:
-    """Answer the first request with an error that says what to do; a silent end would look like a broken program."""
-    import json
-
-    told = (
-        f"The service isn't running (no answer on {options.path}). Start it with `mlx-local serve`; "
-        f"its log is {_log_path(environ)}."
-    )
-    posix.write(2, f"mlx-local mcp: {told}\n".encode())
-    for line in _lines():
-        try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
-        known = isinstance(message, dict)
-        # What can't be understood is answered as well, for its sender may wait; notifications and answers are not.
-        if not known or ("id" in message and "method" in message):
-            id = message["id"] if known else None
-            error = {"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": told}}
-            posix.write(1, json.dumps(error).encode() + b"\n")
-            break
-    return 1
-
-
-def _lines() -> "Iterator[bytes]":
-    """What the client sends, line by line without blank ones; what stands behind the last line's end is none."""
-    rest = b""
-    while len(rest) < MOST_PENDING:
-        data = posix.read(0, CHUNK)
-        if not data:
-            return
-        *lines, rest = (rest + data).split(b"\n")
-        yield from (line for line in lines if line.strip())
-    yield rest
-
-
-# -- the relay --------------------------------------------------------------------------------------------------------
-
-
-def _relay(link: _socket.socket) -> int:
-    """Bytes both ways until one side ends. Neither side is waited for while the other has something to say."""
-    for fd in (0, 1):
-        posix.set_blocking(fd, False)
-    link.setblocking(False)
-    try:
-        _pump(link)
-    except (BrokenPipeError, ConnectionError):
-        pass
-    finally:
-        for fd in (0, 1):
-            # The descriptors may be shared with a terminal, which must not stay as it is here.
-            posix.set_blocking(fd, True)
-        link.close()
-    return 0
-
-
-def _pump(link: _socket.socket) -> None:
-    parent = posix.getppid()
-    to_server, to_client = b"", b""
-    stdin_open = socket_open = True
-    patience = -1
-    while socket_open or to_client:
+    def _poll(self) -> "dict[int, int]":
+        session = self._session
         poller = select.poll()
-        if stdin_open and len(to_server) < MOST_PENDING:
+        if self._client_open and session.holds < MOST_PENDING:
             poller.register(0, select.POLLIN)
-        wanted = (select.POLLIN if len(to_client) < MOST_PENDING else 0) | (select.POLLOUT if to_server else 0)
-        if socket_open:
-            poller.register(link.fileno(), wanted)
-        if to_client:
+        if session.to_client:
             poller.register(1, select.POLLOUT)
-        ready = dict(poller.poll(ORPHAN_CHECK_MS if patience < 0 else patience))
-        if posix.getppid() != parent or (not ready and patience >= 0):
-            return
-        if 0 in ready:
-            data = posix.read(0, CHUNK)
-            to_server += data
-            stdin_open = bool(data)
-        if to_server and ready.get(link.fileno(), 0) & select.POLLOUT:
-            to_server = to_server[link.send(to_server) :]
-        if not stdin_open and not to_server and patience < 0:
-            link.shutdown(_socket.SHUT_WR)
-            patience = int(LAST_ANSWERS_SECONDS * 1000)
-        if socket_open and ready.get(link.fileno(), 0) & (select.POLLIN | select.POLLHUP):
-            data = link.recv(CHUNK)
-            to_client += data
-            socket_open = bool(data)
-        if to_client and 1 in ready:
-            to_client = to_client[posix.write(1, to_client) :]
+        timeout = LAST_ANSWERS_MS if self._half_closed else ORPHAN_CHECK_MS
+        if self._link is not None:
+            wanted = select.POLLIN if len(session.to_client) < MOST_PENDING else 0
+            poller.register(self._link.fileno(), wanted | (select.POLLOUT if session.to_service else 0))
+        elif self._looking or session.wants_service:
+            timeout = LOOK_AGAIN_MS
+        return dict(poller.poll(timeout))
+
+    # -- the agent ----------------------------------------------------------------------------------------------------
+
+    def _hear_client(self) -> None:
+        data = posix.read(0, CHUNK)
+        lines = _lines(self._client_rest, data)
+        if not data or len(self._client_rest) > LONGEST_LINE:
+            self._client_open = False
+            lines.append(bytes(self._client_rest))
+        for line in lines:
+            if line.strip():
+                self._session.from_client(line)
+
+    # -- the service --------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._link = self._seeker.look()
+        if self._link is not None:
+            self._link.setblocking(False)
+            self.found, self._looking = True, False
+            self._session.connected()
+        elif self._seeker.gave_up():
+            told = self._seeker.no_service()
+            say(told)
+            self.found = self._looking = False
+            self._session.unreachable(told)
+
+    def _serve(self, link: _socket.socket, ready: int) -> None:
+        session = self._session
+        if session.to_service and ready & select.POLLOUT:
+            try:
+                del session.to_service[: link.send(session.to_service)]
+            except ConnectionError:
+                pass  # what it said before it went is still to be read
+        if not self._client_open and not session.holds and not self._half_closed:
+            self._half_closed = True
+            _half_close(link)
+        if ready & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            data = _received(link)
+            for line in _lines(self._service_rest, data):
+                session.from_service(line)
+            if not data:
+                self._lose()
+        if session.phase == ABSENT:
+            self._leave()
+
+    def _lose(self) -> None:
+        self._leave()
+        self._seeker.lost()
+        # An agent that has closed has ended the session itself.
+        if not self._half_closed:
+            self._session.lost(self._seeker.service_ended())
+
+    def _leave(self) -> None:
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+        self._service_rest.clear()
+
+
+def _half_close(link: _socket.socket) -> None:
+    try:
+        link.shutdown(_socket.SHUT_WR)
+    except OSError:
+        pass  # the other side is gone, which reading tells
+
+
+def _received(link: _socket.socket) -> bytes:
+    try:
+        return link.recv(CHUNK)
+    except ConnectionError:
+        return b""
+
+
+def _lines(rest: bytearray, data: bytes) -> "list[bytes]":
+    """The lines that end in this data; what follows them is the new rest."""
+    if b"\n" not in data:
+        rest += data
+        return []
+    *lines, last = (bytes(rest) + data).split(b"\n")
+    rest[:] = last
+    return lines

@@ -14,7 +14,8 @@ from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream,
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
-MAX_LINE = 4 << 20
+from mcp_server.relay_session import MAX_LINE
+
 PATIENCE_SECONDS = 60.0
 
 

@@ -24,7 +24,7 @@ from engines.catalog import DEFAULTS, Catalog, Roots, default_roots
 from engines.local import AudioOptions, Local
 from engines.options import Options
 from engines.trace import Traced
-from mcp_server.relay import socket_path
+from mcp_server.relay_service import socket_path
 from mcp_server.sockets import SocketTaken, listen
 from mlx_local_inference.mcp_service import PATHS, McpService
 from mlx_local_inference.settings import Settings
@@ -79,18 +79,15 @@ async def run(settings: Settings, command: Command) -> int:
         except (PortTaken, SocketTaken) as error:
             sys.stderr.write(f"mlx-local: {error}\n")
             return 1
-        try:
-            catalog = await _catalog(settings, command, Path(scratch))
-            audio = _audio_options(settings, command, Path(scratch))
-            async with Local(catalog, _runtime_options(settings), audio) as runtime:
-                async with _listening(runtime, settings, places):
-                    ready_line.write(_ready(places, command))
-                    ready_line.flush()
-                    await stop.wait()
-                    log.info("stopping")
-                    await runtime.close(settings.stop_grace)
-        finally:
-            await asyncio.to_thread(_unlink, places)
+        catalog = await _catalog(settings, command, Path(scratch))
+        audio = _audio_options(settings, command, Path(scratch))
+        async with Local(catalog, _runtime_options(settings), audio) as runtime:
+            async with _listening(runtime, settings, places):
+                ready_line.write(_ready(places, command))
+                ready_line.flush()
+                await stop.wait()
+                log.info("stopping")
+                await runtime.close(settings.stop_grace)
     return 0
 
 
@@ -230,6 +227,8 @@ async def _listening(runtime: Local, settings: Settings, places: Places) -> Asyn
         try:
             yield
         finally:
+            # Before the ports are free: whoever has them next makes sockets of the same names.
+            await asyncio.to_thread(_unlink, places)
             agents.cancel()
             for server, _ in servers:
                 server.should_exit = True

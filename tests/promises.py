@@ -124,7 +124,12 @@ PROMISES: dict[str, Promise] = {
     "mcp:tools:alike": Promise(CHAT, "Tools answer alike on streamable HTTP, SSE and stdio."),
     "mcp:leave:frees-the-place": Promise(CORE, "An agent that gives up or leaves frees its place."),
     "mcp:relay:starts": Promise(CHAT, "The relay starts the service when there is none."),
-    "mcp:relay:told": Promise(CHAT, "Without a service the first request is told how to start it."),
+    "mcp:relay:told": Promise(CHAT, "Without a service each request is told how to start it."),
+    "mcp:relay:outlives": Promise(
+        "F3", "A service that is killed or restarted costs an agent one answer, not its tools."
+    ),
+    "mcp:relay:once": Promise("our own", "An agent's request is sent once at most and answered once."),
+    "mcp:http:room": Promise("F3", "Sessions that agents have abandoned lock no new one out."),
     # -- configuration
     "config:order": Promise(PROJECT, "File, environment, flag: each overrides the one before."),
     "config:errors": Promise(PROJECT, "Unknown keys and wrong types are errors that name the key and what is allowed."),

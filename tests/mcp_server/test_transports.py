@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from engines.scripted import Scripted
 from mcp_server import http, server, sockets, stream
 from mcp_server.options import Options
-from mcp_server.relay import socket_path
+from mcp_server.relay_session import MAX_LINE
 from tests.promises import promise
 
 RELAY = "import sys; from mcp_server.relay import main; sys.exit(main(sys.argv[1:]))"
@@ -33,7 +31,7 @@ class Stage:
 
     def __init__(self, inference: Scripted, url: str, socket: Path, memory: Any) -> None:
         self.inference = inference
-        self._url = url
+        self.url = url
         self._socket = socket
         self._memory = memory
 
@@ -41,8 +39,8 @@ class Stage:
         arguments = ["-P", "-c", RELAY, "--socket", str(self._socket), "--no-start"]
         targets: dict[str, Any] = {
             "memory": self._memory,
-            "http": f"{self._url}/mcp",
-            "sse": sse_client(f"{self._url}/sse"),
+            "http": f"{self.url}/mcp",
+            "sse": sse_client(f"{self.url}/sse"),
             "relay": StdioServerParameters(command=sys.executable, args=arguments),
         }
         target = targets[transport]
@@ -50,11 +48,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path) -> AsyncIterator[Stage]:
+async def stage(folder: Path, max_sessions: int) -> AsyncIterator[Stage]:
     inference = Scripted()
     (folder / "files").mkdir()
     built = await asyncio.to_thread(server.build, inference, Options(folder / "files"))
-    routes, lifespan = http.routes(built)
+    routes, lifespan = http.routes(built, max_sessions)
     app = Starlette(routes=routes)
     web = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
     listener = await asyncio.to_thread(sockets.listen, folder / "s")
@@ -69,9 +67,11 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         await serving
 
 
-def run(folder: Path, body: Callable[[Stage], Coroutine[None, None, None]]) -> None:
+def run(
+    folder: Path, body: Callable[[Stage], Coroutine[None, None, None]], max_sessions: int = http.MAX_SESSIONS
+) -> None:
     async def main() -> None:
-        async with asyncio.timeout(40), stage(folder) as made:
+        async with asyncio.timeout(40), stage(folder, max_sessions) as made:
             await body(made)
 
     asyncio.run(main())
@@ -210,79 +210,12 @@ def test_a_line_that_is_no_message_is_answered(tmp_path: Path) -> None:
             writer.write(line)
             answer = json.loads(await reader.readline())
             assert (answer["id"], answer["error"]["code"]) == (None, code)
-        writer.write(b"x" * (stream.MAX_LINE + 100) + b"\n")
+        writer.write(b"x" * (MAX_LINE + 100) + b"\n")
         assert json.loads(await reader.readline())["error"]["code"] == -32600
         assert await reader.read() == b""
         writer.close()
 
     run(tmp_path, body)
-
-
-def relay(*arguments: str, given: bytes, environ: dict[str, str]) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-P", "-c", RELAY, *arguments]
-    return subprocess.run(command, input=given, capture_output=True, timeout=20, env={**os.environ, **environ})
-
-
-FIRST_REQUESTS = [
-    (b'{"jsonrpc":"2.0","id":7,"method":"initialize"}\n', 7),
-    (
-        b'\n{"jsonrpc":"2.0","method":"notifications/x"}\r\n{"id":"a","method":"initialize"}\n{"id":8,"method":"x"}\n',
-        "a",
-    ),
-    (b'{"jsonrpc":"2.0","id":3,"result":{}}\n{"jsonrpc":"2.0","id":0,"method":"x"}\n', 0),
-    (b"garbage\n", None),
-    (b'[{"jsonrpc":"2.0","id":7,"method":"initialize"}]\n', None),
-    (b"x" * (2 << 20), None),
-]
-
-
-@promise("mcp:relay:told")
-@pytest.mark.parametrize("socket", [False, True])
-@pytest.mark.parametrize(("given", "id"), FIRST_REQUESTS)
-def test_without_a_service_the_first_request_is_told_how_to_start_it(
-    given: bytes, id: object, socket: bool, tmp_path: Path
-) -> None:
-    where = ["--socket", str(tmp_path / "s")] if socket else ["--no-start"]
-    ended = relay(*where, given=given, environ={"HOME": str(tmp_path)})
-    answer = json.loads(ended.stdout)
-    assert (ended.returncode, answer["id"]) == (1, id)
-    assert "mlx-local serve" in answer["error"]["message"] and "server.log" in answer["error"]["message"]
-    assert not (tmp_path / ".mlx-server").exists()
-
-
-def test_without_a_service_nothing_but_a_request_is_answered(tmp_path: Path) -> None:
-    given = b'{"jsonrpc":"2.0","method":"notifications/x"}\n{"jsonrpc":"2.0","id":1,"result":{}}\n'
-    ended = relay("--no-start", given=given, environ={"HOME": str(tmp_path)})
-    assert (ended.returncode, ended.stdout) == (1, b"")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environ", "said"),
-    [
-        (["--prt"], {}, "--prt"),
-        (["--port"], {}, "needs a value"),
-        (["--port", "99999"], {}, "--port must be a number from 1 to 65535, not 99999"),
-        (["--port=0"], {}, "--port must be"),
-        (["--port=²"], {}, "--port must be"),
-        ([], {"MLX_LOCAL_PORT": "many"}, "MLX_LOCAL_PORT must be"),
-        (["--socket", "s", "--port", "1"], {}, "give one of them"),
-    ],
-)
-def test_wrong_arguments_end_the_relay_with_its_usage(arguments: list[str], environ: dict[str, str], said: str) -> None:
-    ended = relay(*arguments, given=b"", environ=environ)
-    assert (ended.returncode, ended.stdout) == (2, b"") and "usage" in ended.stderr.decode()
-    assert said in ended.stderr.decode() and "Traceback" not in ended.stderr.decode()
-
-
-def test_the_relay_imports_next_to_nothing() -> None:
-    code = "import sys; before = set(sys.modules); import mcp_server.relay; print(*(set(sys.modules) - before))"
-    added = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
-    assert set(added.split()) <= {"mcp_server", "mcp_server.relay", "select", "_socket"}
-
-
-def test_the_socket_follows_from_the_port_and_stays_short() -> None:
-    assert socket_path(8787, {"HOME": "/Users/me"}) == "/Users/me/.mlx-server/run/8787.sock"
-    assert socket_path(1, {"HOME": "/" + "x" * 120}) == f"/tmp/mlx-local-{os.getuid()}/1.sock"
 
 
 def test_a_dead_servers_socket_is_replaced_and_a_living_ones_is_not(tmp_path: Path) -> None:
