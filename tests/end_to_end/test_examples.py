@@ -1,4 +1,4 @@
-"""Every fenced command and program of the README, the references and the docs runs, against a demo server."""
+"""Every fenced command and program of the README, SKILL.md, the references and the docs runs, against a demo server."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from tests.end_to_end.conftest import LOCAL, Service, started
 from tests.promises import promise
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("references/*.md")), *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SKILL.md", *sorted(ROOT.glob("references/*.md")), *sorted(ROOT.glob("docs/*.md"))]
 FENCED = re.compile(r"^```(sh|python)\n(.*?)^```", re.S | re.M)
 # They made the environment of this test, or started it; or they take an hour (`tests/demo` runs their parts).
 MAKES_OR_TESTS = re.compile(r"make (install|check|test|test-slow|soak|bench\w*)\b|.*python -m demo\.training\b")
