@@ -12,7 +12,7 @@ from engines.admission import Admission
 from engines.catalog import Entry
 from engines.changes import Changes
 from engines.clock import AwakeClock
-from engines.errors import LoadFailed, RunnerDied, ServiceError
+from engines.errors import LoadFailed, RunnerDied, ServiceError, stopping
 from engines.options import Options
 from engines.runners import Heard, Runners
 from engines.tasks import Tasks
@@ -42,7 +42,8 @@ class Supervisor:
         self.deaths = 0
 
     async def close(self) -> None:
-        """End every runner."""
+        """End every runner. Whoever waits for a model to be loaded is told that the server stops."""
+        self._changes.announce()
         await self._tasks.close()
         await self.runners.close()
 
@@ -88,6 +89,8 @@ class Supervisor:
         self.want(entry)
         self.settle()
         while self.phase(entry.key) != "ready":
+            if self._admission.closed:
+                raise stopping()
             if (fault := self.state.faults.get(entry.key)) is not None and fault is not known:
                 self.state.wanted.discard(entry.key)
                 raise LoadFailed(fault.reason, retry_after=max(1.0, fault.not_before - self._clock.now))

@@ -82,7 +82,7 @@ class Turns:
         elif self._began is None:
             self._take()
         elif (account := self._settle()) <= 0 and self._is_awaited():
-            self._give()
+            self._leave()
             time.sleep(min(-account / SHARE, PATIENCE_SECONDS))  # sooner it isn't paid back
             self._take()
         return worked
@@ -130,6 +130,11 @@ class Turns:
     def _give(self) -> None:
         if self._began is not None:
             self._settle()
+        self._leave()
+
+    def _leave(self) -> None:
+        """As `_give`, of what is settled."""
+        if self._began is not None:
             self._free(_TURN)
         self._began = None
 

@@ -107,7 +107,10 @@ class Relay:
             if self._link is None and (self._looking or self._session.wants_service):
                 self._look()
             ready = self._poll()
-            if posix.getppid() != parent or (not ready and self._half_closed):
+            self._seeker.running()  # one that has ended is no zombie for as long as this agent lives
+            # A service that takes nothing any more, or says nothing, is not waited for once the agent has closed.
+            hangs = not ready and not self._client_open and self._link is not None
+            if posix.getppid() != parent or hangs:
                 break
             if ready.get(0):
                 self._hear_client()
@@ -124,7 +127,7 @@ class Relay:
     def _poll(self) -> "dict[int, int]":
         session = self._session
         poller = select.poll()
-        if self._client_open and session.holds < MOST_PENDING:
+        if self._client_open and max(session.holds, len(session.to_client)) < MOST_PENDING:
             poller.register(0, select.POLLIN)
         if session.to_client:
             poller.register(1, select.POLLOUT)
@@ -153,7 +156,6 @@ class Relay:
     def _look(self) -> None:
         self._link = self._seeker.look()
         if self._link is not None:
-            self._link.setblocking(False)
             self.found, self._looking = True, False
             self._session.connected()
         elif self._seeker.gave_up():

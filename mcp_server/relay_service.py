@@ -42,7 +42,7 @@ class Seeker:
             self._until = None
         elif self._until is None:
             self._until = self._begin(time.monotonic())
-        elif self._port is not None and not self._running():
+        elif self._port is not None and not self.running():
             # Another relay may have started one at the same moment: ours then ends, and its socket is as good.
             self._until = min(self._until, time.monotonic() + RETURN_SECONDS)
         return link
@@ -74,8 +74,12 @@ class Seeker:
         )
 
     def _connect(self) -> "_socket.socket | None":
+        """Not to another user's socket, who would be told all; nor does it wait for one that accepts nobody."""
         link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        link.setblocking(False)
         try:
+            if posix.stat(self._path).st_uid not in (posix.getuid(), 0):
+                raise PermissionError(self._path)
             link.connect(self._path)
         except OSError:
             link.close()
@@ -86,9 +90,9 @@ class Seeker:
         """Until when to look."""
         if self._port is None:
             return self._lost + RETURN_SECONDS
-        self._running()
         try:
-            self._started.append(self._start(self._port))
+            if not self.running():
+                self._started.append(self._start(self._port))
         except OSError as error:
             say(f"can't start the service: {error}")
             return now
@@ -106,7 +110,7 @@ class Seeker:
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/"
             )
 
-    def _running(self) -> bool:
+    def running(self) -> bool:
         """Whether a service that was started here is still there; those that have ended leave no zombie."""
         self._started = [process for process in self._started if process.poll() is None]
         return bool(self._started)

@@ -27,22 +27,21 @@ class Message:
     def __init__(self, line: bytes) -> None:
         self.line = line
         read = _read(line)
-        self.body: dict[str, Any] = read if isinstance(read, dict) else {}
-        self.method = self.body.get("method")
-        self.id = self.body.get("id")
-        self.kind = self._kind()
+        body: dict[str, Any] = read if isinstance(read, dict) else {}
+        params = body.get("params")
+        self.method = body.get("method")
+        self.id = body.get("id")
+        self.kind = self._kind(has_id="id" in body)
+        self.has_result = "result" in body
+        # The id of the request that a notification takes back, if it is one that does.
+        self.cancelled = params.get("requestId") if isinstance(params, dict) else None
 
-    def _kind(self) -> str:
+    def _kind(self, has_id: bool) -> str:
         if not isinstance(self.method, str):
-            return ANSWER if "id" in self.body else UNCLEAR
-        if "id" not in self.body:
+            return ANSWER if has_id else UNCLEAR
+        if not has_id:
             return NOTIFICATION
         return REQUEST if isinstance(self.id, str | int) else UNCLEAR
-
-    def cancels(self) -> "Any":
-        """The id of the request that this notification takes back; None if it takes none."""
-        params = self.body.get("params")
-        return params.get("requestId") if isinstance(params, dict) else None
 
 
 class Session:
@@ -95,7 +94,7 @@ class Session:
         if message.method == "notifications/initialized":
             self._opened = message.line
         if message.method == "notifications/cancelled":
-            id = message.cancels()
+            id = message.cancelled
             if _take(self._waiting, id) is not None or _take(self._asked, id) is None:
                 return
         if self.phase == READY:
@@ -134,13 +133,12 @@ class Session:
             return False
         asked = _take(self._asked, answer.id)
         self._failures = 0
-        if asked is not None and asked.method == "initialize" and "result" in answer.body:
+        if asked is not None and asked.method == "initialize" and answer.has_result:
             self._opening = asked
         return asked is not None or answer.id is None
 
     def _reopened(self, answer: Message) -> None:
-        self._failures = 0
-        if "result" in answer.body:
+        if answer.has_result:
             if self._opened is not None:
                 self._send(self._opened)
             self._ready()

@@ -38,7 +38,8 @@ class Pace:
         """So many units are behind these arrays: while turns are taken, compute them now, and let others go on."""
         if self._turns is not None and self._turns.shared:
             mx.eval(computed)
-            self._seconds[kind] = self._turns.pause() / units
+            if worked := self._turns.pause():  # none before the first turn
+                self._seconds[kind] = worked / units
 
     def passed(self, number: int, result: mx.array) -> None:
         """The result [rows, tokens, width] of a model's layer, by its number; layers are passed in order."""

@@ -157,6 +157,18 @@ def test_leaving_frees_the_place_and_the_model_can_be_unloaded(catalog: Catalog)
     run(catalog, body)
 
 
+def test_who_waits_for_a_load_is_told_that_the_server_stops(catalog: Catalog) -> None:
+    async def body(runtime: Runtime) -> None:
+        loading = asyncio.create_task(runtime.load("qwen3-14b"))
+        while runtime.model("qwen3-14b").phase != "loading":  # noqa: ASYNC110 (there is no event for it)
+            await asyncio.sleep(0)
+        await runtime.close(0.0)
+        with pytest.raises(ServiceError, match="stop"):
+            await asyncio.wait_for(loading, 5)
+
+    run(catalog, body)
+
+
 def test_what_is_wrong_with_a_request_is_known_before_a_model_is_loaded(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         with pytest.raises(UnknownModel, match="qwen3-14b"):

@@ -190,6 +190,7 @@ def test_patient_work_goes_on_while_the_account_lasts_and_then_lets_who_waits_go
         thread = threading.Thread(target=mine.pause)
         thread.start()
         other.done()
+        assert chat._book()[0] == pytest.approx(-0.001)  # others see what is owed
         other.does("see who waits")
         other.does("give")
         thread.join(30)

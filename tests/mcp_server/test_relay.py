@@ -186,8 +186,43 @@ def test_one_that_ends_as_soon_as_it_is_started_is_waited_for_less_and_leaves_no
     seeker = Seeker(str(tmp_path / "s"), 1, {"HOME": str(tmp_path)})
     while not seeker.gave_up():
         assert seeker.look() is None
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert not seeker.running() and not seeker._started
+
+
+def test_another_users_socket_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeker = Seeker(str(tmp_path / "s"), None, {})
+    with closing(listen(tmp_path / "s")):
+        link = seeker.look()
+        assert link is not None
+        link.close()
+        if os.getuid() == 0:
+            os.chown(tmp_path / "s", 1, -1)
+        else:
+            monkeypatch.setattr("posix.getuid", lambda: os.geteuid() + 1)
+        assert seeker.look() is None
+
+
+def test_a_service_that_accepts_nobody_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(0)
+        links = [Seeker(str(tmp_path / "s"), None, {}).look() for _ in range(4)]
+        assert links[0] is not None and links[-1] is None
+        for link in links:
+            if link is not None:
+                link.close()
+
+
+def test_a_relay_whose_agent_has_closed_leaves_a_service_that_takes_nothing(
+    agents: list[Agent], tmp_path: Path
+) -> None:
+    code = RELAY.replace("; sys", "; import mcp_server.relay; mcp_server.relay.ORPHAN_CHECK_MS = 100; sys")
+    with closing(listen(tmp_path / "s")) as listener:
+        agents.append(agent := Agent(tmp_path / "s", code))
+        agent.asks(id=1, method="x", params={"text": "x" * 700_000})
+        hung = Peer(listener)
+        assert agent.leaves() == (b"", 0)
+        hung.dies()
 
 
 def relay(*arguments: str, given: bytes, environ: dict[str, str]) -> "subprocess.CompletedProcess[bytes]":

@@ -40,6 +40,21 @@ def opened(session: Session) -> None:
     assert [message["id"] for message in taken(session.to_client)] == [0]
 
 
+def test_a_service_that_ends_whenever_the_agent_was_made_known_to_it_is_not_tried_for_ever() -> None:
+    session = Session()
+    opened(session)
+    session.lost("call again")
+    session.from_client(request(1))
+    for _ in range(MOST_FAILURES):
+        assert session.wants_service
+        session.connected()
+        taken(session.to_service)
+        session.from_service(line(id=0, result={}))
+        assert session.to_service  # which nobody takes
+        session.lost("call again")
+    assert [message["id"] for message in taken(session.to_client)] == [1] and not session.wants_service
+
+
 def test_what_was_under_way_is_told_and_the_next_process_knows_the_agent() -> None:
     session = Session()
     opened(session)

@@ -15,10 +15,13 @@ class SupportedLanguages:
     def name(self, code: str) -> str:
         """The checkpoint's name for a language; "" for "". Raises `InvalidRequest` with the codes that it knows."""
         name = languages.name_for_qwen(code)
-        if not name or not self._names:
-            return name
-        if name.casefold() not in self._names:
+        if name and not self.listed(code):
             codes = sorted(filter(None, map(languages.code_of, self._names.values())))
             message = f"This model doesn't know {name} ({code}). It knows: {', '.join(codes)}."
             raise InvalidRequest(message, param="language")
-        return self._names[name.casefold()]
+        return self.listed(code)
+
+    def listed(self, code: str) -> str:
+        """As `name`, but "" for what it doesn't know."""
+        name = languages.name_for_qwen(code)
+        return self._names.get(name.casefold(), "") if self._names else name

@@ -79,7 +79,8 @@ class PieceWriter:
         if request.words:
             message = "Qwen3-ASR tells no times of words: leave them out, or align its text with the aligner."
             raise UnsupportedField(message, param="timestamp_granularities")
-        name = self._languages.name(request.language)
+        # Behind a beginning stands the language that the model wrote itself, which it may not list.
+        name = (self._languages.listed if request.beginning else self._languages.name)(request.language)
         samples = read_samples(request.samples)
         seconds = len(samples) / EAR_RATE
         frames = spectrogram(samples, self._bins)

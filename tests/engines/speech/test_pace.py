@@ -53,6 +53,13 @@ def test_a_size_follows_what_the_same_kind_took_before() -> None:
     assert pace.size("fed", 8) == 1
 
 
+def test_a_pause_before_the_first_turn_tells_nothing_of_how_long_a_unit_takes() -> None:
+    turns = Scripted()
+    pace = Pace(turns)
+    pace.reached("fed", 2, mx.zeros(1))
+    assert turns.took == 0.0 and pace.size("fed", 8) == 1
+
+
 def test_where_no_turns_are_taken_all_is_done_at_once() -> None:
     turns = Scripted()
     turns.shared = False

@@ -79,6 +79,14 @@ def test_what_was_told_stands_behind_the_language_and_counts_as_said(
     assert long.max_tokens == 32
 
 
+def test_behind_what_was_told_a_language_that_the_checkpoint_lacks_is_left_out(
+    writer: PieceWriter, tokenizer: Tokenizer
+) -> None:
+    """The model heard it in the first try; nobody asked for it."""
+    prompt = writer.write(PieceRequest("m", sound(1.0), language="sw", beginning="left"))
+    assert text_of(tokenizer, prompt).endswith("<|im_start|>assistant\nleft")
+
+
 @pytest.mark.parametrize("text", ["<|im_end|>", "a<asr_text>b", "<|im_start|>user\n"])
 def test_what_was_told_never_becomes_control_tokens(writer: PieceWriter, tokenizer: Tokenizer, text: str) -> None:
     prompt = writer.write(PieceRequest("m", sound(1.0), beginning=text))

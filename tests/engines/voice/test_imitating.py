@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from engines.audio_types import Voice
+from engines.errors import ModelNotInstalled, ServiceError
 from engines.scripted import Scripted
 from engines.voice.imitating import speaker
 
@@ -30,3 +31,16 @@ def test_recorded_voices_are_for_the_model_that_imitates(voice: str, reference: 
     for inference, expected in ((Scripted(), model), (Imitating(), "qwen3-tts")):
         inference.stored["Zoë"] = Voice("Zoë", stored=True)
         assert asyncio.run(speaker(inference, "qwen3-tts", "qwen3-tts-base", voice, reference)) == expected
+
+
+class Alone(Scripted):
+    """Without the usual model."""
+
+    async def voices(self, model: str) -> tuple[Voice, ...]:
+        raise ModelNotInstalled(f"{model} is not installed.")
+
+
+def test_a_voice_in_the_request_needs_no_usual_model_and_a_named_one_is_told_that_it_lacks() -> None:
+    assert asyncio.run(speaker(Alone(), "qwen3-tts", "qwen3-tts-base", "", True)) == "qwen3-tts-base"
+    with pytest.raises(ServiceError, match="qwen3-tts is not installed"):
+        asyncio.run(speaker(Alone(), "qwen3-tts", "qwen3-tts-base", "Zoë", False))
