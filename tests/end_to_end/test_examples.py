@@ -71,8 +71,9 @@ def test_every_command_runs(service: Service, command: str) -> None:
     if re.search(r"mlx_local_inference serve\b", line):
         _serves(shell, service)
         return
+    asked = "What can you do?\n"  # which the toys always answer
     ended = subprocess.run(
-        shell, input="hello\n", capture_output=True, text=True, timeout=100, cwd=folder, env=environment(service)
+        shell, input=asked, capture_output=True, text=True, timeout=100, cwd=folder, env=environment(service)
     )
     assert "Traceback" not in ended.stderr
     if " models pull " in command:
