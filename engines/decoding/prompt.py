@@ -55,5 +55,5 @@ class Prompt(msgspec.Struct, frozen=True):
 
     @property
     def repeatable(self) -> tuple[int, ...]:
-        """The tokens that a repetition penalty finds in it; names and terms beside a sound are there to be repeated."""
-        return self.ids if self.content is None else ()
+        """The tokens that a repetition penalty finds in it."""
+        return self.ids

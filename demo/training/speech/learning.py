@@ -1,11 +1,18 @@
-"""What all learners of speech compute: the sound as it is shown to them, and how far they are from what was said."""
+"""What all learners of speech compute: the sound as it is shown to them, and how far they are from what was said.
+
+And how they are kept.
+"""
 
 import importlib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from tokenizers import Tokenizer
 
+from demo.checkpoints import store
 from demo.training.speech.examples import Sound
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed
@@ -33,3 +40,13 @@ def weighed(logits: mx.array, targets: Any, weights: Any) -> mx.array:
     errors: Any = nn.losses.cross_entropy(logits, targets, reduction="none")
     result: mx.array = (errors * weights).sum() / mx.maximum(weights.sum(), 1)
     return result
+
+
+def keep(folder: Path, name: str, weights: Iterable[tuple[str, mx.array]], tokenizer: Tokenizer) -> None:
+    """NAME.safetensors and NAME.tokenizer.json, as `demo/weights` holds them. The weights are whole as soon as they are
+    seen."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{name}.partial"
+    store({key: np.array(array) for key, array in weights}, partial)
+    partial.replace(folder / f"{name}.safetensors")
+    tokenizer.save(str(folder / f"{name}.tokenizer.json"), pretty=False)

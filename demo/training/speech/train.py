@@ -22,14 +22,14 @@ from mlx_audio.stt.models.qwen3_asr.config import ModelConfig
 from mlx_audio.stt.models.qwen3_asr.qwen3_asr import Qwen3ASRModel
 
 from demo import speech_checkpoints
-from demo.checkpoints import Size, store
+from demo.checkpoints import Size
 from demo.speech_checkpoints import HEAD, TRAINED_LANGUAGES, TRAINED_THETA, Ear
 from demo.training.speech import phrases
 from demo.training.speech.batches import Diet
 from demo.training.speech.course import Course, Plan, on_a_gpu, wait_for, wanted
 from demo.training.speech.examples import Batch, Recording, Writer, row_length, word_classes
 from demo.training.speech.forward import decode, encode
-from demo.training.speech.learning import shown, unchanged, weighed
+from demo.training.speech.learning import keep, shown, unchanged, weighed
 from demo.training.speech.shards import Utterance
 from demo.training.speech.trial import Trial, told
 
@@ -110,13 +110,9 @@ class Qwen3Asr:
 
     def keep(self) -> None:
         """As `demo.speech_checkpoints` reads it."""
-        self._out.mkdir(parents=True, exist_ok=True)
         named = dict(cast(list[tuple[str, mx.array]], tree_flatten(self.learner.asr.parameters())))
         named["model.embed_tokens.weight"] = self.learner.table()
-        partial = self._out / "qwen3-asr.partial"
-        store({name: np.array(array) for name, array in named.items()}, partial)
-        partial.rename(self._out / "qwen3-asr.safetensors")
-        self._tokenizer.save(str(self._out / "qwen3-asr.tokenizer.json"), pretty=False)
+        keep(self._out, "qwen3-asr", named.items(), self._tokenizer)
 
 
 def written(

@@ -20,13 +20,12 @@ from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_audio.stt.models.whisper.whisper import Model, ModelDimensions
 from tokenizers import Tokenizer
 
-from demo.checkpoints import store
 from demo.speech_checkpoints import MELS
 from demo.training.speech import phrases
 from demo.training.speech.batches import Diet
 from demo.training.speech.course import Course, Plan, on_a_gpu, wait_for, wanted
 from demo.training.speech.examples import Recording, Sound, sound, word_classes
-from demo.training.speech.learning import shown, unchanged, weighed
+from demo.training.speech.learning import keep, shown, unchanged, weighed
 from demo.training.speech.shards import Utterance
 from demo.training.speech.trial import Trial, told
 from demo.training.speech.whisper import (
@@ -110,12 +109,7 @@ class Whisper:
 
 def write(folder: Path, tokenizer: Tokenizer, learner: Learner) -> None:
     """As `demo.whisper_checkpoint` reads it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    named = cast(list[tuple[str, mx.array]], tree_flatten(learner.whisper.parameters()))
-    partial = folder / "whisper.partial"
-    store({name: np.array(array) for name, array in named}, partial)
-    partial.replace(folder / "whisper.safetensors")
-    tokenizer.save(str(folder / "whisper.tokenizer.json"), pretty=False)
+    keep(folder, "whisper", cast(list[tuple[str, mx.array]], tree_flatten(learner.whisper.parameters())), tokenizer)
 
 
 def written(learner: Learner, writer: Writer, features: list[np.ndarray[Any, Any]]) -> list[tuple[str, str]]:

@@ -34,10 +34,10 @@ class HearingModel(Model):
     """Its rows begin with the embeddings of a sound, in the places that their tokens keep for them."""
 
     def __init__(self, library: Any, eos: frozenset[int], turns: Turns | None = None) -> None:
+        self._pace = _paced(library, turns)  # before its layers are taken over
         super().__init__(_TextModule(library), eos)
         self._library = library
-        self._turns = turns
-        self._tower = Tower(library.audio_tower, turns)
+        self._tower = Tower(library.audio_tower, self._pace)
 
     def embed(self, content: Sound | None) -> Embed | None:
         return None if content is None else Embedding(self._library, content, self._tower)
@@ -53,18 +53,14 @@ class HearingModel(Model):
         return super().prefill(last, cache)
 
     def prefill_rows(self, rows: Sequence[Row], own: Sequence[Cache]) -> tuple[mx.array, list[Cache]]:
-        if not self._shares:
+        if not self._pace.shared:
             return super().prefill_rows(rows, own)
         copies = [caches.extract(caches.merge([one]), 0) if one[0].offset else self.new_cache() for one in own]
         return mx.concatenate([self.prefill(row, copy) for row, copy in zip(rows, copies, strict=True)]), copies
 
-    @property
-    def _shares(self) -> bool:
-        return self._turns is not None and self._turns.shared
-
     def _parts_of(self, row: Row) -> list[Row]:
         """Small ones while others wait for their turns, which they have behind each layer."""
-        size = PART if self._shares else len(row)
+        size = PART if self._pace.shared else len(row)
         return [row[begin : begin + size] for begin in range(0, len(row), size)]
 
 
@@ -73,7 +69,7 @@ class AligningModel:
 
     def __init__(self, library: Any, turns: Turns | None = None) -> None:
         self._library = library
-        self._tower = Tower(library.audio_tower, turns)
+        self._tower = Tower(library.audio_tower, _paced(library, turns))
         self._body = _TextBody(library.model)
         self.class_seconds: float = library.config.timestamp_segment_time / 1000
 
@@ -139,12 +135,12 @@ def load(folder: Path, turns: Turns | None = None) -> HearingModel:
     tokenizer = tokenizers.read(folder)
     ends = (tokenizer.token_to_id(token) for token in ENDS)
     eos = eos_ids(folder) | {id for id in ends if id is not None}
-    return HearingModel(_paced(load_module(folder), turns), eos, turns)
+    return HearingModel(load_module(folder), eos, turns)
 
 
 def load_aligner(folder: Path, turns: Turns | None = None) -> AligningModel:
     """The forced aligner from a checkpoint's folder, as strictly."""
-    return AligningModel(_paced(load_module(folder), turns), turns)
+    return AligningModel(load_module(folder), turns)
 
 
 def load_module(folder: Path) -> Any:
@@ -159,14 +155,12 @@ def load_module(folder: Path) -> Any:
     return module
 
 
-def _paced(library: Any, turns: Turns | None) -> Any:
-    """The same module; where turns are taken, others have theirs wherever much has been computed."""
-    if turns is None:
-        return library
-    text = library.model
-    pace = Pace(turns)
-    text.layers = [Paced(layer, number, pace) for number, layer in enumerate(text.layers)]
-    return library
+def _paced(library: Any, turns: Turns | None) -> Pace:
+    """The pace at which it works; where turns may be taken, its text model's layers go by it from now on."""
+    pace, text = Pace(turns), library.model
+    if turns is not None:
+        text.layers = [Paced(layer, number, pace) for number, layer in enumerate(text.layers)]
+    return pace
 
 
 class _TextBody(nn.Module):  # type: ignore[name-defined, misc]

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from mlx.nn.layers.activations import gelu
 
+from engines.speech.pace import Pace
 from engines.speech.qwen3.sound import FRAMES, tokens_of
-from engines.turns import Turns
 
 FAR = -1e9
 
@@ -16,30 +16,32 @@ FAR = -1e9
 class Tower:
     """Over the library's `audio_tower`, of a model whose convolutions see a second at a time."""
 
-    def __init__(self, tower: Any, turns: Turns | None) -> None:
+    def __init__(self, tower: Any, pace: Pace) -> None:
         self._tower = tower
-        self._turns = turns
+        self._pace = pace
 
     def __call__(self, frames: npt.NDArray[np.float32]) -> mx.array:
         """The embeddings [tokens, width] of a spectrogram [frames, bins], computed."""
-        if self._turns is None or not self._turns.shared:
-            encoded: mx.array = self._tower(mx.array(frames.T[None]))
+        if self._pace.shared:
+            encoded = self._in_spells(frames)
         else:
-            encoded = self._in_spells(frames, self._turns)
+            encoded = self._tower(mx.array(frames.T[None]))
         mx.eval(encoded)
         return encoded
 
-    def _in_spells(self, frames: npt.NDArray[np.float32], turns: Turns) -> mx.array:
+    def _in_spells(self, frames: npt.NDArray[np.float32]) -> mx.array:
         parts = []
         for begin in range(0, len(frames), FRAMES):
             second = frames[begin : begin + FRAMES]
             missing = FRAMES - len(second) if begin else 0
             seen = self._second(np.pad(second, ((0, missing), (0, 0))))[:, : tokens_of(len(second))]
-            parts.append(_computed(seen, turns))
+            self._pace.reached("second", 1, seen)
+            parts.append(seen)
         hidden = mx.concatenate(parts, axis=1)
         mask = self._mask(hidden)
         for layer in self._tower.layers:
-            hidden = _computed(layer(hidden, mask=mask), turns)
+            hidden = layer(hidden, mask=mask)
+            self._pace.reached("layer", 1, hidden)
         behind = gelu(self._tower.proj1(self._tower.ln_post(hidden[0])))
         encoded: mx.array = self._tower.proj2(behind)
         return encoded
@@ -60,9 +62,3 @@ class Tower:
         windows = mx.arange(hidden.shape[1]) // window
         apart = windows[:, None] != windows[None]
         return mx.where(apart, FAR, 0.0).astype(hidden.dtype)[None, None]
-
-
-def _computed(hidden: mx.array, turns: Turns) -> mx.array:
-    mx.eval(hidden)
-    turns.pause()
-    return hidden
