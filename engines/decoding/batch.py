@@ -11,8 +11,6 @@ from engines.decoding.prefix import PrefixCache
 from engines.decoding.sampling import Choices, Padding
 from engines.decoding.sequence import Sequence
 
-STORED_TOGETHER = 16  # positions
-
 
 class Batch:
     """`rows` in the order in which their cache holds them. `ahead`: a pass has begun that no tokens are known for yet.
@@ -121,7 +119,9 @@ class Batch:
     @property
     def _due(self) -> bool:
         """Blocks are cut for all rows in one step: cutting waits for the device, so no pass may be ahead then."""
-        return any(one.told_by_tokens and one.fed - one.stored >= STORED_TOGETHER for one in self.rows)
+        return any(
+            one.told_by_tokens and one.fed - one.stored >= self._model.limits.stored_together for one in self.rows
+        )
 
     @property
     def _foreseen(self) -> bool:

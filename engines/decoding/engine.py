@@ -18,8 +18,9 @@ from engines.decoding.prefill import Prefill
 from engines.decoding.prompt import Prompt
 from engines.decoding.reports import Report, deliver, failed_together, finished, said_by, waiting
 from engines.decoding.sampling import Padding
-from engines.decoding.schedule import CACHE_STEP, LARGEST, PAUSED, TokenBudget, pauses, spare
+from engines.decoding.schedule import CACHE_STEP, PAUSED, pauses, spare
 from engines.decoding.sequence import Sequence
+from engines.decoding.token_budget import TokenBudget
 
 
 class DecodingEngine:
@@ -40,7 +41,7 @@ class DecodingEngine:
         self._model = model
         self._table = table
         self._answer = answer
-        self._budget = TokenBudget()
+        self._budget = TokenBudget(model.limits)
         self._memory = Memory(kv_budget_bytes)
         self._masks = ThreadPoolExecutor(1, "masks")
         self._decoded = 0.0
@@ -147,7 +148,7 @@ class DecodingEngine:
     def _joins_long(self) -> bool:
         """Whether long rows are about to join others: copying their caches is work enough for one step."""
         joining = [one.positions for one in self._paused if one.cache is not None and one.credit > 0]
-        return bool(self._running) and not self._batch.ahead and sum(joining) > LARGEST
+        return bool(self._running) and not self._batch.ahead and sum(joining) > self._model.limits.usual
 
     # -- decode -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """A checkpoint in MLX: loading and forward passes, by mlx-lm. With `caches.py` the only module that knows mlx-lm."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from engines.checkpoint import eos_ids
 from engines.decoding import caches
 from engines.decoding.caches import Cache
 from engines.decoding.parts import parts
+from engines.decoding.token_budget import CPU, PrefillLimits, gpu_limits
 
 CACHE_BYTES = 1 << 30
 CARD_SHARE = 0.95  # MLX's own limit
@@ -23,10 +24,11 @@ Embed = Callable[[Sequence[int], int], mx.array]  # tokens of a row, and the pla
 class Model:
     """A loaded checkpoint. Use it on the thread that loaded it."""
 
-    def __init__(self, module: Any, eos: frozenset[int]) -> None:
+    def __init__(self, module: Any, eos: frozenset[int], limits: PrefillLimits = CPU) -> None:
         self._module = module
         self._parts = parts(module)
         self.eos = eos
+        self.limits = limits
 
     def new_cache(self) -> Cache:
         return list(make_prompt_cache(self._module))
@@ -95,9 +97,14 @@ def load(folder: Path) -> Model:
     """Load the weights of a checkpoint's folder, strictly. Never looks at a hub: the folder must exist."""
     if not folder.is_dir():
         raise FileNotFoundError(folder)
-    module, _ = load_model(folder, strict=True)
+    module, config = load_model(folder, strict=True)
     mx.eval(module.parameters())
-    return Model(module, eos_ids(folder))
+    return Model(module, eos_ids(folder), prefill_limits(config))
+
+
+def prefill_limits(config: Mapping[str, Any]) -> PrefillLimits:
+    """Of a checkpoint with this `config.json`, on the device that computes."""
+    return gpu_limits(config) if mx.default_device().type == mx.gpu else CPU
 
 
 def set_limits(lease_bytes: int) -> None:

@@ -15,8 +15,9 @@ from engines.decoding.memory import Memory
 from engines.decoding.model import Model
 from engines.decoding.reports import Report, deliver, failed_together, finished, said_by, waiting
 from engines.decoding.sampling import Choice, Choices, Padding, described
-from engines.decoding.schedule import TokenBudget, plan, together
+from engines.decoding.schedule import plan, together
 from engines.decoding.sequence import Sequence
+from engines.decoding.token_budget import TokenBudget
 
 log = logging.getLogger("decoding")
 
@@ -64,7 +65,7 @@ class Prefill:
         """Feed so many tokens of those that wait, from where each begins."""
         reports: list[Report] = []
         by_id = {sequence.id: sequence for sequence in begins}
-        for group in together(plan(waiting(begins), tokens, self._turn)):
+        for group in together(plan(waiting(begins), tokens, self._turn, self._budget.limits.prompt)):
             sizes = {by_id[chunk.id]: chunk.tokens for chunk in group}
             for sequence in sizes:
                 reports += self._guarded(partial(self._adopt, sequence, begins[sequence]), sequence)

@@ -52,7 +52,7 @@ def failed_together(concerned: Several[Sequence]) -> list[Report]:
 
 def waiting(begins: Mapping[Sequence, int]) -> list[Waiting]:
     """Those in prefill, by where each begins."""
-    return [Waiting(one.id, one.positions - begin, one.computed) for one, begin in begins.items()]
+    return [Waiting(one.id, one.positions - begin, one.computed, begin) for one, begin in begins.items()]
 
 
 def _failed(sequence: Sequence) -> wire.Failed:

@@ -4,23 +4,21 @@ from collections.abc import Sequence
 
 import msgspec
 
-SHARE = 1.5
 SHORT = 192
-LONGEST = 256
 PAUSED = 384
 LIKE = 0.75
-SHORTEST_SECONDS, SHORT_SECONDS = 0.01, 0.2
 PAUSE_SECONDS = 0.5
-SMALLEST, LARGEST = 8, 512
 CACHE_STEP = 256
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A sequence in prefill: how many tokens it still has to feed, and how many were fed for it before."""
+    """A sequence in prefill: how many tokens it still has to feed, how many were fed for it before, and how many
+    positions its cache begins with (those that it found in the prefix cache too)."""
 
     id: int
     remaining: int
     fed: int = 0
+    begin: int = 0
 
     @property
     def short(self) -> bool:
@@ -33,8 +31,8 @@ class Chunk(msgspec.Struct, frozen=True):
     tokens: int
 
 
-def plan(waiting: Sequence[Waiting], budget: int, turn: int) -> list[Chunk]:
-    """Chunks of at most `LONGEST` tokens, and `budget` together, for sequences in order of arrival.
+def plan(waiting: Sequence[Waiting], budget: int, turn: int, longest: int) -> list[Chunk]:
+    """Chunks of at most `longest` tokens, and `budget` together, for sequences in order of arrival.
 
     Every second turn serves the shortest first, so that a short prompt isn't stuck behind a long one; the other turns
     serve the oldest, so that the long one advances as well. A short rest is fed whole, or waits where others are fed.
@@ -46,7 +44,7 @@ def plan(waiting: Sequence[Waiting], budget: int, turn: int) -> list[Chunk]:
             break
         if chunks and sequence.short and budget < sequence.remaining:
             continue
-        chunks.append(Chunk(sequence.id, min(sequence.remaining, budget, LONGEST)))
+        chunks.append(Chunk(sequence.id, min(sequence.remaining, budget, longest)))
         budget -= chunks[-1].tokens
     return chunks
 
@@ -117,43 +115,3 @@ def _fitting(positions: Sequence[int], shape: KvShape, budget: int) -> int:
         if shape.bytes(count + 1, longest) > budget:
             return count
     return len(positions)
-
-
-class TokenBudget:
-    """Prompt tokens a step, by measured speeds, so that nobody's stream stalls while others' prompts are read.
-
-    `lone_seconds` is what a token of a lone row takes, 0 as long as it isn't known.
-    """
-
-    def __init__(self) -> None:
-        self._speed = 0.0
-        self._decode_seconds = 0.0
-        self.lone_seconds = 0.0
-
-    def tokens(self, decoding: bool, waiting: Sequence[Waiting]) -> int:
-        """While rows decode, prefill takes about `SHARE` times as long as their step.
-
-        Where short prompts wait, it may take `SHORT_SECONDS`: they are over at once, and their rows soon share the
-        steps that would otherwise be taken for few.
-        """
-        if not decoding:
-            return LARGEST
-        short = any(one.short for one in waiting)
-        seconds = SHORT_SECONDS if short else max(SHARE * self._decode_seconds, SHORTEST_SECONDS)
-        return max(SMALLEST, min(LARGEST, int(self._speed * seconds)))
-
-    def prefilled(self, tokens: int, seconds: float) -> None:
-        """A chunk of so many tokens took so long; the newest measure counts as much as all before it."""
-        self._speed = _mixed(self._speed, tokens / max(seconds, 1e-6))
-
-    def decoded(self, seconds: float) -> None:
-        """A step of all running rows took so long."""
-        self._decode_seconds = _mixed(self._decode_seconds, seconds)
-
-    def decoded_alone(self, seconds: float) -> None:
-        """From one token of a lone row to the next."""
-        self.lone_seconds = _mixed(self.lone_seconds, seconds)
-
-
-def _mixed(known: float, new: float) -> float:
-    return new if known == 0 else (known + new) / 2

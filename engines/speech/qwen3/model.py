@@ -20,7 +20,7 @@ from engines.checkpoint import eos_ids
 from engines.decoding import caches
 from engines.decoding import weights as weights_files
 from engines.decoding.caches import Cache
-from engines.decoding.model import Embed, Model, Row
+from engines.decoding.model import Embed, Model, Row, prefill_limits
 from engines.speech.pace import Pace, Paced
 from engines.speech.qwen3.sound import Sound, stretches
 from engines.speech.qwen3.tower import Tower
@@ -35,7 +35,7 @@ class HearingModel(Model):
 
     def __init__(self, library: Any, eos: frozenset[int], turns: Turns | None = None) -> None:
         self._pace = _paced(library, turns)  # before its layers are taken over
-        super().__init__(_TextModule(library), eos)
+        super().__init__(_TextModule(library), eos, prefill_limits({}))  # its heads have fused attention
         self._library = library
         self._tower = Tower(library.audio_tower, self._pace)
 

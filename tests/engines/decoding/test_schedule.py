@@ -2,13 +2,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.decoding.schedule import (
-    LARGEST,
     PAUSE_SECONDS,
     SHORT,
-    SMALLEST,
     Chunk,
     KvShape,
-    TokenBudget,
     Waiting,
     pauses,
     plan,
@@ -16,13 +13,15 @@ from engines.decoding.schedule import (
     together,
 )
 
+LONGEST = 256
+
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=8), st.integers(1, 600))
 def test_prefill_keeps_its_budget_and_everybody_finishes(lengths: list[int], budget: int) -> None:
     left = dict(enumerate(lengths))
     turn = 0
     while left:
-        chunks = plan([Waiting(id, tokens) for id, tokens in left.items()], budget, turn)
+        chunks = plan([Waiting(id, tokens) for id, tokens in left.items()], budget, turn, LONGEST)
         assert 0 < sum(chunk.tokens for chunk in chunks) <= budget
         if turn % 2 == 0:
             assert chunks[0].id == min(left)
@@ -35,14 +34,17 @@ def test_prefill_keeps_its_budget_and_everybody_finishes(lengths: list[int], bud
 
 
 def test_a_short_prompt_is_not_stuck_behind_a_long_one() -> None:
-    chunks = plan([Waiting(1, 5000), Waiting(2, 10)], budget=64, turn=1)
+    chunks = plan([Waiting(1, 5000), Waiting(2, 10)], budget=64, turn=1, longest=LONGEST)
     assert (chunks[0].id, chunks[0].tokens) == (2, 10)
 
 
 def test_short_prompts_are_fed_whole_or_wait() -> None:
     waiting = [Waiting(1, 100), Waiting(2, 100), Waiting(3, 40)]
-    assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=150, turn=0)] == [(1, 100), (3, 40)]
-    assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=64, turn=0)] == [(1, 64)]
+    assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=150, turn=0, longest=LONGEST)] == [
+        (1, 100),
+        (3, 40),
+    ]
+    assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=64, turn=0, longest=LONGEST)] == [(1, 64)]
 
 
 def test_chunks_of_like_sizes_are_fed_together_in_their_order() -> None:
@@ -78,15 +80,3 @@ def test_those_with_room_fit_together_and_the_first_always_has_it(positions: lis
 def test_who_begins_is_not_preempted_within_256_tokens(positions: list[int], budget: int, more: int) -> None:
     begun = positions[: room(positions, SHAPE, budget).begin]
     assert room([held + more - 1 for held in begun], SHAPE, budget).keep == len(begun)
-
-
-def test_the_budget_follows_the_measured_speeds_while_rows_decode() -> None:
-    budget = TokenBudget()
-    long, short = [Waiting(1, 5000)], [Waiting(1, 5000), Waiting(2, 100)]
-    assert (budget.tokens(False, long), budget.tokens(True, long)) == (LARGEST, SMALLEST)
-    budget.prefilled(400, 0.4)
-    budget.decoded(0.02)
-    assert budget.tokens(True, long) == 30
-    assert budget.tokens(True, short) == 200
-    budget.decoded(0.18)
-    assert budget.tokens(True, long) == 150
