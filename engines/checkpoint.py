@@ -45,7 +45,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """A model on disk. Sizes are bytes, `context_length` is tokens (0 if config.json doesn't say).
 
     A sequence of n tokens needs `kv_bytes_fixed + n * kv_bytes_per_token` bytes of cache at most; the fixed part is
-    for layers whose attention is bounded by a window. `missing` says in words what a complete checkpoint has besides.
+    for layers whose attention is bounded by a window. `changed` is when any of its files was, in nanoseconds.
+    `missing` says in words what a complete checkpoint has besides.
     """
 
     folder: str
@@ -56,6 +57,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     kv_bytes_fixed: int
     context_length: int
     missing: tuple[str, ...] = ()
+    changed: int = 0
 
     def kv_wish(self, context_limit: int) -> int:
         """Bytes of cache that it would like to have: for one conversation as long as may be, or a few pieces."""
@@ -83,6 +85,7 @@ def inspect(folder: Path) -> Checkpoint:
         kv_bytes_fixed=fixed,
         context_length=_number(folder, _text_config(config), "max_position_embeddings"),
         missing=(*_missing(folder, architecture, capability), *_missing_weights(folder, shards)),
+        changed=max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0),
     )
 
 

@@ -10,8 +10,13 @@ from engines.turns import Turns
 
 
 def preparer(folder: Path, context_limit: int) -> Preparer[Any, Any]:
-    """Reads the tokenizer and what else requests are made ready with. Raises `CheckpointUnusable`."""
+    """Reads the tokenizer and what else requests are made ready with. Raises `CheckpointUnusable` for what can't be
+    run, before any weight is read."""
     seen = checkpoint.inspect(folder)
+    if seen.capability == "chat" or seen.architecture == "qwen3_asr":
+        from engines.decoding import detokenize
+
+        detokenize.check(folder)
     if seen.capability == "chat":
         from engines.chat.prompt import PromptWriter
 

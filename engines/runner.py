@@ -190,8 +190,7 @@ class Loop:
             self._outbox.put([wire.LoadFailed(Failure.of(error))])
         except Exception as cause:
             log.exception("%s can't be loaded", self._folder)
-            failed = LoadFailed(f"The checkpoint can't be loaded ({type(cause).__name__}); the server's log says why.")
-            self._outbox.put([wire.LoadFailed(Failure.of(failed))])
+            self._outbox.put([wire.LoadFailed(Failure.of(_load_error(cause)))])
         else:
             self._outbox.put([wire.Loaded(time.monotonic() - began, models.active_bytes())])
 
@@ -229,6 +228,17 @@ class Loop:
     def _send(self, reports: Reports) -> None:
         if reports:
             self._outbox.put(reports)
+
+
+def _load_error(cause: Exception) -> ServiceError:
+    """A checkpoint that doesn't fit together fails each time; what the machine couldn't do, it may do later."""
+    what = type(cause).__name__
+    if isinstance(cause, OSError | MemoryError | RuntimeError) and not isinstance(cause, NotImplementedError):
+        return LoadFailed(f"The checkpoint can't be loaded ({what}); the server's log says why.")
+    return CheckpointUnusable(
+        f"The checkpoint can't be run: its weights and its config.json don't make a model that is known here ({what}: "
+        f"{str(cause)[:300]}). Fetch it again, or another one."
+    )
 
 
 def read(link: socket.socket, helper: Helper, loop: Loop, turns: Turns) -> None:

@@ -12,7 +12,7 @@ from engines.admission import Admission
 from engines.catalog import Entry
 from engines.changes import Changes
 from engines.clock import AwakeClock
-from engines.errors import LoadFailed, RunnerDied, ServiceError, stopping
+from engines.errors import CheckpointUnusable, LoadFailed, RunnerDied, ServiceError, stopping
 from engines.options import Options
 from engines.runners import Heard, Runners
 from engines.tasks import Tasks
@@ -54,7 +54,10 @@ class Supervisor:
         seen = entry.checkpoint
         wish = seen.kv_wish(self._options.context_limit)
         pinned = any(name.casefold() in (p.casefold() for p in self._options.pinned) for name in entry.names)
-        self._entries[entry.key] = entry
+        before, self._entries[entry.key] = self._entries.get(entry.key), entry
+        fault = self.state.faults.get(entry.key)
+        if fault is not None and fault.refusal is not None and before != entry:
+            pool.forgive(self.state, entry.key)
         pool.register(self.state, pool.Spec(entry.key, seen.weights_bytes + WORK_SPACE, wish, pinned))
 
     async def ask(self, ticket: Ticket, question: Question) -> wire.Answer:
@@ -86,6 +89,8 @@ class Supervisor:
         if (error := pool.never_fits(self.state, entry.key)) is not None:
             raise error
         known = self.state.faults.get(entry.key)
+        if known is not None and known.refusal is not None:
+            raise known.refusal
         self.want(entry)
         self.settle()
         while self.phase(entry.key) != "ready":
@@ -93,7 +98,9 @@ class Supervisor:
                 raise stopping()
             if (fault := self.state.faults.get(entry.key)) is not None and fault is not known:
                 self.state.wanted.discard(entry.key)
-                raise LoadFailed(fault.reason, retry_after=max(1.0, fault.not_before - self._clock.now))
+                raise fault.refusal or LoadFailed(
+                    fault.reason, retry_after=max(1.0, fault.not_before - self._clock.now)
+                )
             await self._changes.next()
 
     async def unload(self, entry: Entry) -> None:
@@ -144,8 +151,7 @@ class Supervisor:
         except RunnerDied:
             return  # `ended` has told the pool
         except ServiceError as error:
-            pool.load_failed(self.state, entry.key, error.message, self._clock.now)
-            self.settle()
+            self._load_failed(entry.key, error)
             return
         if (resident := self.state.residents.get(entry.key)) is not None:
             worker.work_begins(self._clock.now)
@@ -185,12 +191,18 @@ class Supervisor:
                 pool.loaded(self.state, worker.key, self._clock.now)
                 self.settle()
             case wire.LoadFailed():
-                pool.load_failed(self.state, worker.key, report.failure.message, self._clock.now)
                 worker.kill()
-                self.settle()
+                self._load_failed(worker.key, report.failure.error())
             case _:
                 if (ticket := self._admission.tickets.get(report.id)) is not None:
                     ticket.deliver(report)
+
+    def _load_failed(self, key: str, error: ServiceError) -> None:
+        if isinstance(error, CheckpointUnusable):
+            pool.refused(self.state, key, error)
+        else:
+            pool.load_failed(self.state, key, error.message, self._clock.now)
+        self.settle()
 
     def ended(self, worker: Worker, reason: str, expected: bool) -> None:
         if expected:

@@ -19,6 +19,7 @@ CHAT = "issue 4, a first chat"
 ENGINE = "issue 5, the chat engine"
 PROJECT = "issue 4, a project that starts"
 AUDIO = "issue 7, speech"
+FIELD = "issue 13, faults found in use"
 
 PROMISES: dict[str, Promise] = {
     # -- requests and their models
@@ -130,6 +131,13 @@ PROMISES: dict[str, Promise] = {
     ),
     "mcp:relay:once": Promise("our own", "An agent's request is sent once at most and answered once."),
     "mcp:http:room": Promise("F3", "Sessions that agents have abandoned lock no new one out."),
+    # -- published checkpoints
+    "checkpoints:decoders": Promise(
+        FIELD, "Whatever the tokenizer's decoder, a stream joins to what it decodes at once."
+    ),
+    "checkpoints:refused-once": Promise(
+        FIELD, "A checkpoint that can't be run is a 422 that says why, and isn't loaded again."
+    ),
     # -- configuration
     "config:order": Promise(PROJECT, "File, environment, flag: each overrides the one before."),
     "config:errors": Promise(PROJECT, "Unknown keys and wrong types are errors that name the key and what is allowed."),

@@ -105,7 +105,17 @@ class PromptWriter:
         grammar = self._grammars.answer(request.constraint, request.tools, request.tool_choice)
         calls = self._grammars.call_body(request.tools, request.tool_choice) if grammar is None else None
         max_tokens = self._room(ids, request.sampling.max_tokens, "messages")
-        return Prompt(ids, max_tokens, request.sampling, request.trace, plan, self._thought(request), grammar, calls)
+        return Prompt(
+            ids,
+            max_tokens,
+            request.sampling,
+            request.trace,
+            plan,
+            self._thought(request),
+            grammar,
+            calls,
+            continues=request.continue_final,
+        )
 
     def _rendered(self, request: ChatRequest) -> tuple[str, str]:
         """The text, and the character in it at which it is to be encoded apart."""
@@ -185,7 +195,7 @@ class PromptWriter:
             echo = request.prompt if isinstance(request.prompt, str) else self.text_of(ids)
         grammar = self._grammars.answer(request.constraint, (), ChatRequest("", ()).tool_choice)
         max_tokens = self._room(ids, request.sampling.max_tokens, "prompt")
-        return Prompt(ids, max_tokens, request.sampling, request.trace, grammar=grammar, echo=echo)
+        return Prompt(ids, max_tokens, request.sampling, request.trace, grammar=grammar, echo=echo, continues=True)
 
     def _given(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
         """As the model's makers encode text: with what the tokenizer puts before it, control tokens as such."""

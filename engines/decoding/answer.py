@@ -16,7 +16,7 @@ class Answer:
 
     def __init__(self, prompt: Prompt, table: TokenTable, reader: Reader | None = None) -> None:
         self._table = table
-        self._detokenizer = Detokenizer(table)
+        self._detokenizer = Detokenizer(table, prompt.continues)
         self._stops = StopMatcher(prompt.sampling.stop)
         self._parser = reader or (prompt.reply.reader() if prompt.reply is not None else None)
         self._wants_logprobs = prompt.sampling.logprobs is not None

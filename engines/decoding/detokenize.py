@@ -1,22 +1,31 @@
 """Tokens → bytes → text that never holds half a character. Pure, once the table is read; nothing of MLX."""
 
 import codecs
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from engines import tokenizer
+from engines.decoding.decoders import Decoder, TextStream
 from engines.errors import CheckpointUnusable
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+Data = Mapping[str, Any]  # of tokenizer.json
 
 
 class TokenTable:
-    """The bytes of every token id; ids without a token (padding of the vocabulary, holes) are not valid."""
+    """Every token id: its bytes, and its text among others. Ids without a token (padding, holes) are not valid.
 
-    def __init__(self, table: list[bytes | None]) -> None:
+    `tokens` are what `decoder` makes text of; without it, bytes are UTF-8, one after the other.
+    """
+
+    def __init__(
+        self, table: list[bytes | None], tokens: Mapping[int, str] | None = None, decoder: Decoder | None = None
+    ) -> None:
         self._table = table
+        self._tokens = tokens or {}
+        self._decoder = decoder
 
     @property
     def size(self) -> int:
@@ -30,76 +39,86 @@ class TokenTable:
     def bytes_of(self, id: int) -> bytes:
         return (self._table[id] if id < len(self._table) else None) or b""
 
-    @classmethod
-    def read(cls, folder: Path, *, control: bool = True) -> "TokenTable":
-        """Raises `CheckpointUnusable` for a kind of tokenizer that we can't turn back to text. `control`: as below."""
-        return cls.from_tokenizer_json(json.loads(tokenizer.source(folder)), control=control)
+    def token(self, id: int) -> str | None:
+        """As the vocabulary has it; None for what has no text."""
+        return self._tokens.get(id)
+
+    def stream(self, continues: bool) -> TextStream | None:
+        """For one sequence; None where bytes are all there is to a text."""
+        return self._decoder.begin(continues) if self._decoder is not None else None
 
     @classmethod
-    def from_tokenizer_json(cls, data: Mapping[str, object], *, control: bool = True) -> "TokenTable":
+    def read(cls, folder: Path, *, control: bool = True) -> "TokenTable":
+        """Raises `CheckpointUnusable` for a tokenizer that can't be turned back to text. `control`: as below."""
+        return cls.from_tokenizer_json(_read(folder), control=control)
+
+    @classmethod
+    def from_tokenizer_json(cls, data: Data, *, control: bool = True) -> "TokenTable":
         """`control` False: control tokens have no text."""
-        model, decoder = data.get("model"), data.get("decoder")
-        if not isinstance(model, Mapping) or not isinstance(model.get("vocab"), Mapping):
-            raise CheckpointUnusable("The tokenizer's vocabulary is of a kind that we can't run.")
-        to_bytes = _piece_reader(decoder if isinstance(decoder, Mapping) else {})
-        pieces: dict[int, bytes] = {id: to_bytes(piece) for piece, id in model["vocab"].items()}
-        added = data.get("added_tokens")
-        for token in added if isinstance(added, list) else []:
-            pieces[token["id"]] = token["content"].encode() if control or not token["special"] else b""
-        table: list[bytes | None] = [None] * (max(pieces) + 1)
-        for id, piece in pieces.items():
-            table[id] = piece
-        return cls(table)
+        tokens, decoder = _vocabulary(data), _decoder(data)
+        silent: set[int] = set()
+        for token in data.get("added_tokens") or ():
+            tokens[token["id"]] = token["content"]
+            if token["special"] and not control:
+                silent.add(token["id"])
+        table: list[bytes | None] = [None] * (max(tokens, default=-1) + 1)
+        for id, text in tokens.items():
+            table[id] = b"" if id in silent else decoder.bytes_of(text)
+        if decoder.is_byte_level:
+            return cls(table)
+        return cls(table, {id: text for id, text in tokens.items() if id not in silent}, decoder)
+
+
+def check(folder: Path) -> None:
+    """Raises `CheckpointUnusable` where `TokenTable.read` would, for less work."""
+    data = _read(folder)
+    _vocabulary(data)
+    _decoder(data)
 
 
 class Detokenizer:
-    """One sequence's ids → text, incrementally. What isn't UTF-8 becomes U+FFFD; nothing is stripped."""
+    """One sequence's ids → text, incrementally: together as the tokenizer decodes them all at once.
 
-    def __init__(self, table: TokenTable) -> None:
+    What isn't UTF-8 becomes U+FFFD. `continues`: a text stands before, so that no blank at the beginning is dropped.
+    """
+
+    def __init__(self, table: TokenTable, continues: bool = False) -> None:
         self._table = table
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stream = table.stream(continues)
 
     def feed(self, id: int) -> str:
-        return self._utf8.decode(self._table.bytes_of(id))
+        if self._stream is None:
+            return self._utf8.decode(self._table.bytes_of(id))
+        token = self._table.token(id)
+        return self._stream.feed(token) if token is not None else ""
 
     def flush(self) -> str:
         """What was held back; an unfinished character becomes U+FFFD."""
-        return self._utf8.decode(b"", final=True)
+        return self._utf8.decode(b"", final=True) if self._stream is None else self._stream.flush()
 
 
-class _ByteLevel:
-    """GPT-2's alphabet: each byte has a printable character; those that have none are moved up from U+0100."""
-
-    def __init__(self) -> None:
-        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-        moved = [byte for byte in range(256) if byte not in printable]
-        self._byte_of = {chr(byte): byte for byte in printable}
-        self._byte_of |= {chr(256 + place): byte for place, byte in enumerate(moved)}
-
-    def __call__(self, piece: str) -> bytes:
-        if not all(character in self._byte_of for character in piece):
-            return piece.encode()  # a control token that stands in the vocabulary as it is written
-        return bytes(self._byte_of[character] for character in piece)
+def _read(folder: Path) -> Data:
+    try:
+        data = msgspec.json.decode(tokenizer.source(folder))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise CheckpointUnusable(
+            f"The model's tokenizer.json can't be read: {error}. Fetch the model again."
+        ) from error
+    return data if isinstance(data, dict) else {}
 
 
-def _sentencepiece(piece: str) -> bytes:
-    byte = _BYTE_TOKEN.fullmatch(piece)
-    return bytes([int(byte[1], 16)]) if byte else piece.replace("▁", " ").encode()
+def _vocabulary(data: Data) -> dict[int, str]:
+    """Id → token, added ones apart. A unigram model lists its tokens in the order of their ids."""
+    model = data.get("model")
+    match model.get("vocab") if isinstance(model, Mapping) else None:
+        case dict(vocabulary):
+            return {id: token for token, id in vocabulary.items()}
+        case list(vocabulary) if all(isinstance(pair, list) and pair for pair in vocabulary):
+            return {id: pair[0] for id, pair in enumerate(vocabulary)}
+    raise CheckpointUnusable("The tokenizer's vocabulary is of a kind that we can't run.")
 
 
-def _piece_reader(decoder: Mapping[str, object]) -> Callable[[str], bytes]:
-    kinds = list(_kinds(decoder))
-    if "ByteLevel" in kinds:
-        return _ByteLevel()
-    if kinds and set(kinds) <= {"Replace", "ByteFallback", "Fuse"}:
-        return _sentencepiece
-    raise CheckpointUnusable(f"The tokenizer's decoder ({', '.join(kinds) or 'none'}) is of a kind that we can't run.")
-
-
-def _kinds(decoder: Mapping[str, object]) -> Iterator[str]:
-    inner = decoder.get("decoders")
-    if isinstance(inner, list):
-        for part in inner:
-            yield from _kinds(part)
-    elif "type" in decoder:
-        yield str(decoder["type"])
+def _decoder(data: Data) -> Decoder:
+    decoder = data.get("decoder")
+    return Decoder(decoder if isinstance(decoder, Mapping) else None)

@@ -13,7 +13,8 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from tokenizers import Tokenizer
 
 from engines.decoding.constraints import (
     Part,
@@ -25,6 +26,7 @@ from engines.decoding.constraints import (
     wanted_call_body,
     written,
 )
+from engines.decoding.detokenize import TokenTable
 from engines.decoding.schemas import DEFINITIONS, json_text, places, schema_refused
 from engines.errors import InvalidRequest
 from engines.types import Constraint, Json, Tool, ToolChoice
@@ -197,11 +199,34 @@ class GrammarCompiler:
             data = json.loads(self._tokenizer_json)
             for token in data.get("added_tokens", ()):
                 token["special"] = token["special"] or token["content"] in self._marks
-            ids = [*data["model"]["vocab"].values(), *(token["id"] for token in data.get("added_tokens", ()))]
-            tokenizer = LLTokenizer(json_text(data), n_vocab=self._vocab_size, eos_token=list(self._eos))
+            table = TokenTable.from_tokenizer_json(data)
+            ids = [id for id, valid in enumerate(table.valid) if valid]
+            tokenizer = _tokenizer(data, table, self._vocab_size, list(self._eos))
             self._loaded = tokenizer, _bits(ids, self._vocab_size)
             self._tokenizer_json = ""
         return self._loaded
+
+
+class _Foreign:
+    """What llguidance asks of a tokenizer whose decoder it doesn't know (Metaspace, WordPiece …)."""
+
+    bos_token_id = None
+
+    def __init__(self, data: Json, table: TokenTable, eos: Sequence[int]) -> None:
+        self._tokenizer = Tokenizer.from_str(json_text(data))
+        self.eos_token_id = eos[0]
+        self.tokens = [table.bytes_of(id) for id in range(table.size)]
+        self.special_token_ids = [token["id"] for token in data.get("added_tokens", ()) if token["special"]]
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def _tokenizer(data: Json, table: TokenTable, width: int, eos: list[int]) -> LLTokenizer:
+    try:
+        return LLTokenizer(json_text(data), n_vocab=width, eos_token=eos)
+    except ValueError:
+        return LLTokenizer(TokenizerWrapper(_Foreign(data, table, eos)), n_vocab=width, eos_token=eos)
 
 
 def _started(tokenizer: LLTokenizer, parts: Sequence[Part]) -> LLMatcher | str:

@@ -36,6 +36,7 @@ class Prompt(msgspec.Struct, frozen=True):
     `reply` None is plain text. `grammar` is of all that follows the thought, `call_grammar` of the inside of each call
     in an answer that is free otherwise. `echo` is the text to give back first; with `Sampling.logprobs`, with those of
     the prompt's tokens. `content` is what stands in place of tokens that are nothing by themselves, as recorded sound.
+    `continues`: the answer goes on with a text, so that a blank at its beginning is one.
     """
 
     ids: tuple[int, ...]
@@ -48,6 +49,7 @@ class Prompt(msgspec.Struct, frozen=True):
     call_grammar: Grammar | None = None
     echo: str | None = None
     content: Any = None
+    continues: bool = False
 
     @property
     def prompt_tokens(self) -> int:

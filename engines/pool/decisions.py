@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from engines.errors import DoesNotFit, LoadFailed
+from engines.errors import DoesNotFit, LoadFailed, ServiceError
 from engines.pool.state import Effect, Job, Load, Refuse, Resident, Resize, Spec, Start, State, Unload, WakeAt
 
 GB = 1e9
@@ -48,11 +48,13 @@ def never_fits(state: State, model: str, kv_bytes: int = 0) -> DoesNotFit | None
     )
 
 
-def left_alone(state: State, model: str, now: float) -> LoadFailed | None:
-    """The error for a model that failed and isn't to be tried again yet."""
+def left_alone(state: State, model: str, now: float) -> ServiceError | None:
+    """The error for a model that failed and isn't to be tried again yet, or at all."""
     fault = state.faults.get(model)
     if fault is None or now >= fault.not_before or model in state.residents:
         return None
+    if fault.refusal is not None:
+        return fault.refusal
     again = fault.not_before - now
     message = f"The model failed {fault.count} times in a row and is left alone for {again:.0f} s: {fault.reason}"
     return LoadFailed(message, retry_after=max(1.0, again))

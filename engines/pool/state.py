@@ -1,5 +1,6 @@
 """What the pool knows, what happens to it, and what it may ask for."""
 
+import math
 from bisect import insort
 from dataclasses import dataclass, field
 from typing import Literal
@@ -64,11 +65,12 @@ class Resident:
 
 @dataclass
 class Fault:
-    """How often a model failed in a row, and until when it is left alone."""
+    """How often a model failed in a row, and until when it is left alone; with a `refusal` until its files change."""
 
     count: int
     not_before: float
     reason: str
+    refusal: ServiceError | None = None
 
 
 @dataclass
@@ -153,6 +155,17 @@ def load_failed(state: State, model: str, reason: str, now: float) -> None:
     state.wanted.discard(model)
     state.draining.discard(model)
     _blame(state, model, reason, now)
+
+
+def refused(state: State, model: str, error: ServiceError) -> None:
+    """The checkpoint can't be run: trying again is no use before `forgive`."""
+    load_failed(state, model, error.message, math.inf)
+    state.faults[model] = Fault(1, math.inf, error.message, error)
+
+
+def forgive(state: State, model: str) -> None:
+    """The model's files are others now."""
+    state.faults.pop(model, None)
 
 
 def died(state: State, model: str, reason: str, now: float) -> list[Job]:

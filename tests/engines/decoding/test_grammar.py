@@ -187,3 +187,14 @@ def test_logits_are_masked_fast_and_not_in_place() -> None:
     for _ in range(20):
         allowed(mask, logits)
     assert (time.perf_counter() - since) / 20 < 0.02
+
+
+@pytest.mark.parametrize("decoder", [{"type": "Metaspace"}, {"type": "BPEDecoder"}], ids=["Metaspace", "BPEDecoder"])
+def test_tokenizers_that_llguidance_does_not_know_write_documents_too(tmp_path: Path, decoder: dict[str, str]) -> None:
+    make_gemma3(tmp_path)
+    data = json.loads((tmp_path / "tokenizer.json").read_text())
+    full = {"replacement": "▁", "prepend_scheme": "never", "split": True, "suffix": "</w>"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**data, "decoder": {**full, **decoder}}))
+    model = Model(tmp_path, marked=False)
+    grammar = model.compiler.answer(Constraint("json_schema", CITY), (), ToolChoice())
+    assert grammar is not None and "city" in json.loads(model.walk(grammar, 1))

@@ -1,0 +1,96 @@
+"""Checkpoints of layouts that are published, as the runtime runs them or refuses them."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.checkpoints import make_gemma3, make_qwen3
+from engines.catalog import Catalog, Roots
+from engines.errors import CheckpointUnusable
+from engines.options import Options
+from engines.pool import Limits
+from engines.runtime import Runtime
+from engines.types import ChatRequest, Delta, Message, Sampling
+from tests.promises import promise
+
+STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+
+
+def change(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+async def text(runtime: Runtime, model: str) -> str:
+    request = ChatRequest(model, (Message("user", "hello"),), Sampling(temperature=0.0, max_tokens=12))
+    async with aclosing(runtime.chat(request)) as events:
+        return "".join([event.text async for event in events if isinstance(event, Delta)])
+
+
+def run(folder: Path, body: Callable[[Runtime], Coroutine[None, None, None]]) -> None:
+    limits = Limits(4 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+
+    async def main() -> None:
+        async with asyncio.timeout(60), Runtime(Catalog(Roots(configured=(folder,)), {}), Options(limits)) as runtime:
+            await body(runtime)
+
+    asyncio.run(main())
+
+
+@promise("checkpoints:decoders")
+def test_a_tokenizer_of_sentencepiece_kind_chats_and_strips_the_first_blank(tmp_path: Path) -> None:
+    make_gemma3(tmp_path / "plain")
+    make_gemma3(tmp_path / "stripped")
+    tokenizer = tmp_path / "stripped" / "tokenizer.json"
+    decoder = json.loads(tokenizer.read_text())["decoder"]
+    change(tokenizer, decoder={"type": "Sequence", "decoders": [*decoder["decoders"], STRIP]})
+
+    async def body(runtime: Runtime) -> None:
+        plain = await text(runtime, "plain")
+        assert await text(runtime, "stripped") == plain.removeprefix(" ") != ""
+
+    run(tmp_path, body)
+
+
+@promise("checkpoints:refused-once")
+def test_what_does_not_make_a_model_is_loaded_once_until_its_files_change(tmp_path: Path) -> None:
+    make_qwen3(tmp_path / "toy")
+    config = tmp_path / "toy" / "config.json"
+    layers = json.loads(config.read_text())["num_hidden_layers"]
+    change(config, num_hidden_layers=layers + 1)
+
+    async def body(runtime: Runtime) -> None:
+        with pytest.raises(CheckpointUnusable, match=r"config\.json"):
+            await text(runtime, "toy")
+        assert all(worker.stopping for worker in runtime._supervisor.runners)
+        for again in (text(runtime, "toy"), runtime.load("toy")):
+            with pytest.raises(CheckpointUnusable):
+                await asyncio.wait_for(again, 5)
+            assert all(worker.stopping for worker in runtime._supervisor.runners)
+        assert runtime.health().ok
+        change(config, num_hidden_layers=layers)
+        await text(runtime, "toy")
+
+    run(tmp_path, body)
+
+
+@promise("checkpoints:refused-once")
+@pytest.mark.parametrize(
+    ("tokenizer", "says"), [({"decoder": {"type": "Riddle"}}, "Riddle"), ({"model": {"vocab": 3}}, "vocabulary")]
+)
+def test_a_tokenizer_that_cannot_be_run_is_refused_before_weights_are_read(
+    tmp_path: Path, tokenizer: dict[str, Any], says: str
+) -> None:
+    make_qwen3(tmp_path / "toy")
+    change(tmp_path / "toy" / "tokenizer.json", **tokenizer)
+
+    async def body(runtime: Runtime) -> None:
+        with pytest.raises(CheckpointUnusable, match=says):
+            await text(runtime, "toy")
+        assert runtime.model("toy").phase == "unloaded" and not runtime._supervisor.state.faults
+
+    run(tmp_path, body)
