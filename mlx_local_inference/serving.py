@@ -199,9 +199,10 @@ def _runtime_options(settings: Settings) -> Options:
 
 
 def _audio_options(settings: Settings, command: Command, scratch: Path) -> AudioOptions:
-    voices = scratch / "voices" if command.demo else Path(settings.voices_dir).expanduser()
+    usual = scratch / "voices" if command.demo else Path.home() / ".mlx-server" / "voices"
+    named = settings.voices_dir
     return AudioOptions(
-        voices=voices,
+        voices=usual if named is None else Path(named).expanduser(),
         script=msgspec.convert(settings.script, Script),
         longest_recording=settings.max_recording_hours * 3600,
         listener=settings.audio_transcription_model,

@@ -82,9 +82,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="script of Chinese transcripts: as-is, traditional or simplified",
         ),
     ] = "as-is"
-    voices_dir: Annotated[Address, Meta(description="folder of the voices that are stored for imitation")] = (
-        "~/.mlx-server/voices"
-    )
+    voices_dir: Annotated[
+        Address | None,
+        Meta(
+            description="folder of the voices that are stored for imitation; ~/.mlx-server/voices if unset, in a demo "
+            "a folder that ends with it"
+        ),
+    ] = None
     spare_runner: Annotated[bool, Meta(description="keep a started runner at hand, so that loading is quicker")] = True
     keepalive: Annotated[
         float, Meta(gt=0, description="seconds after which a silent stream gets a comment, so that no proxy gives up")

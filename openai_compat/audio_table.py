@@ -1,5 +1,8 @@
 """The fields of the routes of recordings and speech, in the classes of `table.py`."""
 
+import re
+from collections.abc import Mapping
+
 from openai_compat.table import Table
 
 _MODEL = "name of a model, as `/v1/models` lists them, in any case; OpenAI's names, and none, are the port's default"
@@ -44,6 +47,24 @@ ALIGNMENTS = Table(
     refused={},
     without_effect={},
 )
+# Fields by the names that other servers have for them: they are what they stand for.
+SPEECH_ALIASES: Mapping[str, str] = {
+    **dict.fromkeys("ref_audio prompt_audio audio_prompt speaker_wav prompt_wav".split(), "reference_audio"),
+    **dict.fromkeys("ref_text prompt_text".split(), "reference_text"),
+    **dict.fromkeys("instruct instruction".split(), "instructions"),
+    **dict.fromkeys("lang_code lang language_code".split(), "language"),
+    **dict.fromkeys("speaker voice_id".split(), "voice"),
+    **dict.fromkeys("format output_format audio_format".split(), "response_format"),
+    "sampling_rate": "sample_rate",
+}
+# A name in no table that has one of these words says how it shall sound: it is refused, and not ignored.
+ABOUT_SOUND = re.compile(
+    r"(?:^|_)(?:voices?|speakers?|spk|ref|references?|prompts?|clon(?:e|ing)|timbre|embeddings?|accent|dialect|gender|age"
+    r"|lang|language|emotions?|emo|mood|tone|style|pitch|volume|gain|loudness|speed|rate|tempo|pace|duration|pauses?"
+    r"|emphasis|prosody|energy|cfg|guidance|temp|bitrate|codec|container|channels)(?:_|$)",
+    re.IGNORECASE,
+)
+_UNCHANGED = (0, 1)
 SPEECH = Table(
     acts={
         "model": _MODEL,
@@ -54,7 +75,8 @@ SPEECH = Table(
         "instructions": "in what manner it is spoken",
         "language": "what the text is written in, as in `/v1/audio/transcriptions`; if missing, the model tells",
         "speed": "0.25 to 4; the pitch stays",
-        "response_format": "`wav` (the default here; OpenAI's is `mp3`), `mp3`, `flac`, `opus`, `aac` or `pcm`",
+        "response_format": "`wav`, `mp3`, `flac`, `opus`, `aac` or `pcm`; if missing, `mp3` where `model` is one of "
+        "OpenAI's names, as there, and else `wav`",
         "sample_rate": "8000 to 48000 samples a second, `wav`, `flac` and `pcm` also 88200 and 96000; if missing, the "
         "model's own, 24000",
         "stream_format": "`audio` (the default) or `sse`: OpenAI's events `speech.audio.delta` and `speech.audio.done`",
@@ -64,9 +86,38 @@ SPEECH = Table(
         "reference_audio": "a recording of a voice to imitate, instead of `voice`: a `data:` URL with base64, or an "
         "upload where the body is a multipart form; never a path or link",
         "reference_text": "what is spoken in it; if missing, it is transcribed",
+    }
+    | {alias: f"as `{name}`" for alias, name in SPEECH_ALIASES.items()},
+    refused={
+        # What other servers take to choose another voice, or another manner.
+        "references": ([],),
+        "reference_id": (),
+        "speaker_embedding": (),
+        "x_vector_only_mode": (False,),
+        "voice_settings": ({},),
+        "voice_description": (),
+        "gender": (),
+        "pitch": _UNCHANGED,
+        "emotion": (),
+        "style": (),
+        "exaggeration": (),
+        "volume": _UNCHANGED,
+        # How a model draws what it says.
+        "temperature": (),
+        "top_p": (1,),
+        "top_k": (0, -1),
+        "min_p": (0,),
+        "repetition_penalty": (1,),
+        "cfg_scale": (),
+        "cfg_weight": (),
+        "max_tokens": (),
+        "max_new_tokens": (),
+        # What the answer is.
+        "return_timestamps": (False,),
+        "timestamps": (False,),
+        "return_download_link": (False,),
     },
-    refused={},
-    without_effect={},
+    without_effect={"user": "says who asks, for abuse checks"},
 )
 VOICES = Table(
     acts={

@@ -11,7 +11,10 @@ OPENAI_LISTENS = frozenset(
     "whisper-1 gpt-transcribe gpt-4o-transcribe gpt-4o-mini-transcribe gpt-4o-mini-transcribe-2025-12-15 "
     "gpt-4o-transcribe-diarize".split()
 )
-OPENAI_SPEAKS = frozenset("tts-1 tts-1-hd gpt-4o-mini-tts gpt-4o-mini-tts-2025-12-15".split())
+OPENAI_SPEAKS = frozenset(
+    "tts-1 tts-1-1106 tts-1-hd tts-1-hd-1106 gpt-4o-mini-tts gpt-4o-mini-tts-2025-03-20 "
+    "gpt-4o-mini-tts-2025-12-15".split()
+)
 
 
 class Defaults(msgspec.Struct, frozen=True):

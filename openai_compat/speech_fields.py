@@ -9,17 +9,27 @@ from typing import cast
 import msgspec
 
 from engines.audio_types import VOICE_RATE, SoundFormat, SpeechRequest
-from engines.errors import InvalidRequest
+from engines.errors import InvalidRequest, UnsupportedField
 from engines.reading import LONGEST, Reader, decode_object
 from engines.speech import languages
-from openai_compat.audio_table import SPEECH
+from openai_compat.audio_table import ABOUT_SOUND, SPEECH, SPEECH_ALIASES
 from openai_compat.form_fields import Checked, Kind, check
 from openai_compat.multipart import Form
+from openai_compat.names import OPENAI_SPEAKS
 
 FORMATS: tuple[SoundFormat, ...] = ("wav", "mp3", "flac", "opus", "aac", "pcm")
 STREAMED = frozenset({"mp3", "opus", "aac", "pcm"})  # if the request doesn't say
-REFERENCE = frozenset({"reference_audio"})
-_KINDS: Mapping[str, Kind] = {"sample_rate": "number", "seed": "number", "speed": "number", "stream": "flag"}
+# What a recording of a voice may be called, of which one is sent.
+REFERENCE = frozenset(
+    {"reference_audio", *(name for name, ours in SPEECH_ALIASES.items() if ours == "reference_audio")}
+)
+_NUMBERS = "sample_rate sampling_rate seed speed pitch volume top_p top_k min_p repetition_penalty".split()
+_FLAGS = "stream x_vector_only_mode return_timestamps timestamps return_download_link".split()
+_KINDS: Mapping[str, Kind] = {
+    **dict.fromkeys(_NUMBERS, "number"),
+    **dict.fromkeys(_FLAGS, "flag"),
+    "references": "list",
+}
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 
 
@@ -42,9 +52,12 @@ def parse_body(body: bytes, trace: str, longest: int) -> Speaking:
 
 
 def parse_form(form: Form, trace: str, longest: int) -> Speaking:
-    """Of a multipart form, whose `reference_audio` is a file."""
-    upload = form.files.get("reference_audio")
-    return _speaking(check(form, SPEECH, _KINDS, REFERENCE), trace, longest, upload.path if upload else "")
+    """Of a multipart form, whose recording of a voice is a file."""
+    uploads = sorted(form.files.keys() & REFERENCE)
+    if len(uploads) > 1:
+        raise InvalidRequest(f"{uploads[1]} is sent besides {uploads[0]}: send one recording.", param=uploads[1])
+    path = form.files[uploads[0]].path if uploads else ""
+    return _speaking(check(form, SPEECH, _KINDS, REFERENCE), trace, longest, path)
 
 
 def recording_of(url: str) -> bytes:
@@ -64,12 +77,42 @@ def media_type(request: SpeechRequest) -> str:
 
 
 def _speaking(checked: Checked, trace: str, longest: int, reference_path: str) -> Speaking:
-    fields = checked.fields
-    url = _reference(fields)
-    imitates = bool(url or reference_path)
-    format = cast(SoundFormat, fields.one_of("response_format", FORMATS, "wav"))
-    request = SpeechRequest(
-        model=fields.text("model", ""),
+    for name in checked.ignored:
+        if ABOUT_SOUND.search(name):
+            known = "voice, instructions, speed, reference_audio (references/http.md lists all)"
+            message = f"{name} isn't known here, and would change how it sounds; leave it out. Known: {known}."
+            raise UnsupportedField(message, param=name)
+    given = _names_given(checked.fields)
+    fields = Reader({name: checked.fields.raw(as_given) for name, as_given in given.items()})
+    try:
+        request = _request(fields, trace, longest, reference_path)
+        events = fields.one_of("stream_format", ("audio", "sse"), "audio") == "sse"
+    except InvalidRequest as error:
+        ours, _, within = (error.param or "").partition(".")
+        if (as_given := given.get(ours, ours)) == ours:
+            raise
+        place = f"{as_given}.{within}" if within else as_given
+        raise InvalidRequest(f"{as_given} stands for {ours} here. {error.message}", param=place) from error
+    return Speaking(request, events, _reference(fields), checked.ignored)
+
+
+def _names_given(fields: Reader) -> Mapping[str, str]:
+    """Our name of each field that is given → the name by which it is."""
+    given: dict[str, str] = {}
+    for name in sorted(fields.names, key=lambda name: (name in SPEECH_ALIASES, name)):
+        before = given.setdefault(SPEECH_ALIASES.get(name, name), name)
+        if fields.raw(before) != fields.raw(name):
+            raise InvalidRequest(f"{name} is another than {before}, and means the same: give one.", param=name)
+    return given
+
+
+def _request(fields: Reader, trace: str, longest: int, reference_path: str) -> SpeechRequest:
+    imitates = bool(_reference(fields) or reference_path)
+    model = fields.text("model", "")
+    usual = "mp3" if model.lower() in OPENAI_SPEAKS else "wav"
+    format = cast(SoundFormat, fields.one_of("response_format", FORMATS, usual))
+    return SpeechRequest(
+        model=model,
         text=_input(fields, longest),
         voice=_voice(fields, imitates),
         language=languages.parse(fields.text("language", "")),
@@ -83,8 +126,6 @@ def _speaking(checked: Checked, trace: str, longest: int, reference_path: str) -
         reference_text=_reference_text(fields, imitates),
         trace=trace,
     )
-    events = fields.one_of("stream_format", ("audio", "sse"), "audio") == "sse"
-    return Speaking(request, events, url, checked.ignored)
 
 
 def _input(fields: Reader, longest: int) -> str:
@@ -101,10 +142,14 @@ def _input(fields: Reader, longest: int) -> str:
 
 def _voice(fields: Reader, imitates: bool) -> str:
     """A name, or OpenAI's object with one."""
-    value = fields.raw("voice")
-    name = fields.object("voice").text("id", "") if isinstance(value, dict) else fields.text("voice", "")
-    if isinstance(value, dict) and not name:
-        raise InvalidRequest("voice.id must be the name of a voice.", param="voice.id")
+    if not isinstance(fields.raw("voice"), dict):
+        name = fields.text("voice", "")
+    else:
+        voice = fields.object("voice")
+        for other in sorted(voice.names - {"id"}):
+            raise UnsupportedField(f"voice.{other} isn't known: voice has an id alone.", param=f"voice.{other}")
+        if not (name := voice.text("id", "")):
+            raise InvalidRequest("voice.id must be the name of a voice.", param="voice.id")
     if name and imitates:
         raise InvalidRequest("voice must be left out or empty where reference_audio is given.", param="voice")
     return name
@@ -113,7 +158,10 @@ def _voice(fields: Reader, imitates: bool) -> str:
 def _reference(fields: Reader) -> str:
     url = fields.text("reference_audio", "")
     if url and not _DATA_URL.match(url):
-        wanted = "a data: URL with the recording in base64, or an upload; paths and links aren't followed"
+        wanted = (
+            "a data: URL with the recording in base64, or an upload; paths and links aren't followed. A voice that is "
+            "used often can be stored by POST /v1/audio/voices and then be given as voice"
+        )
         raise fields.error("reference_audio", wanted)
     return url
 

@@ -104,6 +104,10 @@ PROMISES: dict[str, Promise] = {
     "audio:upload:names": Promise("B2", "The name of an uploaded file is never used."),
     "audio:upload:broken": Promise(AUDIO, "A broken form is OpenAI's error object, and nothing stays of it."),
     "audio:incomplete:told": Promise(AUDIO, "What is incomplete says so, whatever the format and the stream."),
+    "audio:names:mp3": Promise("13", "OpenAI's names of models speak mp3 where no format is named; ours speak wav."),
+    "audio:fields:other-servers": Promise(
+        "13", "What other servers call a field of speech is that field, or refused by name, and never another voice."
+    ),
     "audio:names:openai": Promise("C3", "OpenAI's names of models and voices work, with nothing else set."),
     "audio:words": Promise(AUDIO, "Words have times on both engines; where the aligner is missing, a 400 says so."),
     "audio:curl": Promise(AUDIO, "Users' curl lines work as they stand, and bundled recordings are heard rightly."),

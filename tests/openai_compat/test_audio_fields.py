@@ -16,10 +16,10 @@ from openai.types.audio_model import AudioModel
 
 from engines.audio_types import AlignRequest, SpeechRequest, TranscriptionRequest
 from engines.errors import InvalidRequest, UnsupportedField
-from openai_compat.audio_table import ALIGNMENTS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, VOICES
+from openai_compat.audio_table import ALIGNMENTS, SPEECH, SPEECH_ALIASES, TRANSCRIPTIONS, TRANSLATIONS, VOICES
 from openai_compat.multipart import Form, Upload
 from openai_compat.names import OPENAI_LISTENS, OPENAI_SPEAKS
-from openai_compat.speech_fields import Speaking, parse_body, parse_form, recording_of
+from openai_compat.speech_fields import FORMATS, Speaking, parse_body, parse_form, recording_of
 from openai_compat.table import Table
 from openai_compat.transcription_fields import Listening, StoredVoice, parse_alignment, parse_listening, parse_voice
 from tests.promises import promise
@@ -75,7 +75,7 @@ def test_every_field_of_openais_reference_is_in_exactly_one_class(table: Table, 
 
 def test_every_model_of_openais_reference_has_a_name_here() -> None:
     assert set(get_args(AudioModel)) <= OPENAI_LISTENS
-    assert set(get_args(speech_model.SpeechModel)) == OPENAI_SPEAKS
+    assert set(get_args(speech_model.SpeechModel)) <= OPENAI_SPEAKS
 
 
 LISTENING_ACTS: dict[str, dict[str, Any]] = {
@@ -107,6 +107,9 @@ SPEECH_ACTS: dict[str, dict[str, Any]] = {
     "reference_audio": {"reference_audio": DATA_URL},
     "reference_text": {"reference_audio": DATA_URL, "reference_text": "what is said"},
 }
+SPEECH_ACTS |= {alias: {**SPEECH_ACTS[name], alias: SPEECH_ACTS[name][name]} for alias, name in SPEECH_ALIASES.items()}
+for alias, name in SPEECH_ALIASES.items():
+    del SPEECH_ACTS[alias][name]
 OTHER_ACTS: list[tuple[Callable[..., Any], Table, dict[str, dict[str, Any]]]] = [
     (
         aligning,
@@ -371,6 +374,61 @@ def test_what_can_be_sent_as_it_is_made_is_unless_the_request_says_otherwise(
 
 def test_a_voice_is_a_name_or_openais_object() -> None:
     assert speaking(voice={"id": "ann"}).request.voice == speaking(voice="ann").request.voice == "ann"
+
+
+@promise("audio:names:mp3")
+@pytest.mark.parametrize("model", [*sorted(OPENAI_SPEAKS), "TTS-1"])
+def test_openais_names_of_models_speak_mp3_where_no_format_is_named_and_ours_wav(model: str) -> None:
+    assert (speaking(model=model).request.format, speaking(model=model).request.streamed) == ("mp3", True)
+    assert speaking(model=model, response_format=None).request.format == "mp3"
+    for format in FORMATS:
+        assert speaking(model=model, response_format=format).request.format == format
+    for ours in ("", "qwen3-tts", "Qwen3-TTS-12Hz-1.7B-CustomVoice-8bit", "my-tts-1"):
+        assert (speaking(model=ours).request.format, speaking(model=ours).request.streamed) == ("wav", False)
+
+
+@promise("audio:fields:other-servers")
+@pytest.mark.parametrize(("alias", "name"), SPEECH_ALIASES.items())
+def test_a_field_by_another_servers_name_is_that_field_and_named_as_it_was_given(alias: str, name: str) -> None:
+    fields = {**SPEECH_ACTS[name]}
+    renamed = {alias if field == name else field: value for field, value in fields.items()}
+    assert speaking(**renamed) == speaking(**fields) and speaking(**renamed) != speaking()
+    assert speaking(**fields, **{alias: fields[name]}) == speaking(**fields)
+    for wrong in BAD_SPEECH[name]:
+        with pytest.raises(InvalidRequest, match=alias) as caught:
+            speaking(**{alias: wrong})
+        assert caught.value.param == alias
+    with pytest.raises(InvalidRequest, match="give one") as caught:
+        speaking(**fields, **{alias: "another"})
+    assert caught.value.param == alias
+
+
+@promise("audio:fields:other-servers")
+@pytest.mark.parametrize(
+    "name",
+    "speaker_id spk_audio_prompt voice_sample clone_audio reference_wav voice_clone_prompt emo_vector gender "
+    "speech_rate pitch_shift volume_multiplier style_weight speed_factor language_id bit_rate cfg_strength".split(),
+)
+def test_what_would_change_the_voice_is_refused_by_name_whatever_server_it_is_from(name: str) -> None:
+    with pytest.raises(UnsupportedField, match=name) as caught:
+        speaking(**{name: "something"})
+    assert caught.value.param == name
+    assert speaking(**{name: None}) == speaking()
+
+
+def test_one_recording_of_a_voice_is_sent_by_whichever_name() -> None:
+    sent = form(files={"ref_audio": "/spool/1"}, input="hello", ref_text="what is said")
+    request = parse_form(sent, "t", 1000).request
+    assert (request.reference_path, request.reference_text) == ("/spool/1", "what is said")
+    with pytest.raises(InvalidRequest, match="one recording") as caught:
+        parse_form(form(files={"ref_audio": "/spool/1", "speaker_wav": "/spool/2"}, input="hello"), "t", 1000)
+    assert caught.value.param == "speaker_wav"
+
+
+def test_an_object_of_a_voice_holds_its_id_alone() -> None:
+    with pytest.raises(UnsupportedField) as caught:
+        speaking(voice={"id": "ann", "weight": 0.5})
+    assert caught.value.param == "voice.weight"
 
 
 def test_a_reference_takes_the_place_of_a_voice() -> None:
