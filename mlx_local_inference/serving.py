@@ -216,8 +216,8 @@ async def _listening(runtime: Local, settings: Settings, places: Places) -> Asyn
     speakers = (settings.speech_model, settings.imitation_model)
     main = Defaults(settings.transcription_model, WHISPER, settings.alignment_model, *speakers)
     audio = msgspec.structs.replace(main, transcription=settings.audio_transcription_model)
-    main_app = http.build(runtime, _front(settings, places, places.main, main), dict.fromkeys(PATHS, mcp))
-    audio_app = http.build(runtime, _front(settings, places, places.audio, audio))
+    main_app = http.build(runtime, _front(settings, places, main), dict.fromkeys(PATHS, mcp))
+    audio_app = http.build(runtime, _front(settings, places, audio))
     servers = [(_server(main_app), places.main), (_server(audio_app), places.audio)]
     async with asyncio.TaskGroup() as group:
         for server, listener in servers:
@@ -254,13 +254,10 @@ def _server(app: object) -> uvicorn.Server:
     return _Server(config)
 
 
-def _front(settings: Settings, places: Places, listener: socket.socket, defaults: Defaults) -> http.Options:
-    names = {"localhost", "127.0.0.1", "[::1]", f"[{settings.host}]" if ":" in settings.host else settings.host}
-    port = listener.getsockname()[1] if listener.family != socket.AF_UNIX else None
-    own = tuple(sorted(f"{name}:{port}" if port is not None else name for name in names))
+def _front(settings: Settings, places: Places, defaults: Defaults) -> http.Options:
     return http.Options(
         api_keys=settings.api_keys,
-        hosts=own + settings.allowed_hosts,
+        hosts=(*(host.partition("%")[0] for host in (settings.host, settings.audio_host)), *settings.allowed_hosts),
         origins=settings.allowed_origins,
         max_body_bytes=int(settings.max_body_mb * (1 << 20)),
         keepalive_seconds=settings.keepalive,

@@ -17,6 +17,8 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from mlx_local_inference.list_items import check_items
+
 PREFIX = "MLX_LOCAL_"
 NOT_SETTINGS = frozenset({"MLX_LOCAL_URL", "MLX_LOCAL_RUN_DIR"})
 SECRETS = frozenset({"api_keys"})
@@ -35,10 +37,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audio_port: Annotated[Port, Meta(description="port of the audio service")] = 8788
     api_keys: Annotated[tuple[str, ...], Meta(description="keys that clients must present, none for no check")] = ()
     allowed_hosts: Annotated[
-        tuple[str, ...], Meta(description="names by which clients may call the server, beside its own")
+        tuple[str, ...],
+        Meta(description="names by which clients may call the server, beside its own; for any port, or as name:port"),
     ] = ()
     allowed_origins: Annotated[
-        tuple[str, ...], Meta(description="origins of web pages that may call the server, beside its own")
+        tuple[str, ...],
+        Meta(description="origins of web pages and apps that may call the server and read its answers, beside its own"),
     ] = ()
     aliases: Annotated[dict[str, str], Meta(description="further names of models, as alias=model")] = {}
     model_dirs: Annotated[tuple[str, ...], Meta(description="folders with models, beside the usual places")] = ()
@@ -173,15 +177,17 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, obje
     for key, given in flags.items():
         field = _known(key, "flags", known)
         origin = f"flag {field.flag}"
-        parts = list(given) if isinstance(given, list | tuple) else [given]
-        value = _parsed(field, given, parts, origin) if isinstance(given, str | list | tuple) else given
+        value = given
+        if isinstance(given, str | list | tuple):
+            texts = [given] if isinstance(given, str) else list(given)
+            value = _parsed(field, given, [part for text in texts for part in str(text).split(",")], origin)
         values[key] = _checked(field, value, origin)
         origins[key] = origin
     return Resolved(settings=msgspec.convert(values, Settings), origins=origins)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds a flag for every field; lists and `alias=model` pairs are given by repeating it."""
+    """Adds a flag for every field; lists and `alias=model` pairs are given by commas, or by repeating it."""
     group = parser.add_argument_group("settings")
     for field in fields():
         # Text stays text until `load`, so that every source is checked and reported in the same way.
@@ -264,7 +270,10 @@ def _known(key: str, origin: str, known: Mapping[str, Field]) -> Field:
 def _parsed(field: Field, text: object, parts: Sequence[object], origin: str) -> object:
     """The value that text stands for; text that stands for none is left to `_checked`."""
     if field.kind is tuple:
-        return [str(part).strip() for part in parts if str(part).strip()]
+        named = [str(part).strip() for part in parts if str(part).strip()]
+        if not named and field.name in SECRETS:
+            raise SettingsError(f"{field.name} ({origin}): expected at least one; leave it out where there is none")
+        return named
     if field.kind is dict:
         pairs = [str(part).partition("=") for part in parts if str(part).strip()]
         if not all(name.strip() and sign and model.strip() for name, sign, model in pairs):
@@ -286,12 +295,13 @@ def _checked(field: Field, value: object, origin: str) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{field.name} ({origin}): expected a finite number; it is: {field.help}")
     try:
-        return msgspec.convert(value, field.annotation)
-    except msgspec.ValidationError as error:
+        converted = msgspec.convert(value, field.annotation)
+        return check_items(field.name, converted) if field.many else converted
+    except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"{field.name} ({origin}): {_lower(error)}; it is: {field.help}") from error
 
 
-def _lower(error: msgspec.ValidationError) -> str:
-    """msgspec's sentence (which never repeats the value, so no secret shows) as a clause."""
+def _lower(error: Exception) -> str:
+    """A sentence (msgspec's never repeats the value, so no secret shows) as a clause."""
     text = str(error)
     return text[:1].lower() + text[1:]

@@ -21,6 +21,7 @@ from engines.types import ModelStatus
 from engines.voice.speakable import LONGEST_TEXT
 from openai_compat.audio import UPLOADS, AudioOptions, AudioRoutes
 from openai_compat.boundary import Boundary, Gate, Limits, error_handlers
+from openai_compat.callers import Callers
 from openai_compat.leaving import until_gone
 from openai_compat.names import Defaults
 from openai_compat.text import TextRoutes
@@ -28,10 +29,10 @@ from openai_compat.told import ignored
 
 
 class Options(msgspec.Struct, frozen=True):
-    """`hosts` are the exact values of the Host header that are ours. `max_upload_bytes` is for forms with recordings,
-    which lie in the folder `scratch` ("": the system's) until they are answered."""
+    """`hosts` are names by which clients may call, beside those of the loopback. `max_upload_bytes` is for forms with
+    recordings, which lie in the folder `scratch` ("": the system's) until they are answered."""
 
-    hosts: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
     api_keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     max_body_bytes: int = 32 << 20
@@ -63,7 +64,8 @@ def build(inference: Inference, options: Options, beside: Mapping[str, ASGIApp] 
     ]
     app = Starlette(routes=routes, exception_handlers=error_handlers())
     limits = Limits(options.max_body_bytes, options.max_upload_bytes, UPLOADS)
-    return Boundary(Gate(app, options.hosts, options.origins, options.api_keys, limits))
+    callers = Callers(options.hosts, options.origins)
+    return Boundary(Gate(app, callers, options.api_keys, limits), callers)
 
 
 def _audio_options(options: Options) -> AudioOptions:

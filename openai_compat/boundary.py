@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -26,6 +27,8 @@ from engines.errors import (
     stopping,
 )
 from engines.trace import current
+from openai_compat import cors
+from openai_compat.callers import Callers
 from openai_compat.told import ignored
 
 _TRACE = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -88,16 +91,18 @@ async def _routing_error(request: Request, error: HTTPException) -> Response:
 
 
 class Boundary:
-    """The outermost layer: gives every answer its `X-Request-Id`, and every failure its shape."""
+    """The outermost layer: gives every answer its `X-Request-Id`, and lets pages read it; every failure its shape."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers) -> None:
         self._app = app
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get("x-request-id", "")
+        given = Headers(scope=scope)
+        asked, origin = given.get("x-request-id", ""), given.get("origin", "")
         trace = asked if _TRACE.fullmatch(asked) else secrets.token_hex(12)
         scope.setdefault("state", {})["trace"] = trace
         current.set(trace)  # of this request's task, and of those that it starts
@@ -111,6 +116,7 @@ class Boundary:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = trace
                 _tell_query(scope, headers)
+                self._show(headers, origin)
             await send(message)
 
         try:
@@ -124,6 +130,12 @@ class Boundary:
                 await answer(stopping())(scope, receive, traced)
         except Exception:
             log.exception("request %s failed", trace)
+
+    def _show(self, headers: MutableHeaders, origin: str) -> None:
+        if self._callers.has_foreign_pages:
+            headers.add_vary_header("Origin")
+        if self._callers.allows(origin):
+            cors.show(headers, origin)
 
 
 def _tell_query(scope: Scope, headers: MutableHeaders) -> None:
@@ -150,13 +162,10 @@ class Limits(NamedTuple):
 class Gate:
     """Refuses before any work: other hosts and origins (DNS rebinding), unknown keys, bodies that are too large."""
 
-    def __init__(
-        self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], keys: Sequence[str], limits: Limits
-    ) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, keys: Sequence[str], limits: Limits) -> None:
         self._app = app
-        self._hosts = frozenset(host.lower() for host in hosts)
-        self._origins = frozenset(origins)
-        self._keys = [key.encode() for key in keys]
+        self._callers = callers
+        self._keys = [spelling for key in keys for spelling in _spellings(key)]
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,6 +174,9 @@ class Gate:
             return
         headers = Headers(scope=scope)
         self._check_host(headers)
+        if cors.is_preflight(scope["method"], headers) and self._callers.allows(headers.get("origin", "")):
+            await Response(status_code=204, headers=cors.preflight(headers))(scope, receive, send)
+            return
         if scope["path"] != "/health":
             self._check_key(headers)
         limit, setting = self._limits.of(scope["path"], headers)
@@ -175,20 +187,30 @@ class Gate:
         await self._app(scope, _counted(receive, limit, too_large), send)
 
     def _check_host(self, headers: Headers) -> None:
-        hosts = [host.lower() for host in headers.getlist("host")]
-        if len(hosts) != 1 or not {hosts[0], hosts[0].rsplit(":", 1)[0]} & self._hosts:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._callers.knows(hosts[0]):
             raise HostRefused("This server isn't called by that Host name; add it to allowed_hosts if it should be.")
         origins = headers.getlist("origin")
-        if any(origin not in (f"http://{hosts[0]}", *self._origins) for origin in origins):
+        mine = [origin for origin in origins if self._callers.is_own(origin, hosts[0]) or self._callers.allows(origin)]
+        if len(origins) > 1 or mine != origins:
             raise HostRefused("Pages of that origin may not call this server; add it to allowed_origins if they may.")
 
     def _check_key(self, headers: Headers) -> None:
         if not self._keys:
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
-        if not any([hmac.compare_digest(given.encode(), key) for key in self._keys]):
+        sent = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
+        given = sent.encode("latin-1").strip(b" \t")  # the bytes, as they were sent
+        if not any([hmac.compare_digest(given, key) for key in self._keys]):
             raise InvalidApiKey("The API key is missing or wrong: send one of api_keys as a Bearer token.")
+
+
+def _spellings(key: str) -> list[bytes]:
+    """The bytes that clients may send for a key: most encode what isn't ASCII as UTF-8, some as Latin-1."""
+    spellings = [key.encode()]
+    with suppress(UnicodeEncodeError):
+        spellings.append(key.encode("latin-1"))
+    return spellings
 
 
 def _counted(receive: Receive, limit: int, too_large: BodyTooLarge) -> Receive:

@@ -120,7 +120,10 @@ PROMISES: dict[str, Promise] = {
     # -- HTTP
     "http:error:shape": Promise("OpenAI's reference", "Every failure is OpenAI's error object with its status."),
     "http:error:authenticate": Promise("RFC 9110, 11.6.1", "A 401 says by WWW-Authenticate what is wanted."),
-    "http:boundary:rebinding": Promise(CHAT, "Only our own Host names and origins are answered."),
+    "http:boundary:rebinding": Promise(
+        CHAT, "Only our own Host names (a loopback name with any port) and origins are answered."
+    ),
+    "http:boundary:pages": Promise(FIELD, "A page whose origin is allowed can read every answer; no other page can."),
     "http:boundary:keys": Promise(CHAT, "A key opens everything, and health needs none."),
     "http:boundary:size": Promise(CHAT, "A body that is too large is refused while it is read."),
     "http:trace:answers": Promise(CORE, "X-Request-Id is in every answer."),
@@ -145,6 +148,7 @@ PROMISES: dict[str, Promise] = {
     # -- configuration
     "config:order": Promise(PROJECT, "File, environment, flag: each overrides the one before."),
     "config:errors": Promise(PROJECT, "Unknown keys and wrong types are errors that name the key and what is allowed."),
+    "config:lists": Promise(FIELD, "A list is read alike from file, environment and flags."),
     "config:secrets": Promise("our own", "No key is ever shown."),
     "docs:examples": Promise("our own", "Every command and program of README, references and docs runs."),
 }

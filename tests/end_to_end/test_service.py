@@ -58,9 +58,16 @@ def test_an_error_known_before_the_stream_has_its_true_status(client: openai.Ope
     assert caught.value.code == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("host", ["evil.com", "localhost.evil.com", "127.0.0.1.nip.io", "localhost:9999", "[::1]", ""])
+@pytest.mark.parametrize("host", ["evil.com", "localhost.evil.com", "127.0.0.1.nip.io", "localhost:port", ""])
 def test_a_host_that_is_not_ours_is_refused(service: Any, host: str) -> None:
-    assert httpx2.get(f"{service.url}/v1/models", headers={"Host": host}).status_code in (400, 403)
+    for url in (service.url, service.audio_url):
+        assert httpx2.get(f"{url}/v1/models", headers={"Host": host}).status_code in (400, 403)
+
+
+@pytest.mark.parametrize("host", ["localhost:9999", "127.0.0.1:9999", "localhost", "[::1]:9000"])
+def test_a_loopback_name_is_ours_by_any_port_so_that_forwarded_ports_work(service: Any, host: str) -> None:
+    for path in ("/v1/models", "/health", "/metrics"):
+        assert httpx2.get(f"{service.url}{path}", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("origin", ["null", "http://localhost.evil.com", "https://evil.com"])

@@ -226,6 +226,51 @@ def test_the_reference_and_the_help_know_every_field(field: Field) -> None:
     assert field.flag in parser.format_help()
 
 
+@promise("config:errors")
+@pytest.mark.parametrize("source", ["file", "environment", "flag"])
+@pytest.mark.parametrize(
+    ("name", "items"),
+    [
+        ("api_keys", [""]),
+        ("api_keys", ["  "]),
+        ("api_keys", ["\t", " "]),
+        ("api_keys", ["a\x07b"]),
+        ("allowed_origins", ["*"]),
+        ("allowed_origins", ["https://*"]),
+        ("allowed_hosts", ["*"]),
+        ("allowed_hosts", ["http://mac.local"]),
+    ],
+)
+def test_an_item_that_lets_everybody_in_or_nobody_is_refused_by_name_at_the_start(
+    name: str, items: list[str], source: str, tmp_path: Path
+) -> None:
+    field = next(field for field in fields() if field.name == name)
+    file = written(tmp_path, as_toml(field, items) if source == "file" else "")
+    environ = {field.variable: ",".join(items)} if source == "environment" else {}
+    flags = given_flags([f"{field.flag}={','.join(items)}"]) if source == "flag" else {}
+    with pytest.raises(SettingsError, match=rf"{name} \({source}"):
+        load(file, environ, flags)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields() if field.many])
+def test_an_empty_item_of_a_list_in_the_file_is_refused(name: str, tmp_path: Path) -> None:
+    field = next(field for field in fields() if field.name == name)
+    with pytest.raises(SettingsError, match=f"{name} .*empty"):
+        load(written(tmp_path, as_toml(field, {"x": " "} if field.kind is dict else ["x", " "])), {}, {})
+
+
+@promise("config:lists")
+@pytest.mark.parametrize("field", [field for field in fields() if field.many], ids=lambda field: field.name)
+def test_a_list_is_the_same_by_commas_in_flag_and_environment_as_item_by_item(field: Field, tmp_path: Path) -> None:
+    _, several, _ = values_of(field)
+    parts = as_parts(several)
+    flags = [given_flags([field.flag, " , ".join(parts)]), given_flags([f"{field.flag}={part}" for part in parts])]
+    read = [load(empty(tmp_path), {}, one) for one in flags]
+    read.append(load(empty(tmp_path), {field.variable: ", ".join(parts)}, {}))
+    read.append(load(written(tmp_path, as_toml(field, several)), {}, {}))
+    assert {repr(getattr(one.settings, field.name)) for one in read} == {repr(several)}
+
+
 def test_a_script_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="as-is, traditional or simplified"):
         load(empty(tmp_path), {"MLX_LOCAL_SCRIPT": "latin"}, {})

@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import msgspec
 import openai
 import pytest
 import uvicorn
@@ -19,15 +18,13 @@ class Served:
     """A `Scripted` behind a real server on a thread of its own. `url` is without a path."""
 
     def __init__(self, options: Options) -> None:
-        """`{port}` in the options' hosts stands for the port that is taken."""
         self.scripted = Scripted()
         self._listener = socket.socket(proto=socket.IPPROTO_TCP)  # as the service does: answers leave at once
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        hosts = tuple(host.format(port=self.port) for host in options.hosts)
-        app = build(self.scripted, msgspec.structs.replace(options, hosts=hosts))
+        app = build(self.scripted, options)
         self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
         self.close: Callable[[], None] = self._listener.close  # once it runs: returns when the server has ended
         self._loop: Future[asyncio.AbstractEventLoop] = Future()
@@ -77,8 +74,8 @@ def serve() -> Iterator[Serve]:
     """Starts servers with the given `Options`; all are stopped when the test ends."""
     with ExitStack() as stack:
 
-        def start(hosts: tuple[str, ...] = ("127.0.0.1",), **options: object) -> Served:
-            return stack.enter_context(Served(Options(hosts=hosts, **options)).running())  # type: ignore[arg-type]
+        def start(**options: object) -> Served:
+            return stack.enter_context(Served(Options(**options)).running())  # type: ignore[arg-type]
 
         yield start
 

@@ -69,7 +69,7 @@ async def served(local: Local) -> AsyncIterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    built = app.build(local, app.Options(hosts=("127.0.0.1",)))
+    built = app.build(local, app.Options())
     server = uvicorn.Server(uvicorn.Config(built, log_config=None, timeout_graceful_shutdown=1))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
