@@ -86,7 +86,7 @@ class PieceDone(msgspec.Struct, frozen=True, tag=True):
     """The last event of a piece. `finish_reason` "length" means that its text is cut at the limit of tokens.
 
     A model that tells no times gives one `approximate` segment, as long as the piece. `language` is a code, given or
-    heard, "" if the model didn't say. `segments` is empty when nothing is spoken.
+    heard, "" if the model didn't say. `segments` is empty when nothing is spoken; `no_speech`: the model said so.
     """
 
     segments: tuple[Segment, ...]
@@ -94,6 +94,7 @@ class PieceDone(msgspec.Struct, frozen=True, tag=True):
     finish_reason: Literal["stop", "length"]
     usage: Usage
     timings: Timings
+    no_speech: bool = False
 
 
 class AlignmentRequest(msgspec.Struct, frozen=True, tag=True):

@@ -113,6 +113,12 @@ PROMISES: dict[str, Promise] = {
     "audio:curl": Promise(AUDIO, "Users' curl lines work as they stand, and bundled recordings are heard rightly."),
     "audio:refused-early": Promise(AUDIO, "A file that is no recording is refused without loading a model."),
     "audio:early": Promise(AUDIO, "A streamed transcript begins while it is written; nothing told is taken back."),
+    "audio:markup": Promise(
+        FIELD, "No markup of a model's protocol is in a text; where it says nobody speaks there is none."
+    ),
+    "audio:whisper:rules": Promise(
+        FIELD, "Whisper's windows are tried again, skipped and followed as in the reference."
+    ),
     "audio:leave": Promise(AUDIO, "Leaving in mid-file frees the engine within a second."),
     "audio:memory": Promise(AUDIO, "An hour of sound costs no more memory than a minute."),
     "audio:media:death": Promise(AUDIO, "A media process that dies costs what is in it, and no other request."),

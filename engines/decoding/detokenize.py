@@ -1,7 +1,7 @@
 """Tokens → bytes → text that never holds half a character. Pure, once the table is read; nothing of MLX."""
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +48,18 @@ class TokenTable:
         return self._decoder.begin(continues) if self._decoder is not None else None
 
     @classmethod
-    def read(cls, folder: Path, *, control: bool = True) -> "TokenTable":
-        """Raises `CheckpointUnusable` for a tokenizer that can't be turned back to text. `control`: as below."""
-        return cls.from_tokenizer_json(_read(folder), control=control)
+    def read(cls, folder: Path, *, shown: Collection[str] | None = None) -> "TokenTable":
+        """Raises `CheckpointUnusable` for a tokenizer that can't be turned back to text. `shown`: as below."""
+        return cls.from_tokenizer_json(_read(folder), shown=shown)
 
     @classmethod
-    def from_tokenizer_json(cls, data: Data, *, control: bool = True) -> "TokenTable":
-        """`control` False: control tokens have no text."""
+    def from_tokenizer_json(cls, data: Data, *, shown: Collection[str] | None = None) -> "TokenTable":
+        """Of the added tokens, special or not, those in `shown` have text; None: all have."""
         tokens, decoder = _vocabulary(data), _decoder(data)
         silent: set[int] = set()
         for token in data.get("added_tokens") or ():
             tokens[token["id"]] = token["content"]
-            if token["special"] and not control:
+            if shown is not None and token["content"] not in shown:
                 silent.add(token["id"])
         table: list[bytes | None] = [None] * (max(tokens, default=-1) + 1)
         for id, text in tokens.items():

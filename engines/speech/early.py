@@ -1,11 +1,16 @@
 """A piece's text on its way to the client while it is still being heard: one task writes, another one reads."""
 
 import asyncio
+import re
 
 import msgspec
 
 from engines.audio_types import PieceRequest, PieceText
 from engines.speech.telling import Telling
+
+# What Qwen3-ASR may write of silence where its language was given: whether somebody said it isn't known until it ends.
+NOBODY = re.compile(r"\s*(?:None\s*)+")
+MAY_BE_NOBODY = re.compile(r"\s*(?:None\s*)*(?:N|No|Non)?")
 
 
 class Early:
@@ -14,6 +19,7 @@ class Early:
     def __init__(self) -> None:
         self._telling = Telling()
         self._language = ""
+        self._doubted = ""
         self._ready: asyncio.Queue[str] = asyncio.Queue()
 
     @property
@@ -30,11 +36,16 @@ class Early:
     def begin(self) -> None:
         """The model begins to answer, behind what was told."""
         self._telling = Telling(self.told)
+        self._doubted = ""
 
     def take(self, text: PieceText) -> None:
         """More of the answer."""
         self._language = text.language
-        if more := self._telling.feed(text.text):
+        if not self.told and MAY_BE_NOBODY.fullmatch(self._doubted + text.text):
+            self._doubted += text.text
+            return
+        doubted, self._doubted = self._doubted, ""
+        if more := self._telling.feed(doubted) + self._telling.feed(text.text):
             self._ready.put_nowait(more)
 
     def end(self) -> None:

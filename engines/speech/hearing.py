@@ -8,7 +8,7 @@ import msgspec
 
 from engines.audio_types import EAR_RATE, PieceDone, PieceRequest, PieceText, Script, Segment
 from engines.errors import InternalError, RunnerDied
-from engines.speech.early import Early
+from engines.speech.early import NOBODY, Early
 from engines.speech.joining import Span, join
 from engines.speech.loops import collapsed_segments, has_loop
 from engines.speech.script import Converter
@@ -80,7 +80,7 @@ class Hearing:
             again = better = await self._ask(early.continued(other), early)
         else:
             again = await self._ask(other)
-            better = done if _is_fine(done) and not _is_fine(again) else again
+            better = _better(done, again)
         return better, added(done.usage, again.usage)
 
     async def _ask(self, request: PieceRequest, early: Early | None = None) -> PieceDone:
@@ -125,10 +125,15 @@ def asked_again(asked: PieceRequest, done: PieceDone, known_language: str) -> Pi
     first.
 
     There is sound in every piece, so an empty answer is suspect: of the language, which models hear nothing in where it
-    is the wrong one, unless others were heard in it.
+    is the wrong one, unless others were heard in it. Not where the model says that nobody speaks: asked again in a
+    language, it writes something. Nor does it write anything else than "None" where it can't say so.
     """
     if not _is_fine(done):
         return msgspec.structs.replace(asked, repetition_penalty=max(PENALTY, asked.repetition_penalty))
+    if done.no_speech:
+        return None
+    if asked.language and NOBODY.fullmatch(_text(done)):
+        return msgspec.structs.replace(asked, language="")
     if _text(done) or bool(asked.language) == bool(known_language):
         return None
     return msgspec.structs.replace(asked, language="" if asked.language else known_language)
@@ -177,6 +182,13 @@ def _apportioned(whole: Segment, span: Span) -> tuple[Segment, ...]:
 
 def _is_fine(done: PieceDone) -> bool:
     return done.finish_reason == "stop" and not has_loop(done.segments)
+
+
+def _better(done: PieceDone, again: PieceDone) -> PieceDone:
+    """Somebody may say "None": that stands unless the second answer says that nobody speaks."""
+    if (_is_fine(done) and not _is_fine(again)) or (NOBODY.fullmatch(_text(done)) and not again.no_speech):
+        return done
+    return again
 
 
 def _text(done: PieceDone) -> str:

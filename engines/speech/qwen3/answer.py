@@ -10,18 +10,16 @@ from engines.decoding.prompt import Prompt
 from engines.decoding.reader import End, Phase
 from engines.decoding.sampling import Choice
 from engines.speech import languages
+from engines.speech.qwen3.marks import Header, Marks, header_alone
 from engines.speech.qwen3.sound import Sound
 from engines.types import Delta, FinishReason, Timings, Usage
-
-LANGUAGE, TEXT = "language ", "<asr_text>"
-LONGEST_NAME = 40  # characters; "language" with more behind it is what somebody said
 
 
 class LanguageReader:
     """A `Reader` of an answer, in any pieces. `begun`: text has begun, at once where the prompt held the language.
 
-    An answer without the mark is text from its beginning. Marks that come later are left out. `name` is the language
-    as the model calls it.
+    An answer without markup is text from its beginning. `name` is the language as the model calls it: the first one in
+    which something is said. What it writes as the words of nobody (language None) is no text.
     """
 
     phase: Phase = "answer"
@@ -30,33 +28,48 @@ class LanguageReader:
     def __init__(self, begun: bool) -> None:
         self.begun = begun
         self.name = ""
-        self._held = ""
+        self._prompted = begun
+        self._marks = Marks()
+        self._of_nobody = False
+        self._shown = False
+
+    @property
+    def no_speech(self) -> bool:
+        """The model says that nobody speaks."""
+        return bool(self.name) and not languages.code_of(self.name) and not self._shown and self._of_nobody
 
     def feed(self, text: str) -> list[Delta]:
-        self._held += text
-        if not self.begun and not self._begin():
-            return []
-        shown = self._held.replace(TEXT, "")
-        kept = _beginning_of_mark(shown)
-        self._held = shown[len(shown) - kept :]
-        return _deltas(shown[: len(shown) - kept])
+        deltas: list[Delta] = []
+        for part in self._marks.feed(text):
+            if isinstance(part, Header):
+                self._head(part.name)
+            else:
+                deltas += self._text(part)
+        return deltas
 
     def finish(self, *, cut: bool) -> End:
-        """No more text comes. A language without a mark behind it is no text."""
-        held, self._held = self._held, ""
-        name = held.removeprefix(LANGUAGE)
-        if not self.begun and name != held and (cut or languages.code_of(name) is not None):
-            self.name, held = name, ""
-        return End(tuple(_deltas(held)), (), "", called=False)
+        """No more text comes. A language without a mark behind it is no text where it is all there is."""
+        held = self._marks.finish()
+        if alone := header_alone(held):
+            name, is_marked = alone
+            is_name = bool(name) and languages.code_of(name) is not None
+            if (is_marked and is_name) or (not self._shown and (is_name or (cut and not self._prompted))):
+                self._head(name)
+                held = ""
+        return End(tuple(self._text(held)), (), "", called=False)
 
-    def _begin(self) -> bool:
-        """Whether the text has begun: with the mark, or because what is here can't lead to it."""
-        named, mark, text = self._held.partition(TEXT)
-        if mark and named.startswith(LANGUAGE) and _may_name(named):
-            self.name, self._held, self.begun = named.removeprefix(LANGUAGE).strip(), text, True
-        elif not _may_name(self._held):
-            self.begun = True
-        return self.begun
+    def _head(self, name: str) -> None:
+        self.begun = True
+        self._of_nobody = bool(name) and languages.code_of(name) == ""
+        if not self._shown:
+            self.name = name
+
+    def _text(self, text: str) -> list[Delta]:
+        if not text or self._of_nobody:
+            return []
+        self.begun = True
+        self._shown = self._shown or bool(text.strip())
+        return [Delta(text)]
 
 
 class PieceAnswer(Answer):
@@ -98,21 +111,4 @@ class PieceAnswer(Answer):
         )
         segments = (segment,) if text.strip() else ()
         ended: Literal["stop", "length"] = "length" if reason == "length" else "stop"
-        return PieceDone(segments, self._language, ended, usage, timings)
-
-
-def _may_name(text: str) -> bool:
-    """Whether more text can make this a language with its mark."""
-    if len(text) < len(LANGUAGE):
-        return LANGUAGE.startswith(text)
-    name, opening, mark = text.removeprefix(LANGUAGE).partition(TEXT[0])
-    return text.startswith(LANGUAGE) and len(name) <= LONGEST_NAME and TEXT.startswith(opening + mark)
-
-
-def _beginning_of_mark(text: str) -> int:
-    """How many of the last characters may be the beginning of a mark."""
-    return next((count for count in range(len(TEXT) - 1, 0, -1) if text.endswith(TEXT[:count])), 0)
-
-
-def _deltas(text: str) -> list[Delta]:
-    return [Delta(text)] if text else []
+        return PieceDone(segments, self._language, ended, usage, timings, no_speech=self._reader.no_speech)

@@ -6,10 +6,11 @@ from engines.decoding.detokenize import TokenTable
 from engines.decoding.engine import DecodingEngine
 from engines.speech.qwen3 import model as qwen3_model
 from engines.speech.qwen3.answer import PieceAnswer
+from engines.speech.qwen3.marks import TEXT
 from engines.turns import Turns
 
 
 def load(folder: Path, kv_bytes: int, turns: Turns | None = None) -> DecodingEngine:
     """From a checkpoint's folder; `kv_bytes` are for the caches of all pieces together."""
-    table = TokenTable.read(folder, control=False)
+    table = TokenTable.read(folder, shown={TEXT})
     return DecodingEngine(qwen3_model.load(folder, turns), table, kv_bytes, PieceAnswer)

@@ -1,5 +1,6 @@
 """One piece in work: the window it is at, what was said there, and what is told of it. Nothing is computed here."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from engines.types import Delta, Timings, Usage
 FRAMES_PER_STEP = 2
 SHORTEST = 10  # frames; a rest that is shorter holds no word
 MOST_WINDOWS = 8  # of a piece that never comes to its end
+_SPELLED_OUT = re.compile(r"<\|[^|<>\s]{1,40}\|>")  # control tokens, written as text
 
 
 @dataclass
@@ -133,7 +135,7 @@ class Hearing:
         self.prompt_tokens += len(window.prompt)
         self.completion_tokens += len(window.said)
         end = window.begin + window.frames
-        if verdict == "silence":
+        if rules.is_silence(figures):
             self.accepted, self.begin = Accepted(window, [], []), end
             return True
         reading = rules.read(window.said, marks, window.steps, window.cut)
@@ -208,4 +210,5 @@ def _texts(table: TokenTable, spans: Sequence[Sequence[int]]) -> list[str]:
     """The text of each span. A character that two of them share is the second's."""
     detokenizer = Detokenizer(table)
     texts = ["".join(map(detokenizer.feed, span)) for span in spans]
-    return [*texts[:-1], texts[-1] + detokenizer.flush()] if texts else []
+    whole = [*texts[:-1], texts[-1] + detokenizer.flush()] if texts else []
+    return [_SPELLED_OUT.sub("", text) for text in whole]

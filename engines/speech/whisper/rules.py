@@ -63,12 +63,20 @@ def compression_ratio(text: str) -> float:
 def judged(figures: Figures) -> Literal["accepted", "failed", "silence"]:
     """Whether a window's text stands, is to be tried again, or nobody spoke.
 
-    What repeats itself or is unlikely has failed; but where it is unlikely and speech is too, there is silence.
+    What repeats itself or is unlikely has failed; but where it is unlikely and speech is too, there is silence. At the
+    limits it is as in the makers' own program (`transcribe`, with its default thresholds): text as unlikely as the
+    limit is tried again for repetition alone, and is dropped where speech is unlikely.
     """
-    unlikely = figures.avg_logprob < UNLIKELY
-    if unlikely and (figures.no_speech_prob or 0.0) > SILENT:
+    if is_silence(figures) and figures.avg_logprob < UNLIKELY:
         return "silence"
-    return "failed" if unlikely or figures.compression_ratio > REPETITIVE else "accepted"
+    if figures.avg_logprob < UNLIKELY or figures.compression_ratio > REPETITIVE:
+        return "failed"
+    return "silence" if is_silence(figures) else "accepted"
+
+
+def is_silence(figures: Figures) -> bool:
+    """Whether a window's text is dropped, however it came about: the last try's too."""
+    return (figures.no_speech_prob or 0.0) > SILENT and not figures.avg_logprob > UNLIKELY
 
 
 class Span(msgspec.Struct, frozen=True):

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,9 +13,11 @@ from engines.audio_types import PieceDone, PieceText, Segment
 from engines.decoding.detokenize import TokenTable
 from engines.decoding.prompt import Prompt
 from engines.decoding.sampling import Choice
-from engines.speech.qwen3.answer import LONGEST_NAME, LanguageReader, PieceAnswer
+from engines.speech.qwen3.answer import LanguageReader, PieceAnswer
+from engines.speech.qwen3.marks import LONGEST_NAME, TEXT
 from engines.speech.qwen3.sound import Sound
 from engines.types import Sampling, Timings, Usage
+from tests.promises import promise
 
 # What the model wrote, whether it was cut, and what of it is its language and its text.
 CASES = {
@@ -29,7 +32,38 @@ CASES = {
     "text that begins alike": ("language lessons are fun, said she", False, "", "language lessons are fun, said she"),
     "half the word": ("langu", False, "", "langu"),
     "a second mark": ("language English<asr_text>one<asr_text> two", False, "English", "one two"),
-    "half a mark in the text": ("language English<asr_text>a <asr_te", False, "English", "a <asr_te"),
+    "half a mark in the text": ("language English<asr_text>a <asr_te", False, "English", "a "),
+    "less than half": ("language English<asr_text>3 <", False, "English", "3 <"),
+    "no speech, and words for it": ("language None<asr_text>None", False, "None", ""),
+    "no speech in small letters": ("language none<asr_text>None None", False, "none", ""),
+    "no speech, then some": ("language None<asr_text>None language English<asr_text>one", False, "English", "one"),
+    "some speech, then none": ("language English<asr_text>one language None<asr_text>None", False, "English", "one "),
+    "the language changes": ("language Chinese<asr_text>好language Cantonese<asr_text>係", False, "Chinese", "好係"),
+    "broken off where it changes": ("language Chinese<asr_text>好 language Cantonese<asr", False, "Chinese", "好 "),
+    "cut where it changes": ("language Chinese<asr_text>好 language Cantonese<", True, "Chinese", "好 "),
+    "control tokens spelled out": ("language English<asr_text>one<|im_end|> two<|0.00|>", False, "English", "one two"),
+    "one broken off": ("language English<asr_text>one <|im_e", True, "English", "one "),
+    "marks within marks": (
+        "language English<asr_text>a<asr_<asr_text>text>b<|<|x|>x|>c",
+        False,
+        "English",
+        "atext>bx|>c",
+    ),
+    "the spoken word": (
+        "language English<asr_text>my language is none of these",
+        False,
+        "English",
+        "my language is none of these",
+    ),
+    "the spoken word at the end": ("language English<asr_text>in his language", False, "English", "in his language"),
+    "the spoken word alone": ("language English<asr_text>language", False, "English", "language"),
+    "spoken words that look like it": (
+        "language English<asr_text>the language English",
+        False,
+        "English",
+        "the language English",
+    ),
+    "none": ("language English<asr_text>None.", False, "English", "None."),
     "a sign in the name": ("language <b>English<asr_text>one", False, "", "language <b>Englishone"),
     "nothing": ("", False, "", ""),
 }
@@ -67,9 +101,62 @@ def test_how_any_text_is_cut_never_matters(text: str, data: st.DataObject) -> No
     assert reader.name == whole.name
 
 
-def test_where_the_prompt_held_the_language_all_is_text_at_once() -> None:
-    reader = LanguageReader(begun=True)
-    assert [delta.text for delta in reader.feed("language English is spoken")] == ["language English is spoken"]
+WORDS = [
+    "language ",
+    "English",
+    "None",
+    "<asr_text>",
+    "<|im_end|>",
+    "<|",
+    "|>",
+    "<",
+    "asr_",
+    "text>",
+    " ",
+    "好",
+    "Klingon",
+]
+
+
+@promise("audio:markup")
+@given(st.lists(st.sampled_from(WORDS), max_size=14).map("".join), st.booleans(), st.booleans(), st.data())
+def test_no_mark_is_ever_shown_however_an_answer_is_cut(text: str, begun: bool, cut: bool, data: st.DataObject) -> None:
+    expected = read(LanguageReader(begun), [text], cut)
+    assert "<asr_" not in expected and not re.search(r"<\|[^|<>\s]+\|>", expected)
+    places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    pieces = [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
+    assert read(LanguageReader(begun), pieces, cut) == expected
+
+
+# What is written behind a language that stood in the prompt, and what of it is text.
+PROMPTED = {
+    "text": ("left right", "left right"),
+    "text that begins like a header": ("language English is spoken", "language English is spoken"),
+    "the header again": ("language Cantonese<asr_text>係", "係"),
+    "the header again without its mark": ("language Cantonese", ""),
+    "nobody": ("language None<asr_text>None", ""),
+    "nobody, without a mark": ("language None", ""),
+    "cut within what may be a name": ("language lessons", "language lessons"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), PROMPTED.values(), ids=PROMPTED)
+@pytest.mark.parametrize("cut", [False, True])
+def test_where_the_prompt_held_the_language_a_header_is_still_none_of_the_text(text: str, said: str, cut: bool) -> None:
+    for pieces in splits(text):
+        assert read(LanguageReader(begun=True), pieces, cut) == said, pieces
+
+
+def test_an_answer_says_whether_nobody_speaks(tokenizer: Tokenizer) -> None:
+    for text, language in (
+        ("language None<asr_text>", ""),
+        ("language None<asr_text>zero", ""),
+        ("language None", "en"),
+    ):
+        shown, done = answered(tokenizer, text, language)
+        assert not shown and not done.segments and done.no_speech
+    for text in ("language English<asr_text>", "language Klingon<asr_text>", "zero", ""):
+        assert not answered(tokenizer, text)[1].no_speech
 
 
 def test_text_is_shown_as_soon_as_it_can_be_no_language() -> None:
@@ -90,7 +177,7 @@ def answered(
     tokenizer: Tokenizer, text: str, language: str = "", full: bool = False, beginning: str = ""
 ) -> tuple[list[PieceText], PieceDone]:
     """What is shown of an answer whose every token has the logprob -1, or -9 before its text; and its last event."""
-    table = TokenTable.from_tokenizer_json(json.loads(tokenizer.to_str()), control=False)
+    table = TokenTable.from_tokenizer_json(json.loads(tokenizer.to_str()), shown={TEXT})
     sound = Sound(np.zeros((200, 64), np.float32), 3, 2.0, language, beginning)
     answer = PieceAnswer(Prompt((1, 2, 3), 50, Sampling(0.0, logprobs=0), content=sound), table)
     ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -153,3 +240,12 @@ def test_a_language_that_nobody_knows_is_told_as_none(tokenizer: Tokenizer) -> N
 def test_control_tokens_are_not_shown_and_a_cut_text_is_told(tokenizer: Tokenizer) -> None:
     shown, done = answered(tokenizer, "one<|audio_pad|><|im_start|> two", language="en", full=True)
     assert "".join(texts(shown)) == "one two" and done.finish_reason == "length"
+
+
+def test_a_mark_that_the_tokenizer_calls_special_still_ends_the_language() -> None:
+    data = json.loads(speech_tokenizer(SPOKEN, LANGUAGES).to_str())
+    for token in data["added_tokens"]:
+        token["special"] = True
+    table = TokenTable.from_tokenizer_json(data, shown={TEXT})
+    texts_of = {table.bytes_of(token["id"]).decode() for token in data["added_tokens"]}
+    assert texts_of == {TEXT, ""}

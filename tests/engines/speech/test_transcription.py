@@ -27,6 +27,7 @@ from engines.speech.context import context
 from engines.speech.hearing import PENALTY, asked_again, quietest
 from engines.speech.transcription import Ear, Transcription
 from engines.types import Delta, Started, Timings, Usage
+from tests.promises import promise
 
 LOOP = "像" * 119
 Item = Piece | Progress | Ending
@@ -50,6 +51,10 @@ def piece(number: int, seconds: float = 0.01, total: float | None = None) -> Pie
 def said(text: str, language: str = "zh", reason: Any = "stop", seconds: float = 60.0) -> PieceDone:
     segments = (Segment(0.0, seconds, text, approximate=True),) if text else ()
     return PieceDone(segments, language, reason, Usage(10, len(text)), Timings(0, 0, 0))
+
+
+def nobody() -> PieceDone:
+    return msgspec.structs.replace(said("", ""), no_speech=True)
 
 
 class Media:
@@ -421,6 +426,40 @@ def test_what_is_not_heard_in_the_language_that_was_given_is_heard_in_any() -> N
         transcript = whole(await events_of(Media(pieces(0, 1)), model, asking(language="yue"), in_flight=1))
         assert [request.language for request in model.requests] == ["yue", "", "yue"]
         assert transcript.text == "第1句。" and transcript.language == "yue"
+
+    run(work())
+
+
+@promise("audio:markup")
+def test_where_the_model_says_that_nobody_speaks_it_is_not_asked_for_words() -> None:
+    async def work() -> None:
+        model = Model({1: lambda request: nobody() if not request.language else said("None", request.language)})
+        transcript = whole(await events_of(Media(pieces(0, 1, 2)), model, in_flight=1))
+        assert transcript.text == "第0句。第2句。"
+        assert [request.language for request in model.requests] == ["", "", ""]
+
+    run(work())
+
+
+@promise("audio:markup")
+@pytest.mark.parametrize(
+    ("written", "in_any", "heard"),
+    [
+        ("None", nobody(), ""),
+        ("None None\nNone", nobody(), ""),
+        ("None", said("None.", "en"), "None"),  # somebody said it
+        ("None", said("", ""), "None"),
+        ("none", nobody(), "none"),
+        ("None of them.", nobody(), "None of them."),
+    ],
+)
+def test_none_alone_in_a_given_language_is_text_unless_the_model_then_says_that_nobody_speaks(
+    written: str, in_any: PieceDone, heard: str
+) -> None:
+    async def work() -> None:
+        model = Model({0: lambda request: said(written, "en") if request.language else in_any})
+        transcript = whole(await events_of(Media(pieces(0)), model, asking(language="en"), in_flight=1))
+        assert transcript.text == heard
 
     run(work())
 

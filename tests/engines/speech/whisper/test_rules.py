@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from engines.speech.whisper import rules
 from engines.speech.whisper.rules import Allowed, Figures, Span
 from engines.speech.whisper.vocabulary import Marks
+from tests.promises import promise
 
 MARKS = Marks(100, 101, 102, 103, 104, 105, 106, first_time=200, times=1501)
 END = MARKS.end
@@ -114,11 +115,44 @@ def test_what_fails_is_tried_hotter(asked: float, tried: Sequence[float]) -> Non
         (-1.01, 1.5, 0.6, "failed"),
         (-1.01, 9.9, 0.61, "silence"),
         (-0.99, 1.5, 0.99, "accepted"),  # sure of its text, though not of speech
+        (-1.0, 1.5, 0.61, "silence"),  # at the limit
+        (-1.0, 2.41, 0.61, "failed"),
         (-1.01, 1.5, None, "failed"),
     ],
 )
 def test_verdicts(logprob: float, ratio: float, no_speech: float | None, verdict: str) -> None:
     assert rules.judged(Figures(logprob, ratio, no_speech)) == verdict
+
+
+def _reference(figures: Figures) -> tuple[bool, bool]:
+    """Whether OpenAI's `transcribe` tries a window again, and whether it skips it: its two conditions."""
+    again = figures.compression_ratio > 2.4
+    again = again or figures.avg_logprob < -1.0
+    if figures.no_speech_prob > 0.6 and figures.avg_logprob < -1.0:  # type: ignore[operator]
+        again = False
+    skipped = figures.no_speech_prob > 0.6  # type: ignore[operator]
+    if figures.avg_logprob > -1.0:
+        skipped = False
+    return again, skipped
+
+
+EDGES = [-3.0, -1.0000001, -1.0, -0.9999999, -0.1]
+
+
+@promise("audio:whisper:rules")
+@given(
+    st.sampled_from(EDGES) | st.floats(-4, 0),
+    st.sampled_from([0.0, 1.5, 2.4, 2.4000001]) | st.floats(0, 6),
+    st.sampled_from([0.0, 0.6, 0.6000001, 1.0]) | st.floats(0, 1),
+)
+def test_windows_are_tried_again_and_skipped_as_in_the_reference(logprob: float, ratio: float, nobody: float) -> None:
+    figures = Figures(logprob, ratio, nobody)
+    again, skipped = _reference(figures)
+    verdict = rules.judged(figures)
+    assert (verdict == "failed") == again
+    assert rules.is_silence(figures) == skipped
+    if not again:
+        assert verdict == ("silence" if skipped else "accepted")
 
 
 def test_repetition_shows_in_how_far_a_text_can_be_compressed() -> None:

@@ -1,0 +1,66 @@
+"""The markup in which Qwen3-ASR answers, told apart from what was spoken, in any pieces. Pure.
+
+An answer is `language NAME<asr_text>` and then what was said in that language; NAME is `None` where nobody speaks.
+Where the language changes a model may write such a header again, also behind one that the prompt held already. Other
+control tokens (`<|…|>`) may be spelled out.
+"""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+LANGUAGE, TEXT = "language ", "<asr_text>"
+LONGEST_NAME = 40  # characters; "language" with more behind it is what somebody said
+
+# What a mark may begin with; a mark itself is none of these.
+_FRAGMENT = r"(?:<(?:\|[^|<>\s]{0,40}\|?|a(?:s(?:r(?:_(?:t(?:e(?:xt?)?)?)?)?)?)?)?)"
+_NAMED = rf"(?i:language )(?P<name>(?:(?!(?i:language ))[^<\n]){{0,{LONGEST_NAME}}})"
+_MARK = re.compile(rf"(?:(?:{_NAMED})?{_FRAGMENT}*<asr_text>|{_FRAGMENT}*<\|[^|<>\s]{{1,40}}\|>)$")
+_OPEN_WORD = "|".join(re.escape(LANGUAGE[:length]) for length in range(len(LANGUAGE) - 1, 0, -1))
+_OPEN = re.compile(rf"(?:{_NAMED}{_FRAGMENT}*|(?i:{_OPEN_WORD}){_FRAGMENT}*|{_FRAGMENT}+)$")
+_HEADER_ALONE = re.compile(rf"{_NAMED}(?P<mark>{_FRAGMENT}*)")
+_BROKEN_OFF = re.compile(rf"(?:{_NAMED})?{_FRAGMENT}*<(?:\||asr){_FRAGMENT}*[^<>\s]*$")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What follows is said in the language of this `name`, as the model calls it; nobody says it if that is "None"."""
+
+    name: str
+
+
+class Marks:
+    """Splits an answer into headers and text; no mark is in the text, nor becomes one where another was cut out."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> Iterator[Header | str]:
+        """What is known with this part. What may be the beginning of markup is held."""
+        *closed, rest = re.split(r"(?<=>)", text)
+        for part in closed:
+            self._held += part
+            if not (mark := _MARK.search(self._held)):
+                continue
+            before, self._held = self._held[: mark.start()], ""
+            if mark["name"] is None:
+                self._held = before
+            else:
+                yield before
+                yield Header(mark["name"].strip())
+        self._held += rest
+        opening = _OPEN.search(self._held)
+        place = opening.start() if opening else len(self._held)
+        shown, self._held = self._held[:place], self._held[place:]
+        yield shown
+
+    def finish(self) -> str:
+        """What was held: text, unless `header_alone` knows better. Markup that broke off is gone."""
+        held, self._held = self._held, ""
+        return _BROKEN_OFF.sub("", held) if _HEADER_ALONE.fullmatch(held) is None else held
+
+
+def header_alone(text: str) -> tuple[str, bool] | None:
+    """The name in a header whose mark is missing or broken off, and whether any of the mark is there."""
+    match = _HEADER_ALONE.fullmatch(text)
+    return (match["name"].strip(), bool(match["mark"])) if match else None
