@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines import wire
+from engines import device_fault, wire
 from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError, WrongCapability
 from engines.turns import Turns
 from engines.types import Tokenized
@@ -285,12 +285,14 @@ def main() -> None:
 
     outbox.put([wire.Hello(os.getpid(), models.device_name(), models.device_bytes())])
     threading.Thread(target=helper.run, daemon=True).start()
+    status = 1
     try:
         loop.run()
-    except Exception:
+    except Exception as error:
+        status = device_fault.STATUS if device_fault.is_device_fault(error) else 1
         log.exception("the runner's loop failed")
     finally:
-        os._exit(1)
+        os._exit(status)
 
 
 if __name__ == "__main__":

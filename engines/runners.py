@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Protocol
 
-from engines import wire
+from engines import device_fault, wire
 from engines.catalog import Entry
 from engines.clock import AwakeClock
 from engines.errors import RunnerDied, stopping
@@ -163,7 +163,8 @@ class Runners:
         if self._workers.get(worker.key) is worker:
             del self._workers[worker.key]
         how = f"signal {-status}" if status < 0 else f"status {status}"
-        reason = f"The model's process ended ({how})."
+        cause = "The device failed under the model" if status == device_fault.STATUS else "The model's process ended"
+        reason = f"{cause} ({how})."
         worker.fail_opening(RunnerDied(f"{reason} Try again."))
         worker.gone.set()
         if not expected:

@@ -20,6 +20,7 @@ ENGINE = "issue 5, the chat engine"
 PROJECT = "issue 4, a project that starts"
 AUDIO = "issue 7, speech"
 FIELD = "issue 13, faults found in use"
+MAC = "issue 14, right on a Mac"
 
 PROMISES: dict[str, Promise] = {
     # -- requests and their models
@@ -150,6 +151,10 @@ PROMISES: dict[str, Promise] = {
     ),
     "checkpoints:refused-once": Promise(
         FIELD, "A checkpoint that can't be run is a 422 that says why, and isn't loaded again."
+    ),
+    # -- on a Mac
+    "mac:device:no-wrong-text": Promise(
+        MAC, "After a failure of the GPU nothing more is taken from its process: what had said nothing is tried again."
     ),
     # -- configuration
     "config:order": Promise(PROJECT, "File, environment, flag: each overrides the one before."),

@@ -21,6 +21,7 @@ from engines.decoding.sampling import Padding
 from engines.decoding.schedule import CACHE_STEP, PAUSED, pauses, spare
 from engines.decoding.sequence import Sequence
 from engines.decoding.token_budget import TokenBudget
+from engines.device_fault import pass_on
 
 
 class DecodingEngine:
@@ -121,7 +122,8 @@ class DecodingEngine:
         """If work on the batch raises, all whose caches it touched fail, and the batch starts anew."""
         try:
             return work()
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             reports = failed_together(concerned)
             if any(one in concerned for one in self._running):
                 self._batch.clear()

@@ -18,6 +18,7 @@ from engines.decoding.sampling import Choice, Choices, Padding, described
 from engines.decoding.schedule import plan, together
 from engines.decoding.sequence import Sequence
 from engines.decoding.token_budget import TokenBudget
+from engines.device_fault import pass_on
 
 log = logging.getLogger("decoding")
 
@@ -83,7 +84,8 @@ class Prefill:
         """If work on its cache raises, it fails."""
         try:
             return work()
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             reports = failed_together([sequence])
             self.cancel(sequence.id)
             return reports
@@ -102,7 +104,8 @@ class Prefill:
         """One pass for several; each alone if that fails, for their caches are as they were."""
         try:
             return self._feed_rows(sizes)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             log.exception("a forward pass of several prompts failed")
             return self._fed_alone(sizes)
 

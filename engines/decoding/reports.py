@@ -9,6 +9,7 @@ from engines import wire
 from engines.decoding.sampling import Choices
 from engines.decoding.schedule import Waiting
 from engines.decoding.sequence import Sequence
+from engines.device_fault import pass_on
 from engines.errors import Failure, InternalError, ServiceError
 from engines.types import Delta, FinishReason, Timings
 
@@ -24,7 +25,8 @@ def deliver(sequence: Sequence, choices: Choices, row: int, eos: Collection[int]
         delta, reason = sequence.accept(choice, choice.token in eos)
     except ServiceError as error:
         return [wire.Failed(sequence.id, Failure.of(error))], True
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         log.exception("request %s failed", sequence.prompt.trace)
         return [_failed(sequence)], True
     said = said_by(sequence, delta)

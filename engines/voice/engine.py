@@ -15,6 +15,7 @@ from engines import wire
 from engines.audio_types import VOICE_RATE, Sound, UtteranceDone
 from engines.decoding import caches
 from engines.decoding.caches import Cache
+from engines.device_fault import pass_on
 from engines.errors import Failure, InternalError
 from engines.types import Timings, Usage
 from engines.voice.codec import State
@@ -118,7 +119,8 @@ class VoiceEngine:
         """If work on caches raises, all whose caches it touched fail; a batch that it touched starts anew."""
         try:
             return work()
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             log.exception("a forward pass failed, of %s", ", ".join(row.prompt.trace for row in concerned))
             for row in concerned:
                 self.cancel(row.id)
@@ -224,7 +226,8 @@ class VoiceEngine:
             due = unheard > 0 if ended else unheard >= row.chunk and not wait
             said: list[Report] = [self._sound(row)] if due else []
             return ([*said, _finished(row, stopped)], False) if ended else (said, True)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             log.exception("request %s failed", row.prompt.trace)
             return [_failed(row)], False
 

@@ -9,6 +9,7 @@ from engines import wire
 from engines.audio_types import AlignmentDone, Word
 from engines.decoding.caches import Cache
 from engines.decoding.model import Embed
+from engines.device_fault import pass_on
 from engines.errors import Failure, InternalError
 from engines.speech.aligner.prompt import Alignment
 from engines.speech.aligner.text import mended
@@ -64,7 +65,8 @@ class AlignmentEngine:
         row = self._rows[0]
         try:
             self._feed(row)
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             log.exception("request %s failed", row.alignment.trace)
             self._rows.remove(row)
             return [wire.Failed(row.id, Failure.of(InternalError("This request failed; the server's log says why.")))]

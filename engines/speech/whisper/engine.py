@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from engines import wire
+from engines.device_fault import pass_on
 from engines.errors import Failure, InternalError
 from engines.speech.whisper import model as models
 from engines.speech.whisper import words
@@ -78,7 +79,8 @@ class WhisperEngine:
         """If work raises, all whose caches it touched fail; a batch that it touched starts anew."""
         try:
             return work()
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             log.exception("a forward pass failed, of %s", ", ".join(one.piece.trace for one in concerned))
             for hearing in concerned:
                 self.cancel(hearing.id)
@@ -156,7 +158,8 @@ class WhisperEngine:
             hearing = self._running[place]
             try:
                 stays = self._go_on(hearing, choice, self._batch, place)
-            except Exception:
+            except Exception as error:
+                pass_on(error)
                 log.exception("request %s failed", hearing.piece.trace)
                 reports.append(_failed(hearing))
                 continue
