@@ -3,11 +3,11 @@
 Pure. Both fronts speak it; every error names the place.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from engines import json_border
 from engines.errors import InvalidRequest, UnsupportedField
 from engines.reading import Reader
 from engines.types import CallDelta, Delta, Done, Json, Message, Role, Tool, ToolCall, ToolChoice
@@ -29,10 +29,17 @@ def messages(body: Reader) -> tuple[tuple[Message, ...], set[str]]:
         raise body.error("messages", "a list of at least one message")
     ignored: set[str] = set()
     read: list[Message] = []
+    results = _Results()
     for fields in body.objects("messages"):
-        read.append(_message(fields, read))
+        message = _message(fields)
         ignored |= {f"messages.{name}" for name in fields.names - _MESSAGE_FIELDS}
-    return tuple(_ordered(read)), ignored
+        if message.role == "tool":
+            results.add(message, fields)
+            continue
+        read += results.whole()
+        read.append(message)
+        results = _Results(message.tool_calls, fields)
+    return (*read, *results.whole()), ignored
 
 
 def tools(body: Reader) -> tuple[Tool, ...]:
@@ -96,9 +103,9 @@ def _tool(fields: Reader) -> Tool:
     return Tool(name, fields.text("description", ""), schema or {}, fields.flag("strict", False))
 
 
-def _message(fields: Reader, before: Sequence[Message]) -> Message:
-    role = fields.raw("role")
-    if role not in ROLES:
+def _message(fields: Reader) -> Message:
+    role = fields.one_of("role", tuple(ROLES), None)
+    if role is None:
         raise fields.error("role", f"one of {', '.join(ROLES)}")
     calls = tuple(_call(call) for call in fields.objects("tool_calls"))
     if calls and role != "assistant":
@@ -107,55 +114,57 @@ def _message(fields: Reader, before: Sequence[Message]) -> Message:
         )
     return Message(
         ROLES[role],
-        _content(fields, role, optional=role == "assistant"),
+        _content(fields, optional=role == "assistant"),
         fields.text("reasoning_content", "") or fields.text("reasoning", ""),
         calls,
-        _answered_call(fields, before) if role == "tool" else "",
+        fields.text("tool_call_id", "") if role == "tool" else "",
     )
 
 
 def _call(fields: Reader) -> ToolCall:
     function = fields.object("function")
-    name, arguments = function.text("name", ""), function.text("arguments", "{}")
+    name = function.text("name", "")
     if not name:
         raise function.error("name", "the name of the function that was called")
-    try:
-        json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        raise function.error("arguments", "JSON, as text") from None
-    return ToolCall(fields.text("id", ""), name, arguments or "{}")
+    return ToolCall(fields.text("id", ""), name, _arguments(function.raw("arguments")))
 
 
-def _answered_call(fields: Reader, before: Sequence[Message]) -> str:
-    """The id of the call that a tool's message answers: one of the last assistant's."""
-    asked = next((message for message in reversed(before) if message.role != "tool"), None)
-    known = [call.id for call in asked.tool_calls] if asked is not None else []
-    given = fields.text("tool_call_id", "")
-    if not known or (given and given not in known):
-        place = fields.place("tool_call_id")
-        message = "answers no call: the assistant's message before it has no tool_calls with that id."
-        raise InvalidRequest(f"{place} {message}", param=place)
-    return given
+def _arguments(given: object) -> str:
+    """What the model wrote once, whatever it is: a conversation must go on behind a call that was cut or is no JSON."""
+    text = given if isinstance(given, str) else "" if given is None else msgspec.json.encode(given).decode()
+    return json_border.without_halves(text) if text.strip() else "{}"
 
 
-def _ordered(read: Sequence[Message]) -> list[Message]:
-    """Templates know results by their order alone: it must be that of the calls."""
-    ordered: list[Message] = []
-    order: dict[str, int] = {}
-    results: list[Message] = []
-    for message in [*read, None]:
-        if message is not None and message.role == "tool":
-            results.append(message)
-            continue
-        ordered += sorted(results, key=lambda result: order.get(result.tool_call_id, len(order)))
-        results = []
-        if message is not None:
-            ordered.append(message)
-            order = {call.id: place for place, call in enumerate(message.tool_calls)}
-    return ordered
+class _Results:
+    """The results of one message's calls. Templates know them by their order alone: it must be that of the calls.
+
+    `asked` is the message that calls. Raises `InvalidRequest`, with the place, for what is no result of these calls.
+    """
+
+    def __init__(self, calls: Sequence[ToolCall] = (), asked: Reader | None = None) -> None:
+        self._ids = [call.id for call in calls]
+        self._asked = asked
+        self._given: dict[str, Message] = {}
+
+    def add(self, result: Message, fields: Reader) -> None:
+        id = result.tool_call_id
+        if not id or self._ids.count(id) != 1:
+            known = ", ".join(filter(None, self._ids)) or "it makes none"
+            raise fields.error("tool_call_id", f"the id of one call of the assistant's message before it ({known})")
+        if id in self._given:
+            raise fields.error("tool_call_id", f"another one: {id} has its result already")
+        self._given[id] = result
+
+    def whole(self) -> list[Message]:
+        """All of them; none is fine as well, for a call may have been broken off."""
+        if self._given and self._asked is not None:
+            for id, call in zip(self._ids, self._asked.objects("tool_calls"), strict=True):
+                if id not in self._given:
+                    raise call.error("id", "answered by a message of the role tool, as the other calls are")
+        return [self._given[id] for id in self._ids if id in self._given]
 
 
-def _content(fields: Reader, role: str, optional: bool) -> str:
+def _content(fields: Reader, optional: bool) -> str:
     value = fields.raw("content")
     if isinstance(value, str):
         return value
@@ -168,7 +177,7 @@ def _content(fields: Reader, role: str, optional: bool) -> str:
 
 def _part(part: Reader) -> str:
     kind = part.raw("type")
-    if kind not in _TEXT_PARTS:
+    if not isinstance(kind, str) or kind not in _TEXT_PARTS:
         raise UnsupportedField(
             f"{part.place('type')} must be text: the model reads nothing else.", param=part.place("type")
         )

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import msgspec
-
+from engines import json_border
 from engines.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -14,11 +13,11 @@ LONGEST = 2**63  # what the wire to the runners carries
 
 
 def decode_object(body: bytes) -> Json:
-    """Raises `InvalidRequest` when the body is no JSON object."""
-    try:
-        return msgspec.json.decode(body, type=Json)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The body must be a JSON object: {error}") from error
+    """Raises `InvalidRequest` when the body is no JSON object, or holds what the border refuses (`json_border`)."""
+    value = json_border.decode(body)
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return value
 
 
 class Reader:

@@ -8,6 +8,7 @@ from typing import Any
 import mcp_types as mcp
 import msgspec
 
+from engines import json_border
 from engines.errors import InvalidRequest
 from engines.inference import Inference
 from engines.openai_messages import messages, reply, tool_choice, tools
@@ -118,7 +119,7 @@ def parsed(given: Mapping[str, Value]) -> ChatRequest:
         trace=f"mcp-{secrets.token_hex(10)}",
         tools=known,
         tool_choice=_tool_choice(given, known),
-        constraint=_constraint(str(given["json_schema"])) if "json_schema" in given else None,
+        constraint=_constraint(given) if "json_schema" in given else None,
         thinking=Thinking(bool(given["thinking"]) if "thinking" in given else None),
     )
 
@@ -161,16 +162,13 @@ def _tool_choice(given: Mapping[str, Value], known: tuple[Tool, ...]) -> ToolCho
     return tool_choice(Reader({"tool_choice": choice}), known)
 
 
-def _constraint(schema: str) -> Constraint:
-    try:
-        return Constraint("json_schema", msgspec.json.decode(schema, type=dict[str, Any]), "json_schema")
-    except (msgspec.DecodeError, RecursionError) as error:
-        message = f"The argument json_schema must be a JSON schema, as text: {error}"
-        raise InvalidRequest(message, param="json_schema") from error
+def _constraint(given: Mapping[str, Value]) -> Constraint:
+    schema = _json(given, "json_schema")
+    if not isinstance(schema, dict):
+        raise InvalidRequest("The argument json_schema must be a JSON schema, as text.", param="json_schema")
+    return Constraint("json_schema", schema, "json_schema")
 
 
 def _json(given: Mapping[str, Value], name: str) -> Any:
-    try:
-        return msgspec.json.decode(str(given[name]))
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The argument {name} must be JSON, as text: {error}", param=name) from error
+    """What an argument holds as JSON text. Raises `InvalidRequest` with the place in it."""
+    return json_border.decode(str(given[name]), name)

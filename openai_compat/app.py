@@ -103,12 +103,12 @@ class _Front:
         return JSONResponse(_described(await asyncio.to_thread(self._inference.model, name), name))
 
     async def load(self, request: Request) -> Response:
-        name, unknown = _model_of(await request.body())
+        name, unknown = model_of(await request.body())
         await until_gone(request, self._inference.load(name))
         return JSONResponse({"model": name, "state": "ready"}, headers=ignored(unknown))
 
     async def unload(self, request: Request) -> Response:
-        name, unknown = _model_of(await request.body())
+        name, unknown = model_of(await request.body())
         await until_gone(request, self._inference.unload(name))
         return JSONResponse({"model": name, "state": "unloaded"}, headers=ignored(unknown))
 
@@ -139,7 +139,7 @@ def _described(status: ModelStatus, name: str) -> dict[str, Any]:
     }
 
 
-def _model_of(body: bytes) -> tuple[str, list[str]]:
+def model_of(body: bytes) -> tuple[str, list[str]]:
     """The model, and names that nothing knows."""
     given = decode_object(body)
     name = given.pop("model", None)

@@ -67,6 +67,14 @@ PROMISES: dict[str, Promise] = {
     "chat:fields:null": Promise("A1", "null means not given, for every optional field."),
     "chat:fields:stop": Promise("A2", "A stop string and a list of it are the same."),
     "chat:fields:named": Promise("A3", "A bad body is a 400 that names the field."),
+    "fields:any-json": Promise(
+        "issue 13", "Any JSON value in any field of any route is taken, or is a 400 that names the field."
+    ),
+    "fields:halves": Promise("H5", "Half a character is refused by its place; within a past call it is U+FFFD."),
+    "chat:history:calls": Promise("H4", "A call in the history is taken as the text that it is, whatever it is."),
+    "chat:history:results": Promise(
+        "issue 13", "A tool's result that fits no call is refused by its place, and never given to another call."
+    ),
     # -- the chat engine in full
     "chat:sampling:seed": Promise(ENGINE, "Same seed and prompt, same text, whatever else runs in the batch."),
     "chat:sampling:rules": Promise(

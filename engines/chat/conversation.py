@@ -1,11 +1,11 @@
 """A conversation as a chat template wants it: pure changes of messages and tools, before anything is rendered."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from engines.chat.tooltext import call_text, response_text, tools_block
+from engines.json_border import object_or_text
 from engines.types import Message, Tool
 
 Turn = dict[str, Any]
@@ -70,10 +70,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def _value(arguments: str) -> Any:
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments
+    return object_or_text(arguments)
 
 
 def _with_tools_as_text(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:

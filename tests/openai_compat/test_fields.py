@@ -255,12 +255,36 @@ def test_a_bad_value_within_is_refused_by_its_place(fields: dict[str, Any], para
     assert caught.value.param == param
 
 
-@pytest.mark.parametrize("arguments", ["{", 5])
-def test_a_call_whose_arguments_are_no_json_is_refused_by_its_place(arguments: object) -> None:
-    call = {"id": "a", "function": {"name": "f", "arguments": arguments}}
-    with pytest.raises(InvalidRequest) as caught:
-        parsed(messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}])
-    assert caught.value.param == "messages[1].tool_calls[0].function.arguments"
+@promise("chat:history:calls")
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ('{"city": "x"}', '{"city": "x"}'),
+        ('{"city": "To', '{"city": "To'),
+        ("", "{}"),
+        (" ", "{}"),
+        (None, "{}"),
+        ({}, "{}"),
+        ({"city": "東京"}, '{"city":"東京"}'),
+        ([1], "[1]"),
+        ("[1]", "[1]"),
+        (5, "5"),
+        (True, "true"),
+        ('"x"', '"x"'),
+        ("not JSON", "not JSON"),
+        (r'{"a": "\ud83d"}', '{"a": "\ufffd"}'),
+        ("[" * 100_000, "[" * 100_000),
+    ],
+)
+def test_a_call_in_the_history_is_taken_as_the_text_that_it_is(given: object, taken: str) -> None:
+    call = {"id": "a", "function": {"name": "f", "arguments": given}}
+    got = chat(messages=[*HELLO, {"role": "assistant", "tool_calls": [call]}, *HELLO])
+    assert got.messages[1].tool_calls == (ToolCall("a", "f", taken),)
+
+
+def test_a_call_in_the_history_without_arguments_has_none() -> None:
+    got = chat(messages=[{"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f"}}]}])
+    assert got.messages[0].tool_calls == (ToolCall("a", "f", "{}"),)
 
 
 def test_the_smaller_of_both_limits_acts() -> None:
@@ -324,16 +348,45 @@ def test_results_stand_in_the_order_of_their_calls() -> None:
     assert [message.content for message in got.messages[2:]] == ["a", "b", "c"]
 
 
-def test_a_result_of_no_call_is_refused() -> None:
+def calling(*ids: str) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{**CALL, "id": id} for id in ids]}
+
+
+def answering(id: object) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": id, "content": f"of {id}"}
+
+
+@promise("chat:history:results")
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([calling("a"), answering("b")], "messages[2].tool_call_id"),
+        ([calling("a"), answering(None)], "messages[2].tool_call_id"),
+        ([calling("a"), answering("")], "messages[2].tool_call_id"),
+        ([calling("a"), answering(5)], "messages[2].tool_call_id"),
+        ([answering("a")], "messages[1].tool_call_id"),
+        ([calling(), answering("a")], "messages[2].tool_call_id"),
+        ([calling("a", "b"), answering("a"), answering("a")], "messages[3].tool_call_id"),
+        ([calling("a"), answering("a"), answering("a")], "messages[3].tool_call_id"),
+        ([calling("a", "a"), answering("a"), answering("a")], "messages[2].tool_call_id"),
+        ([calling(""), answering("")], "messages[2].tool_call_id"),
+        ([calling("a"), *HELLO, answering("a")], "messages[3].tool_call_id"),
+        ([calling("a"), answering("a"), *HELLO, answering("a")], "messages[4].tool_call_id"),
+        ([calling("a"), calling("b"), answering("a")], "messages[3].tool_call_id"),
+        ([calling("a", "b"), answering("a"), *HELLO, answering("b")], "messages[1].tool_calls[1].id"),
+        ([calling("a", "b"), answering("b")], "messages[1].tool_calls[0].id"),
+    ],
+)
+def test_a_result_that_fits_no_call_is_refused_by_its_place(messages: list[Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        parsed(
-            messages=[
-                *HELLO,
-                {"role": "assistant", "tool_calls": [CALL]},
-                {"role": "tool", "tool_call_id": "b", "content": "x"},
-            ]
-        )
-    assert caught.value.param == "messages[2].tool_call_id"
+        parsed(messages=[*HELLO, *messages])
+    assert caught.value.param == param
+
+
+@promise("chat:history:results")
+def test_an_id_may_come_again_in_a_later_turn_and_a_call_may_stay_without_result() -> None:
+    turns = [calling("a"), answering("a"), calling("a"), answering("a"), calling("b"), *HELLO]
+    assert len(chat(messages=[*HELLO, *turns]).messages) == 7
 
 
 def test_tools_and_the_choice_among_them_are_read() -> None:
@@ -444,7 +497,7 @@ def test_text_is_asked_for_tokens() -> None:
         assert caught.value.param == "tokens"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'"x"', b"{'a': 1}"])
 def test_a_body_that_is_no_json_object_is_a_clear_error(body: bytes) -> None:
-    with pytest.raises(InvalidRequest, match="JSON object"):
+    with pytest.raises(InvalidRequest, match="The body must be"):
         parse_chat(body, "t")
