@@ -19,6 +19,8 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcp_server.paths import METHODS
+
 IDLE_SECONDS = 600.0
 MAX_SESSIONS = 256
 
@@ -41,10 +43,17 @@ def routes(server: Server[Any], max_sessions: int = MAX_SESSIONS) -> tuple[list[
             yield
 
     return [
-        Route("/mcp", CancelOnLeave(manager.handle_request)),
-        Route("/sse", _Sse(server, sse)),
+        _route("/mcp", CancelOnLeave(manager.handle_request)),
+        _route("/sse", _Sse(server, sse)),
         Mount("/messages/", sse.handle_post_message),
     ], lifespan
+
+
+def _route(path: str, app: ASGIApp) -> Route:
+    """Not for HEAD, which Starlette adds to GET: a stream would begin, and never end."""
+    route = Route(path, app, methods=list(METHODS[path]))
+    route.methods = set(METHODS[path])
+    return route
 
 
 class _Sessions(StreamableHTTPSessionManager):

@@ -13,13 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engines.inference import Inference
 from mlx_local_inference.settings import Settings
 
-PATHS = ("/mcp", "/sse", "/messages/{rest:path}")
-
 Parts = tuple[ASGIApp, Callable[[], AbstractAsyncContextManager[None]], AbstractAsyncContextManager[None]]
 
 
 class McpService:
-    """An app for `PATHS` that may be called from the start; `run` makes it ready and keeps it so."""
+    """An app for all paths of MCP that may be called from the start; `run` makes it ready and keeps it so."""
 
     def __init__(self, files: Path, settings: Settings) -> None:
         self._files = files

@@ -24,9 +24,10 @@ from engines.catalog import DEFAULTS, Catalog, Roots, default_roots
 from engines.local import AudioOptions, Local
 from engines.options import Options
 from engines.trace import Traced
+from mcp_server import paths
 from mcp_server.relay_service import socket_path
 from mcp_server.sockets import SocketTaken, listen
-from mlx_local_inference.mcp_service import PATHS, McpService
+from mlx_local_inference.mcp_service import McpService
 from mlx_local_inference.settings import Settings
 from openai_compat import app as http
 from openai_compat.names import Defaults
@@ -216,7 +217,8 @@ async def _listening(runtime: Local, settings: Settings, places: Places) -> Asyn
     speakers = (settings.speech_model, settings.imitation_model)
     main = Defaults(settings.transcription_model, WHISPER, settings.alignment_model, *speakers)
     audio = msgspec.structs.replace(main, transcription=settings.audio_transcription_model)
-    main_app = http.build(runtime, _front(settings, places, main), dict.fromkeys(PATHS, mcp))
+    agents = {path: http.Beside(mcp, methods) for path, methods in paths.METHODS.items()}
+    main_app = http.build(runtime, _front(settings, places, main), agents)
     audio_app = http.build(runtime, _front(settings, places, audio))
     servers = [(_server(main_app), places.main), (_server(audio_app), places.audio)]
     async with asyncio.TaskGroup() as group:
@@ -224,13 +226,13 @@ async def _listening(runtime: Local, settings: Settings, places: Places) -> Asyn
             group.create_task(server.serve(sockets=[listener]))
         while not all(server.started for server, _ in servers):  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.005)
-        agents = group.create_task(mcp.run(runtime, places.relays))
+        sessions = group.create_task(mcp.run(runtime, places.relays))
         try:
             yield
         finally:
             # Before the ports are free: whoever has them next makes sockets of the same names.
             await asyncio.to_thread(_unlink, places)
-            agents.cancel()
+            sessions.cancel()
             for server, _ in servers:
                 server.should_exit = True
 

@@ -1,8 +1,8 @@
 """The OpenAI-compatible application, as a value: `build(inference, options)`."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client.core import CollectorRegistry, CounterMetricFamily, GaugeMetricFamily, Metric
@@ -44,8 +44,15 @@ class Options(msgspec.Struct, frozen=True):
     defaults: Defaults = Defaults()
 
 
-def build(inference: Inference, options: Options, beside: Mapping[str, ASGIApp] | None = None) -> ASGIApp:
-    """One app for one port. `beside` are further apps by path, behind the same checks."""
+class Beside(NamedTuple):
+    """A further app at a path, behind the same checks, and the methods that it is for: any other is a 405."""
+
+    app: ASGIApp
+    methods: Sequence[str]
+
+
+def build(inference: Inference, options: Options, beside: Mapping[str, Beside] | None = None) -> ASGIApp:
+    """One app for one port, with further ones by path."""
     front = _Front(inference)
     text = TextRoutes(inference, options.admission_seconds, options.keepalive_seconds)
     routes = [
@@ -60,12 +67,19 @@ def build(inference: Inference, options: Options, beside: Mapping[str, ASGIApp] 
         Route("/v1/tokenize", text.tokenize, methods=["POST"]),
         Route("/v1/detokenize", text.detokenize, methods=["POST"]),
         *AudioRoutes(inference, _audio_options(options)).routes(),
-        *(Route(path, app) for path, app in (beside or {}).items()),
+        *(_route(path, one) for path, one in (beside or {}).items()),
     ]
     app = Starlette(routes=routes, exception_handlers=error_handlers())
     limits = Limits(options.max_body_bytes, options.max_upload_bytes, UPLOADS)
     callers = Callers(options.hosts, options.origins)
     return Boundary(Gate(app, callers, options.api_keys, limits), callers)
+
+
+def _route(path: str, beside: Beside) -> Route:
+    """Not for HEAD, which Starlette adds to GET: a stream would begin, and never end."""
+    route = Route(path, beside.app, methods=list(beside.methods))
+    route.methods = set(beside.methods)
+    return route
 
 
 def _audio_options(options: Options) -> AudioOptions:

@@ -152,6 +152,7 @@ PROMISES: dict[str, Promise] = {
         "F3", "A service that is killed or restarted costs an agent one answer, not its tools."
     ),
     "mcp:relay:once": Promise("our own", "An agent's request is sent once at most and answered once."),
+    "mcp:http:methods": Promise(FIELD, "A method that a path of MCP isn't for is a 405 with Allow, never a stream."),
     "mcp:http:room": Promise("F3", "Sessions that agents have abandoned lock no new one out."),
     # -- published checkpoints
     "checkpoints:decoders": Promise(

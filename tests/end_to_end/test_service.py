@@ -70,6 +70,12 @@ def test_a_loopback_name_is_ours_by_any_port_so_that_forwarded_ports_work(servic
         assert httpx2.get(f"{service.url}{path}", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
+def test_the_stream_of_events_is_for_get_alone(service: Any, method: str) -> None:
+    answer = httpx2.request(method, f"{service.url}/sse", content=b'{"jsonrpc": "2.0"}', timeout=10)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
 @pytest.mark.parametrize("origin", ["null", "http://localhost.evil.com", "https://evil.com"])
 def test_a_page_from_elsewhere_is_refused(service: Any, origin: str) -> None:
     answer = httpx2.get(f"{service.url}/health", headers={"Origin": origin})

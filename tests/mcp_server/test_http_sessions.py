@@ -29,6 +29,20 @@ def web(it: Stage) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=it.url, headers=HEADERS, timeout=30)
 
 
+@promise("mcp:http:methods")
+def test_a_method_that_a_path_is_not_for_is_refused_at_once_with_those_it_is_for(tmp_path: Path) -> None:
+    async def body(it: Stage) -> None:
+        async with web(it) as http:
+            for path, allowed in (("/sse", "GET"), ("/mcp", "DELETE, GET, POST"), ("/messages/", "POST")):
+                for method in {"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"} - set(allowed.split(", ")):
+                    for content in (None, b"{}"):
+                        answer = await http.request(method, path, content=content)
+                        told = ", ".join(sorted(answer.headers["allow"].split(", ")))
+                        assert (answer.status_code, told) == (405, allowed), (method, path)
+
+    run(tmp_path, body)
+
+
 @promise("mcp:http:room")
 def test_sessions_that_were_abandoned_make_room_and_those_in_mid_call_stay(tmp_path: Path) -> None:
     async def body(it: Stage) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import logging
 import socket
@@ -9,7 +10,9 @@ import openai
 import pytest
 
 from engines import errors
+from engines.scripted import Scripted
 from engines.trace import Traced
+from openai_compat.app import Beside, Options, build
 from tests.promises import promise
 
 Serve = Callable[..., Any]
@@ -302,6 +305,23 @@ def test_what_is_not_there_is_told_in_openais_shape(served: Any) -> None:
     refused = httpx2.get(f"{served.url}/v1/chat/completions")
     assert (refused.status_code, refused.json()["error"]["code"]) == (405, "method_not_allowed")
     assert refused.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_an_app_beside_is_asked_by_its_own_methods_alone(method: str, content: bytes | None) -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("it was asked")
+
+    built = build(Scripted(), Options(), {"/sse": Beside(endless, ("GET",))})
+
+    async def ask() -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(built), base_url="http://localhost") as http:
+            return await http.request(method, "/sse", content=content)
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert method == "HEAD" or answer.json()["error"]["code"] == "method_not_allowed"
 
 
 def test_health_tells_the_problems(served: Any) -> None:
