@@ -1,26 +1,29 @@
-# Needs git, make and any Python >= 3.9 with pip; everything else goes into .tools and .venv.
+# Needs git, make and any Python >= 3.9 with pip, on a Mac macOS 14 and Apple silicon; everything else goes into .tools and .venv.
+COMMA := ,
 UV := .tools/uv/bin/uv
 BIN := .venv/bin
 STAMP := .venv/.installed
+DEV := .venv/.installed-dev
+# On a Mac uv might take an Intel Python that is there beside a native one.
+PYTHON := $(if $(filter Darwin,$(shell uname -s)),cpython->=3.11$(COMMA)<3.14-macos-aarch64-none,>=3.11$(COMMA)<3.14)
+INSTALL := $(UV) pip install --python $(BIN)/python
 
 .PHONY: install demo serve check test test-slow soak bench lock clean
 
 install: $(STAMP)
 
 $(UV):
-	@for python in python3.13 python3.12 python3.11 python3.10 python3.9 python3; do \
-	    if $$python -m pip --version >/dev/null 2>&1; then \
-	        $$python -m pip install --quiet --upgrade --target .tools/uv uv && exit 0; \
-	        exit 1; \
-	    fi; \
-	done; \
-	echo "No Python with pip found: install Python 3.9 or newer, then run make again." >&2; exit 1
+	python=$$(tools/find-python) && $$python -m pip install --quiet --upgrade --target .tools/uv uv
 
 $(STAMP): $(UV) requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(UV) venv .venv --python '>=3.11,<3.14'
-	$(UV) pip install --python $(BIN)/python --require-hashes -r requirements.lock
-	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	test -x $(BIN)/python || $(UV) venv .venv --python '$(PYTHON)'
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $(STAMP)
+
+$(DEV): $(STAMP) requirements-dev.lock
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	touch $(DEV)
 
 demo: install
 	$(BIN)/mlx-local demo
@@ -28,7 +31,7 @@ demo: install
 serve: install
 	$(BIN)/mlx-local serve
 
-check: install
+check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
@@ -37,18 +40,20 @@ check: install
 test: check
 	$(BIN)/python -m pytest
 
-test-slow: install
+test-slow: $(DEV)
 	HYPOTHESIS_PROFILE=searching $(BIN)/python -m pytest -m "slow or not slow"
 
-soak: install
+soak: $(DEV)
 	$(BIN)/python -m tests.soak.soak
 
-bench: install
+bench: $(DEV)
 	$(BIN)/python -m bench --work build/bench
 
+COMPILE := $(UV) pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 pyproject.toml
+
 lock: $(UV)
-	$(UV) pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	    --group dev pyproject.toml -o requirements.lock
+	$(COMPILE) --group build -o requirements.lock
+	$(COMPILE) --group build --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf .venv .tools build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

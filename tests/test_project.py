@@ -1,6 +1,8 @@
 """The project's own promises: locked, versioned, checked by one command, and no name taken from anyone else."""
 
+import os
 import re
+import subprocess
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -15,30 +17,61 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def locked() -> list[str]:
-    """The lock file's entries, one for each package, with the lines that belong to it."""
-    lines = [line for line in read("requirements.lock").splitlines() if not line.lstrip().startswith("#")]
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+def locked(name: str) -> list[str]:
+    """A lock file's entries, one for each package, with the lines that belong to it."""
+    lines = [line for line in read(name).splitlines() if not line.lstrip().startswith("#")]
     return re.split(r"\n(?=\S)", "\n".join(lines).strip())
 
 
-def test_the_lock_names_no_host() -> None:
-    text = read("requirements.lock")
+def name_of(entry: str) -> str:
+    return re.split(r"[\[=<>; ]", entry, maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_host(lock: str) -> None:
+    text = read(lock)
     assert "://" not in text
     assert not re.search(r"^\s*(-i|-f|--index-url|--extra-index-url|--find-links|--trusted-host)\b", text, re.MULTILINE)
 
 
-def test_every_locked_package_has_one_version_and_hashes() -> None:
-    assert len(locked()) > 20
-    for entry in locked():
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_package_has_one_version_and_hashes(lock: str) -> None:
+    assert len(locked(lock)) > 20
+    for entry in locked(lock):
         assert re.match(r"[a-z0-9][a-z0-9._-]*(\[[a-z0-9,_-]+\])?==[^\s;]+", entry), entry.splitlines()[0]
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry.splitlines()[0]
 
 
-def test_every_direct_dependency_is_locked() -> None:
+def test_every_direct_dependency_is_locked_and_development_has_the_same_versions() -> None:
     project = tomllib.loads(read("pyproject.toml"))
-    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    names = {re.split(r"[\[=<>; ]", entry, maxsplit=1)[0] for entry in locked()}
-    assert {re.split(r"[\[=<>; ]", requirement, maxsplit=1)[0] for requirement in wanted} <= names
+    groups = project["dependency-groups"]
+    ours, all_of_it = map(locked, LOCKS)
+    assert {name_of(one) for one in [*project["project"]["dependencies"], *groups["build"]]} <= set(map(name_of, ours))
+    assert set(map(name_of, groups["dev"])) <= set(map(name_of, all_of_it))
+    pins = {entry.splitlines()[0] for entry in ours}
+    assert pins <= {entry.splitlines()[0] for entry in all_of_it}
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_what_a_mac_installs_is_wheels_alone(python: str, tmp_path: Path) -> None:
+    """On macOS 14 and Apple silicon: a package of source alone would be built on every user's machine."""
+    platform = ("--python-platform", "aarch64-apple-darwin", "--python-version", python, "--target", str(tmp_path))
+    command = ("pip", "install", "--dry-run", "--only-binary", ":all:", "--require-hashes", "-r", "requirements.lock")
+    environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    done = subprocess.run(
+        [ROOT / ".tools" / "uv" / "bin" / "uv", *command, *platform],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if re.search(r"[Ff]ailed to fetch|dns error|[Cc]onnection|timed out", done.stderr):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    assert "mlx-metal" in done.stderr + done.stdout
 
 
 def test_the_newest_entry_of_the_changelog_is_the_package_version() -> None:
