@@ -34,7 +34,6 @@ class ChildProcess(Generic[CommandT, ReportT]):
         self._reader = reader
         self._writer = writer
         self._decoder: wire.Decoder[ReportT] = wire.Decoder(self.KIND)
-        self._early: list[ReportT] = []
 
     @classmethod
     async def start(cls, command: tuple[str, ...], *files: int) -> Self:
@@ -77,9 +76,6 @@ class ChildProcess(Generic[CommandT, ReportT]):
 
     async def reports(self) -> AsyncIterator[ReportT]:
         """Everything the child says, until it ends."""
-        early, self._early = self._early, []
-        for report in early:
-            yield report
         while reports := await self._read():
             for report in reports:
                 yield report
@@ -109,12 +105,3 @@ class RunnerProcess(ChildProcess[wire.Command, wire.Report]):
     """A runner; it introduces itself when its imports are done."""
 
     KIND = wire.Report
-
-    async def hello(self) -> wire.Hello | None:
-        """The first report, which is given by `reports` as well; None if the runner ended before it."""
-        while not self._early:
-            self._early = await self._read()
-            if not self._early:
-                return None
-        first = self._early[0]
-        return first if isinstance(first, wire.Hello) else None

@@ -175,6 +175,8 @@ class Loop:
                 self._resize(self._engine, command)
             case wire.Cancel() if self._engine is not None:
                 self._engine.cancel(command.id)
+            case wire.Ping():
+                self._send([self._beat()])
             case wire.Credit() if self._engine is not None:
                 self._engine.grant(command.id, command.deltas)
 
@@ -222,8 +224,13 @@ class Loop:
         beat: list[wire.Beat] = []
         if now - self._beaten >= BEAT_SECONDS or engine.idle:
             self._beaten = now
-            beat.append(wire.Beat(self._steps, self._slowest, models.active_bytes(), models.peak_bytes()))
+            beat.append(self._beat())
         self._send([*reports, *beat])
+
+    def _beat(self) -> wire.Beat:
+        from engines.decoding import model as models
+
+        return wire.Beat(self._steps, self._slowest, models.active_bytes(), models.peak_bytes())
 
     def _send(self, reports: Reports) -> None:
         if reports:

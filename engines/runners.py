@@ -12,9 +12,11 @@ from engines.clock import AwakeClock
 from engines.errors import RunnerDied, stopping
 from engines.process import RunnerProcess
 from engines.tasks import Tasks
+from engines.watchdog import verdict
 from engines.worker import Worker
 
 COMMAND = ("-P", "-m", "engines.runner")
+SPARE_SECONDS = 10.0
 
 log = logging.getLogger("runners")
 
@@ -31,7 +33,7 @@ class Listener(Protocol):
         ...
 
     def device(self, recommended_bytes: int) -> None:
-        """What the device recommends to use, told by the spare."""
+        """What the device recommends to use, told by each runner."""
         ...
 
 
@@ -46,14 +48,22 @@ class Runners:
         self._context_limit = context_limit
         self._command = command
         self._wants_spare = spare
-        self._spare: RunnerProcess | None = None
+        self._spare: Worker | None = None
         self._workers: dict[str, Worker] = {}
+        self._nameless: set[Worker] = set()  # of no model: the spare, and what may become one
+        self._spare_due = 0.0
         self._tasks = Tasks()
         self._turns = tempfile.TemporaryFile()  # of which runners lock bytes
         self._closed = False
 
     def __iter__(self) -> Iterator[Worker]:
+        """Those of models."""
         return iter(list(self._workers.values()))
+
+    @property
+    def everybody(self) -> list[Worker]:
+        """The spare too."""
+        return [*self._workers.values(), *self._nameless]
 
     def get(self, key: str) -> Worker | None:
         """The model's runner, unless there is none or it is being ended."""
@@ -62,10 +72,12 @@ class Runners:
 
     @property
     def spare_pid(self) -> int | None:
-        return self._spare.pid if self._spare is not None else None
+        return self._spare.process.pid if self._spare is not None else None
 
     def prepare_spare(self) -> None:
-        if self._wants_spare:
+        """Have one, soon. One that is lost isn't replaced at once, in case none can live."""
+        if self._wants_spare and not self._nameless and not self._closed and self._clock.now >= self._spare_due:
+            self._spare_due = self._clock.now + SPARE_SECONDS
             self._tasks.spawn(self._prepare_spare())
 
     async def open(self, entry: Entry) -> Worker:
@@ -82,69 +94,76 @@ class Runners:
         """End them all, and wait for it. Whoever waits for one is told."""
         self._closed = True
         await self._tasks.close()
-        workers, spare = list(self._workers.values()), self._spare
+        workers = self.everybody
         self._workers.clear()
+        self._nameless.clear()
         self._spare = None
-        processes = [worker.process for worker in workers] + ([spare] if spare is not None else [])
-        for process in processes:
-            process.kill()
-        await asyncio.gather(*(process.ended() for process in processes))
+        for worker in workers:
+            worker.process.kill()
+        await asyncio.gather(*(worker.process.ended() for worker in workers))
         for worker in workers:
             worker.fail_opening(stopping())
             worker.gone.set()
         self._turns.close()
 
     async def _started(self, entry: Entry) -> Worker:
-        process = await self._new_process()
+        worker = self._take_spare() or await self._new()
+        if (other := self._workers.get(entry.key)) is not None:
+            worker.kill()  # somebody else was quicker
+            return other
+        self._nameless.discard(worker)
+        self._workers[entry.key] = worker
+        worker.open(entry.key, entry.checkpoint.folder, self._context_limit, self._clock.now)
+        self._spare_due = 0.0
+        self.prepare_spare()
+        return worker
+
+    def _take_spare(self) -> Worker | None:
+        """The spare, if it is ready and well, so that its imports cost nobody's time."""
+        spare, self._spare = self._spare, None
+        if spare is None or spare.stopping or not spare.process.alive:
+            return None
+        if any(verdict(facts, self._clock.now) != "well" for facts in spare.facts(False, False, None)):
+            spare.kill()
+            return None
+        return spare
+
+    async def _new(self) -> Worker:
+        """A process that is starting, of no model yet."""
+        if self._closed:
+            raise stopping()
+        process = await RunnerProcess.start(self._command, self._turns.fileno())
         if self._closed:
             await _end(process)
             raise stopping()
-        if (other := self._workers.get(entry.key)) is not None:
-            await _end(process)  # somebody else was quicker
-            return other
-        worker = Worker(entry.key, process, self._clock.now)
-        self._workers[entry.key] = worker
-        worker.send(wire.Open(entry.checkpoint.folder, self._context_limit))
+        worker = Worker("", process, self._clock.now)
+        self._nameless.add(worker)
         self._tasks.spawn(self._follow(worker))
         return worker
 
-    async def _new_process(self) -> RunnerProcess:
-        """The spare, if it is ready, so that its imports cost nobody's time; the next spare follows."""
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            self.prepare_spare()
-            if spare.alive:
-                return spare
-            await spare.ended()
-        if self._closed:
-            raise stopping()
-        return await RunnerProcess.start(self._command, self._turns.fileno())
-
     async def _prepare_spare(self) -> None:
-        process = await RunnerProcess.start(self._command, self._turns.fileno())
-        wanted = False
-        try:
-            hello = await process.hello()
-            wanted = hello is not None and self._spare is None
-        finally:
-            if not wanted:
-                await _end(process)
-        if hello is not None and wanted:
-            self._spare = process
-            self._listener.device(hello.device_bytes)
+        worker = await self._new()
+        await worker.ready.wait()
+        if worker not in self._nameless or worker.stopping:
+            return
+        if self._spare is None:
+            self._spare = worker
+        else:
+            worker.kill()
 
     async def _follow(self, worker: Worker) -> None:
         """Take in what a runner says, until it ends. One that can't be understood is ended, for requests wait on it."""
         try:
             await self._listen(worker)
         except Exception:
-            log.exception("what runner %d of %s says can't be taken in", worker.process.pid, worker.key)
+            log.exception("what runner %d of %s says can't be taken in", worker.process.pid, worker.key or "no model")
         await self._end(worker)
 
     async def _listen(self, worker: Worker) -> None:
         async for report in worker.process.reports():
             match report:
                 case wire.Opened():
+                    worker.heard(self._clock.now)
                     worker.opened.set_result(None)
                 case wire.OpenFailed():
                     worker.fail_opening(report.failure.error())
@@ -152,24 +171,36 @@ class Runners:
                 case wire.Beat():
                     worker.beat(report, self._clock.now)
                 case wire.Hello():
-                    log.info("runner %d on %s runs %s", report.pid, report.device, worker.key)
+                    log.info("runner %d is ready on %s", report.pid, report.device)
+                    worker.heard(self._clock.now)
+                    worker.ready.set()
+                    self._listener.device(report.device_bytes)
                 case _:
+                    worker.heard(self._clock.now)
                     self._listener.heard(worker, report)
 
     async def _end(self, worker: Worker) -> None:
         worker.process.kill()
         status = await worker.process.ended()
         expected, worker.stopping = worker.stopping, True
-        if self._workers.get(worker.key) is worker:
-            del self._workers[worker.key]
+        self._forget(worker)
         how = f"signal {-status}" if status < 0 else f"status {status}"
         cause = "The device failed under the model" if status == device_fault.STATUS else "The model's process ended"
         reason = f"{cause} ({how})."
         worker.fail_opening(RunnerDied(f"{reason} Try again."))
+        worker.ready.set()
         worker.gone.set()
         if not expected:
-            log.error("runner %d of %s died, %s", worker.process.pid, worker.key, how)
-        self._listener.ended(worker, reason, expected)
+            log.error("runner %d of %s died, %s", worker.process.pid, worker.key or "no model", how)
+        if worker.key:
+            self._listener.ended(worker, reason, expected)
+
+    def _forget(self, worker: Worker) -> None:
+        self._nameless.discard(worker)
+        if self._spare is worker:
+            self._spare = None
+        if self._workers.get(worker.key) is worker:
+            del self._workers[worker.key]
 
 
 async def _end(process: RunnerProcess) -> None:

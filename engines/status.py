@@ -1,6 +1,6 @@
 """What the runtime tells of itself: models, health, metrics. Pure, from the pool's state."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from engines import pool
 from engines.catalog import Entry, NotInstalled
@@ -25,10 +25,12 @@ def model_status(item: Entry | NotInstalled, state: pool.State) -> ModelStatus:
     )
 
 
-def health(state: pool.State, late: Collection[str], name_of: Callable[[str], str]) -> Health:
-    """`late` are the models whose runners have been silent for long."""
+def health(state: pool.State, late: Mapping[str, str], name_of: Callable[[str], str]) -> Health:
+    """`late` are the models whose runners have been silent for long, with what is missed; "" is the spare."""
     problems = [f"{name_of(key)}: {fault.reason}" for key, fault in state.faults.items()]
-    problems += [f"{name_of(key)}: no step for more than 10 s" for key in late]
+    problems += [
+        f"{name_of(key) if key else 'the spare runner'}: no {missed} for more than 10 s" for key, missed in late.items()
+    ]
     # One death is told and mended by the next request; a second in a row is a loop.
     return Health(not late and all(fault.count < 2 for fault in state.faults.values()), tuple(problems))
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from typing import Literal
 
 from engines.admission import Admission
 from engines.awake import KeepAwake
@@ -10,7 +9,7 @@ from engines.clock import AwakeClock
 from engines.errors import Stalled
 from engines.supervisor import RETRY_SECONDS, Supervisor
 from engines.tasks import Tasks
-from engines.watchdog import answers, verdict
+from engines.watchdog import Verdict, verdict, worst
 from engines.worker import Worker
 
 TICK_SECONDS = 0.25
@@ -36,32 +35,44 @@ class Watch:
         await self._tasks.close()
         await asyncio.to_thread(self._awake.wanted, False)
 
-    def late(self) -> list[str]:
-        """The keys of models whose runners have been silent for long."""
-        return [worker.key for worker in self._supervisor.runners if self._verdict(worker) != "well"]
+    def late(self) -> dict[str, str]:
+        """The models whose runners have been silent for long, by their keys (the spare's is ""), and what is missed."""
+        late = [worker for worker in self._supervisor.runners.everybody if self._verdict(worker) != "well"]
+        return {worker.key: "step" if self._is_busy(worker) else "answer" for worker in late}
 
     async def _ticks(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             now = self._clock.tick()
-            for worker in self._supervisor.runners:
-                if self._verdict(worker) == "stuck" or not self._answers(worker, now):
-                    self._end_hung(worker)
-                if not self._is_used(worker) and now - worker.last_used > OPEN_IDLE_SECONDS:
-                    worker.kill()
+            for worker in self._supervisor.runners.everybody:
+                self._look_after(worker, now)
+            self._supervisor.runners.prepare_spare()
             await asyncio.to_thread(self._awake.wanted, self._admission.busy)
             self._supervisor.settle()
 
-    def _verdict(self, worker: Worker) -> Literal["well", "late", "stuck"]:
-        resident = self._supervisor.state.residents.get(worker.key)
-        busy = resident is not None and bool(resident.running)
-        return verdict(worker.facts(busy, self._supervisor.phase(worker.key) == "loading"), self._clock.now)
+    def _look_after(self, worker: Worker, now: float) -> None:
+        if self._verdict(worker) == "stuck":
+            self._end_hung(worker)
+        elif worker.key and not self._is_used(worker) and now - worker.last_used > OPEN_IDLE_SECONDS:
+            worker.kill()
+        elif self._supervisor.phase(worker.key) != "loading":
+            worker.ping(now)
 
-    def _answers(self, worker: Worker, now: float) -> bool:
-        """Whether its tokenizer opens and answers, as far as anybody waits for it."""
+    def _verdict(self, worker: Worker) -> Verdict:
+        loading = self._supervisor.phase(worker.key) == "loading"
+        facts = worker.facts(self._is_busy(worker), loading, self._asked_at(worker))
+        return worst([verdict(one, self._clock.now) for one in facts])
+
+    def _is_busy(self, worker: Worker) -> bool:
+        resident = self._supervisor.state.residents.get(worker.key)
+        return resident is not None and bool(resident.running)
+
+    def _asked_at(self, worker: Worker) -> float | None:
+        """Since when its helper owes an answer: its tokenizer, or what somebody asked."""
+        if worker.key and not worker.opened.done():
+            return 0.0
         tickets = self._admission.tickets.values()
-        asked = [ticket.asked_at for ticket in tickets if ticket.worker is worker and ticket.asking]
-        return all(answers(since, now) for since in (asked if worker.opened.done() else [worker.since]))
+        return min((one.asked_at for one in tickets if one.worker is worker and one.asking), default=None)
 
     def _is_used(self, worker: Worker) -> bool:
         return worker.key in self._supervisor.state.residents or any(
@@ -69,9 +80,11 @@ class Watch:
         )
 
     def _end_hung(self, worker: Worker) -> None:
-        log.error("the runner of %s hangs and is ended", self._supervisor.main_name(worker.key))
+        log.error("the runner of %s hangs and is ended", self._supervisor.main_name(worker.key) or "no model")
         for ticket in self._admission.tickets.values():
             if ticket.worker is worker and ticket.sent:
                 log.error("request %s fails with it", ticket.trace)
                 ticket.fail(Stalled("The model hangs and is loaded anew. Try again.", retry_after=RETRY_SECONDS))
+        if self._supervisor.phase(worker.key) == "ready" and not self._is_busy(worker):
+            self._supervisor.state.wanted.add(worker.key)  # it was at hand, and is to be again
         worker.process.kill()

@@ -97,7 +97,11 @@ class TakeTurns(msgspec.Struct, frozen=True, tag=True):
     on: bool
 
 
-Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit | TakeTurns
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Answered by `Beat` as soon as the main thread has time, with or without a model."""
+
+
+Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit | TakeTurns | Ping
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -159,7 +163,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Beat(msgspec.Struct, frozen=True, tag=True):
-    """Sent when a step ends, at most a few a second: the watchdog's only evidence of life."""
+    """Sent when a step ends, at most a few a second, and to answer a `Ping`: the watchdog's only evidence of life."""
 
     steps: int
     slowest_step: float

@@ -1,28 +1,32 @@
-"""One model's runner with what the server knows of it: whether its tokenizer is open, and when it last stepped."""
+"""One runner with what the server knows of it: its model, whether its tokenizer is open, when it last gave a sign."""
 
 import asyncio
 
 from engines import wire
 from engines.errors import ServiceError
 from engines.process import RunnerProcess
-from engines.watchdog import Facts
+from engines.watchdog import PING_SECONDS, Facts
 
 
 class Worker:
-    """Owned by `Runners`. `opened` is set to None once prompts can be prepared, or to the error that prevents it.
+    """Owned by `Runners`. `key` is its model's, "" for the spare. `ready` is set once its imports are done, or it is
+    gone; `opened` is set to None once prompts can be prepared, or to the error that prevents it.
 
-    It exists `since`, and `opened` is done within the watchdog's patience or the runner is ended.
+    Every sign of life, a step's or an answer to a ping, counts for the watchdog.
     """
 
     def __init__(self, key: str, process: RunnerProcess, now: float) -> None:
         self.key = key
         self.process = process
+        self.ready = asyncio.Event()
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopping = False
         self.gone = asyncio.Event()
         self.last_used = now
-        self.since = now
         self._moved = now
+        self._answered = now
+        self._pinged: float | None = None
+        self._ping_due = now
         self._steps = 0
         self._slowest = 0.0
         self.active_bytes = 0
@@ -30,6 +34,18 @@ class Worker:
 
     def send(self, command: wire.Command) -> None:
         self.process.send(command)
+
+    def open(self, key: str, folder: str, context_limit: int, now: float) -> None:
+        """From now on it is this model's."""
+        self.key = key
+        self.last_used = self._answered = now
+        self.send(wire.Open(folder, context_limit))
+
+    def ping(self, now: float) -> None:
+        """Asks for a sign of life, if that is due and none is owed already."""
+        if self._pinged is None and now >= self._ping_due and self.ready.is_set():
+            self._pinged = now
+            self.send(wire.Ping())
 
     def take_turns(self, on: bool) -> None:
         """On the device with others, or no longer."""
@@ -51,18 +67,29 @@ class Worker:
     def work_begins(self, now: float) -> None:
         """The watchdog counts from here when the runner was idle, or begins to load."""
         self._moved = now
+        self._pinged, self._ping_due = None, now + PING_SECONDS
+
+    def heard(self, now: float) -> None:
+        """It says something: what it owes beside is owed from now on."""
+        self._answered = now
+        if self._pinged is not None:
+            self._pinged = now
 
     def beat(self, report: wire.Beat, now: float) -> None:
         self._moved = now
+        self._pinged, self._ping_due = None, now + PING_SECONDS
         self._steps = report.steps
         self._slowest = report.slowest_step
         self.active_bytes = report.active_bytes
 
-    def facts(self, busy: bool, loading: bool) -> Facts:
-        return Facts(
-            phase="loading" if loading else "ready",
-            busy=busy,
-            since=self._moved,
-            first_step_done=self._steps > 0,
-            slowest_step=self._slowest,
-        )
+    def facts(self, busy: bool, loading: bool, asked_at: float | None) -> list[Facts]:
+        """`asked_at`: since when its helper owes an answer, if it does."""
+        first = not self.ready.is_set()
+        if first:
+            return [Facts(self._answered, is_first=True)]
+        owed = Facts(None if asked_at is None else max(asked_at, self._answered))
+        if loading:
+            return [owed, Facts(self._moved, is_first=True)]
+        if busy:
+            return [owed, Facts(self._moved, is_first=self._steps == 0, slowest_step=self._slowest)]
+        return [owed, Facts(self._pinged)]

@@ -45,6 +45,7 @@ PROMISES: dict[str, Promise] = {
     "core:runner:row-alone": Promise(CORE, "An exception in one request's row never harms the others."),
     "core:watchdog:ended": Promise(CORE, "A runner that hangs is ended, its requests fail and the next ones work."),
     "core:watchdog:told": Promise(CORE, "/health is 503 with model and reason while a runner hangs."),
+    "core:watchdog:idle": Promise(FIELD, "An idle or spare runner that hangs is told by /health, and replaced."),
     "core:server:killed": Promise(CORE, "When the server is killed, every runner ends within a second."),
     "core:server:stopped": Promise(CORE, "A stop lets requests end for a while, tells the rest and leaves no process."),
     "core:server:sleep": Promise("G6", "After a sleep of the machine the work goes on."),

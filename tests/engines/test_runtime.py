@@ -288,7 +288,7 @@ def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) ->
 def test_a_runner_that_hangs_over_its_tokenizer_is_ended_and_its_request_fails(
     catalog: Catalog, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engines.watchdog.FIRST_SECONDS", 0.1)
+    monkeypatch.setattr("engines.watchdog.STUCK_SECONDS", 0.1)
     mute = (*options().runner[:1], "-c", f"{HELLO}{says}\nlink.recv(1 << 20)\nimport time; time.sleep(100)")
 
     async def main() -> None:
@@ -298,6 +298,55 @@ def test_a_runner_that_hangs_over_its_tokenizer_is_ended_and_its_request_fails(
             assert not list(runtime._admission.tickets)
 
     asyncio.run(main())
+
+
+async def stopped(runtime: Runtime, pid: int, gone: Callable[[], bool]) -> str:
+    """Stops a process, and waits impatiently until `/health` has told it and it is gone; what was told."""
+    with pytest.MonkeyPatch.context() as impatience:
+        impatience.setattr("engines.watchdog.LATE_SECONDS", 0.5)
+        impatience.setattr("engines.watchdog.STUCK_SECONDS", 3.0)
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: not runtime.health().ok)
+        told = runtime.health().problems[-1]
+        await until(gone)
+    return told
+
+
+@promise("core:watchdog:idle")
+def test_an_idle_runner_that_hangs_is_told_and_replaced_and_who_waits_for_it_is_answered(catalog: Catalog) -> None:
+    async def body(runtime: Runtime) -> None:
+        await collect(runtime, ask("qwen3-14b"))
+        (worker,) = runtime._supervisor.runners
+        assert "qwen3-14b: no answer" in await stopped(runtime, worker.process.pid, worker.gone.is_set)
+        await until(lambda: runtime.model("qwen3-14b").phase == "ready")
+        await collect(runtime, ask("qwen3-14b"))
+        (worker,) = runtime._supervisor.runners
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        waiting = asyncio.create_task(collect(runtime, ask("qwen3-14b")))
+        await stopped(runtime, worker.process.pid, worker.gone.is_set)
+        assert isinstance((await waiting)[-1], Done)
+        assert runtime.health().ok
+
+    run(catalog, body)
+
+
+@promise("core:watchdog:idle")
+def test_a_spare_that_hangs_is_told_and_replaced(catalog: Catalog) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), Runtime(catalog, options(spare=True)) as runtime:
+            first = await spare_of(runtime)
+            runners = runtime._supervisor.runners
+            assert "the spare runner: no answer" in await stopped(runtime, first, lambda: runners.spare_pid is None)
+            assert runtime.health().ok
+            runners._spare_due = 0.0
+            assert await spare_of(runtime) != first
+
+    asyncio.run(main())
+
+
+async def until(holds: Callable[[], object]) -> None:
+    while not holds():  # noqa: ASYNC110 (what is waited for happens in other processes)
+        await asyncio.sleep(0.02)
 
 
 @promise("core:request:ends-once")
