@@ -12,10 +12,16 @@ ServiceError
 ├── UnknownVoice                  404
 ├── UnknownRoute                  404
 ├── MethodRefused                 405
+├── RequestTimeout                408  it stopped coming
 ├── BodyTooLarge                  413
+├── TargetTooLong                 414
+├── UnsupportedEncoding           415  of the body: `Content-Encoding`
 ├── CheckpointUnusable            422  files are missing, or of a kind we can't run
 ├── QueueFull                     429
+├── HeadersTooLarge               431
 ├── InternalError                 500
+├── TooManyConnections            503
+├── OutOfDescriptors              503  this process can open no more files
 ├── LoadFailed                    503
 ├── RunnerDied                    503
 ├── ShuttingDown                  503
@@ -91,8 +97,20 @@ class MethodRefused(ServiceError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
 
+class RequestTimeout(ServiceError):
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
 class BodyTooLarge(ServiceError):
     status, type, code = 413, "invalid_request_error", "body_too_large"
+
+
+class TargetTooLong(ServiceError):
+    status, type, code = 414, "invalid_request_error", "uri_too_long"
+
+
+class UnsupportedEncoding(ServiceError):
+    status, type, code = 415, "invalid_request_error", "unsupported_content_encoding"
 
 
 class CheckpointUnusable(ServiceError):
@@ -103,8 +121,20 @@ class QueueFull(ServiceError):
     status, type, code = 429, "rate_limit_error", "queue_full"
 
 
+class HeadersTooLarge(ServiceError):
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
+
+
 class InternalError(ServiceError):
     pass
+
+
+class TooManyConnections(ServiceError):
+    status, code = 503, "too_many_connections"
+
+
+class OutOfDescriptors(ServiceError):
+    status, code = 503, "too_many_open_files"
 
 
 class LoadFailed(ServiceError):

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines import device_fault, wire
+from engines import descriptors, device_fault, wire
 from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError, WrongCapability
 from engines.turns import Turns
 from engines.types import Tokenized
@@ -286,8 +286,10 @@ def main() -> None:
     threading.Thread(target=read, args=(link, helper, loop, turns), daemon=True).start()
     threading.Thread(target=write, args=(link, outbox), daemon=True).start()
 
-    for heavy in HEAVY:
-        importlib.import_module(heavy)
+    descriptors.raise_limit()
+    with descriptors.kept():
+        for heavy in HEAVY:
+            importlib.import_module(heavy)
     from engines.decoding import model as models
 
     outbox.put([wire.Hello(os.getpid(), models.device_name(), models.device_bytes())])

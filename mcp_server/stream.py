@@ -14,6 +14,7 @@ from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream,
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
+from http_server.accepting import Acceptor
 from mcp_server.relay_session import MAX_LINE
 
 PATIENCE_SECONDS = 60.0
@@ -29,7 +30,11 @@ async def serve_unix(server: Server[Any], listener: socket.socket) -> AsyncItera
         sessions.add(task)
         task.add_done_callback(sessions.discard)
 
-    listening = await asyncio.start_unix_server(accept, sock=listener, limit=MAX_LINE)
+    def protocol() -> asyncio.Protocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=MAX_LINE), accept)
+
+    listening = Acceptor(listener, protocol)
+    listening.start()
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """MCP in the server's process: imported in a thread once the ports are bound, because that takes a second."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engines.inference import Inference
 from mlx_local_inference.settings import Settings
+
+RETRY_SECONDS = 1.0
+
+log = logging.getLogger("mcp")
 
 Parts = tuple[ASGIApp, Callable[[], AbstractAsyncContextManager[None]], AbstractAsyncContextManager[None]]
 
@@ -30,10 +35,22 @@ class McpService:
 
     async def run(self, inference: Inference, listener: socket.socket) -> None:
         """Serve until cancelled: HTTP and SSE through `__call__`, relays through the listener."""
-        app, lifespan, sessions = await asyncio.to_thread(self._build, inference, listener)
+        app, lifespan, sessions = await self._built(inference, listener)
         async with lifespan(), sessions:
             self._app.set_result(app)
             await asyncio.Event().wait()
+
+    async def _built(self, inference: Inference, listener: socket.socket) -> Parts:
+        """Imports may fail for want of descriptors, and work a moment later."""
+        told = False
+        while True:
+            try:
+                return await asyncio.to_thread(self._build, inference, listener)
+            except OSError as error:
+                if not told:
+                    log.warning("MCP can't be imported yet, and is tried again: %s", error)
+                told = True
+                await asyncio.sleep(RETRY_SECONDS)
 
     def _build(self, inference: Inference, listener: socket.socket) -> Parts:
         from mcp_server import http, options, server, stream

@@ -16,20 +16,25 @@ from pathlib import Path
 
 import msgspec
 import psutil
-import uvicorn
 
-from engines import pool
+from engines import descriptors, pool
 from engines.audio_types import Script
 from engines.catalog import DEFAULTS, Catalog, Roots, default_roots
 from engines.local import AudioOptions, Local
 from engines.options import Options
+from engines.tasks import Tasks
 from engines.trace import Traced
+from http_server.connections import Connections
+from http_server.limits import Limits, most_connections
+from http_server.protocol import Guard
+from http_server.server import Site, serving
 from mcp_server import paths
 from mcp_server.relay_service import socket_path
 from mcp_server.sockets import SocketTaken, listen
 from mlx_local_inference.mcp_service import McpService
 from mlx_local_inference.settings import Settings
 from openai_compat import app as http
+from openai_compat.boundary import body_of
 from openai_compat.names import Defaults
 
 GIB = 1 << 30
@@ -64,6 +69,7 @@ class PortTaken(Exception):
 
 async def run(settings: Settings, command: Command) -> int:
     """Serve until SIGTERM or SIGINT; the exit status."""
+    descriptors.raise_limit()
     _log_to_stderr()
     stop = _stop_on_signals()
     ready_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -220,40 +226,22 @@ async def _listening(runtime: Local, settings: Settings, places: Places) -> Asyn
     agents = {path: http.Beside(mcp, methods) for path, methods in paths.METHODS.items()}
     main_app = http.build(runtime, _front(settings, places, main), agents)
     audio_app = http.build(runtime, _front(settings, places, audio))
-    servers = [(_server(main_app), places.main), (_server(audio_app), places.audio)]
-    async with asyncio.TaskGroup() as group:
-        for server, listener in servers:
-            group.create_task(server.serve(sockets=[listener]))
-        while not all(server.started for server, _ in servers):  # noqa: ASYNC110 (uvicorn has no event for it)
-            await asyncio.sleep(0.005)
-        sessions = group.create_task(mcp.run(runtime, places.relays))
+    sessions = Tasks()
+    async with serving([Site(main_app, [places.main]), Site(audio_app, [places.audio])], _guard(settings)):
+        sessions.spawn(mcp.run(runtime, places.relays))
         try:
             yield
         finally:
             # Before the ports are free: whoever has them next makes sockets of the same names.
             await asyncio.to_thread(_unlink, places)
-            sessions.cancel()
-            for server, _ in servers:
-                server.should_exit = True
+            await sessions.close()
 
 
-class _Server(uvicorn.Server):
-    """Two servers in one loop: signals are handled once, by `_stop_on_signals`."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        yield
-
-
-def _server(app: object) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-        server_header=False,
-    )
-    return _Server(config)
+def _guard(settings: Settings) -> Guard:
+    """What connections may do; there are as many as files can be opened, if the settings don't say less."""
+    limit = settings.max_connections or most_connections(descriptors.raise_limit())
+    connections = Connections(limit, asyncio.get_running_loop().time)
+    return Guard(Limits(), connections, body_of)
 
 
 def _front(settings: Settings, places: Places, defaults: Defaults) -> http.Options:

@@ -61,6 +61,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=0, description="seconds that a model in use is waited for before it must make room")
     ] = 30.0
     context_limit: Annotated[int, Meta(ge=1, description="tokens of prompt and answer together, at most")] = 32768
+    max_connections: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="connections at a time, derived from the files that may be open if unset"),
+    ] = None
     max_body_mb: Annotated[float, Meta(gt=0, description="largest body of a request in MB")] = 32.0
     max_upload_mb: Annotated[float, Meta(gt=0, description="largest recording that may be sent in MB")] = 2048.0
     max_recording_hours: Annotated[float, Meta(gt=0, description="longest recording that is transcribed in hours")] = (

@@ -21,8 +21,8 @@ hypothesis.settings.register_profile("searching", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 HERE = Path(__file__).parent
-IN_PROCESS = ("openai_compat", "mcp_server", "engines/test_runtime.py", "engines/test_runners.py")
-OURS = ["engines", "openai_compat", "mcp_server", "mlx_local_inference"]
+IN_PROCESS = ("http_server", "openai_compat", "mcp_server", "engines/test_runtime.py", "engines/test_runners.py")
+OURS = ["engines", "http_server", "openai_compat", "mcp_server", "mlx_local_inference"]
 ALLOWED = [
     ("logging/__init__.py", "emit"),  # a line to stderr
     ("engines/runtime.py", "models"),  # the catalog looks at the disk: fronts ask in a thread, tests where they are

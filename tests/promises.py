@@ -142,6 +142,15 @@ PROMISES: dict[str, Promise] = {
     "http:boundary:pages": Promise(FIELD, "A page whose origin is allowed can read every answer; no other page can."),
     "http:boundary:keys": Promise(CHAT, "A key opens everything, and health needs none."),
     "http:boundary:size": Promise(CHAT, "A body that is too large is refused while it is read."),
+    "http:upgrade:ignored": Promise(
+        "13, H1", "An offered Upgrade is ignored: the request is answered in HTTP/1.1, the connection goes on."
+    ),
+    "http:head:limits": Promise("13", "Endless headers, targets, trailers and chunk extensions are refused."),
+    "http:time:limits": Promise("13", "Headers, bodies that stand still and idle connections have a time limit."),
+    "http:connections:bound": Promise(
+        "13", "Beyond a bound connections are a 503 with Retry-After; idle ones give way."
+    ),
+    "http:descriptors:pause": Promise("13", "Out of descriptors the server pauses, says so once, and goes on."),
     "http:trace:answers": Promise(CORE, "X-Request-Id is in every answer."),
     "http:trace:log": Promise(CORE, "X-Request-Id is in every line of the log that concerns a request."),
     # -- MCP

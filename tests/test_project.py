@@ -86,6 +86,6 @@ def test_ci_runs_the_command_of_a_developer() -> None:
     assert "make test" in script.read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("name", ["engines", "mcp_server", "openai_compat", "daemon", "demo"])
+@pytest.mark.parametrize("name", ["engines", "http_server", "mcp_server", "openai_compat", "daemon", "demo"])
 def test_no_installed_distribution_but_ours_provides_our_modules(name: str) -> None:
     assert set(packages_distributions().get(name, [])) <= {OURS}
