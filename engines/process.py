@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from typing import ClassVar, Generic, Self, TypeVar
 
 import msgspec
 
-from engines import wire
+from engines import unix_sockets, wire
 
 READ_BYTES = 1 << 18
 
@@ -41,7 +40,7 @@ class ChildProcess(Generic[CommandT, ReportT]):
 
         The child gets descriptors, of its socket and these `files`, as its arguments.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = unix_sockets.pair()
         with theirs:
             # Ours first, so that nothing is left to wait for, or to be cancelled in, once there is a process.
             reader, writer = await asyncio.open_unix_connection(sock=ours)

@@ -15,9 +15,9 @@ DEFAULT_PORT = 8787
 CHUNK = 1 << 16
 MOST_PENDING = 1 << 20
 LONGEST_LINE = 64 << 20  # whole lines are read, also those that are too long for the service: their ids stand in them
-ORPHAN_CHECK_MS = 5000
-LAST_ANSWERS_MS = 1000
-LOOK_AGAIN_MS = 50
+ORPHAN_CHECK_SECONDS = 5.0
+LAST_ANSWERS_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 0.05
 
 USAGE = """usage: mlx-local mcp [--port N | --socket PATH] [--no-start]
 
@@ -25,6 +25,11 @@ Relays between stdin and stdout and the service on this port; starts it when the
 or --socket: a service finds its socket by its port, so none could be started on that one. When the service ends, the
 relay stays: what was under way is answered with an error, and the next request finds or starts the service again.
 """
+
+ON_A_TERMINAL = (
+    "this speaks MCP on stdin and stdout, a message of JSON a line: agents start it. To talk to a model yourself, use "
+    "'mlx-local chat'. Ctrl-D ends it."
+)
 
 
 def main(arguments: "list[str]") -> int:
@@ -38,6 +43,8 @@ def main(arguments: "list[str]") -> int:
     except ValueError as error:
         say(f"{error}\n{USAGE}")
         return 2
+    if posix.isatty(0):
+        say(ON_A_TERMINAL)
     for fd in (0, 1):
         posix.set_blocking(fd, False)
     relay = Relay(seeker)
@@ -106,43 +113,49 @@ class Relay:
         while self._goes_on():
             if self._link is None and (self._looking or self._session.wants_service):
                 self._look()
-            ready = self._poll()
+            readable, writable = self._wait()
             self._seeker.running()  # one that has ended is no zombie for as long as this agent lives
             # A service that takes nothing any more, or says nothing, is not waited for once the agent has closed.
-            hangs = not ready and not self._client_open and self._link is not None
+            hangs = not (readable or writable) and not self._client_open and self._link is not None
             if posix.getppid() != parent or hangs:
                 break
-            if ready.get(0):
+            if 0 in readable:
                 self._hear_client()
             if self._link is not None:
-                self._serve(self._link, ready.get(self._link.fileno(), 0))
-            if self._session.to_client and ready.get(1):
-                del self._session.to_client[: posix.write(1, self._session.to_client)]
+                number = self._link.fileno()
+                self._serve(self._link, number in readable, number in writable)
+            if self._session.to_client and 1 in writable:
+                self._answer_client()
         self._leave()
 
     def _goes_on(self) -> bool:
         session = self._session
         return self._client_open or self._link is not None or session.wants_service or bool(session.to_client)
 
-    def _poll(self) -> "dict[int, int]":
+    def _wait(self) -> "tuple[list[int], list[int]]":
+        """Descriptors that can be read, and written. By select, because Darwin's poll knows no devices: terminals,
+        /dev/null."""
         session = self._session
-        poller = select.poll()
+        reads: list[int] = []
+        writes = [1] if session.to_client else []
         if self._client_open and max(session.holds, len(session.to_client)) < MOST_PENDING:
-            poller.register(0, select.POLLIN)
-        if session.to_client:
-            poller.register(1, select.POLLOUT)
-        timeout = LAST_ANSWERS_MS if self._half_closed else ORPHAN_CHECK_MS
+            reads.append(0)
+        timeout = LAST_ANSWERS_SECONDS if self._half_closed else ORPHAN_CHECK_SECONDS
         if self._link is not None:
-            wanted = select.POLLIN if len(session.to_client) < MOST_PENDING else 0
-            poller.register(self._link.fileno(), wanted | (select.POLLOUT if session.to_service else 0))
+            reads += [self._link.fileno()] if len(session.to_client) < MOST_PENDING else []
+            writes += [self._link.fileno()] if session.to_service else []
         elif self._looking or session.wants_service:
-            timeout = LOOK_AGAIN_MS
-        return dict(poller.poll(timeout))
+            timeout = LOOK_AGAIN_SECONDS
+        readable, writable, _ = select.select(reads, writes, [], timeout)
+        return readable, writable
 
     # -- the agent ----------------------------------------------------------------------------------------------------
 
     def _hear_client(self) -> None:
-        data = posix.read(0, CHUNK)
+        try:
+            data = posix.read(0, CHUNK)
+        except BlockingIOError:
+            return
         lines = _lines(self._client_rest, data)
         if not data or len(self._client_rest) > LONGEST_LINE:
             self._client_open = False
@@ -150,6 +163,12 @@ class Relay:
         for line in lines:
             if line.strip():
                 self._session.from_client(line)
+
+    def _answer_client(self) -> None:
+        try:
+            del self._session.to_client[: posix.write(1, self._session.to_client)]
+        except BlockingIOError:
+            pass
 
     # -- the service --------------------------------------------------------------------------------------------------
 
@@ -164,9 +183,9 @@ class Relay:
             self.found = self._looking = False
             self._session.unreachable(told)
 
-    def _serve(self, link: _socket.socket, ready: int) -> None:
+    def _serve(self, link: _socket.socket, readable: bool, writable: bool) -> None:
         session = self._session
-        if session.to_service and ready & select.POLLOUT:
+        if session.to_service and writable:
             try:
                 del session.to_service[: link.send(session.to_service)]
             except ConnectionError:
@@ -174,7 +193,7 @@ class Relay:
         if not self._client_open and not session.holds and not self._half_closed:
             self._half_closed = True
             _half_close(link)
-        if ready & (select.POLLIN | select.POLLHUP | select.POLLERR):
+        if readable:
             data = _received(link)
             for line in _lines(self._service_rest, data):
                 session.from_service(line)

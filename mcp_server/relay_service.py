@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import subprocess
 
 LONGEST_PATH = 100  # macOS allows 103 bytes for a unix socket's path
-START_SECONDS = 15.0
+START_SECONDS = 60.0  # macOS checks every library once, after an installation: up to half a minute
+BUFFER_BYTES = 1 << 18
 RETURN_SECONDS = 5.0
 
 
@@ -81,6 +82,8 @@ class Seeker:
             if posix.stat(self._path).st_uid not in (posix.getuid(), 0):
                 raise PermissionError(self._path)
             link.connect(self._path)
+            for option in (_socket.SO_SNDBUF, _socket.SO_RCVBUF):  # macOS gives 8 KiB
+                link.setsockopt(_socket.SOL_SOCKET, option, BUFFER_BYTES)
         except OSError:
             link.close()
             return None

@@ -14,6 +14,7 @@ from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream,
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
+from engines.unix_sockets import widen
 from http_server.accepting import Acceptor
 from mcp_server.relay_session import MAX_LINE
 
@@ -26,6 +27,7 @@ async def serve_unix(server: Server[Any], listener: socket.socket) -> AsyncItera
     sessions: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        widen(writer.get_extra_info("socket"))
         task = asyncio.create_task(_session(server, reader, writer))
         sessions.add(task)
         task.add_done_callback(sessions.discard)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -216,13 +217,42 @@ def test_a_service_that_accepts_nobody_is_not_waited_for(tmp_path: Path) -> None
 def test_a_relay_whose_agent_has_closed_leaves_a_service_that_takes_nothing(
     agents: list[Agent], tmp_path: Path
 ) -> None:
-    code = RELAY.replace("; sys", "; import mcp_server.relay; mcp_server.relay.ORPHAN_CHECK_MS = 100; sys")
+    code = RELAY.replace("; sys", "; import mcp_server.relay; mcp_server.relay.ORPHAN_CHECK_SECONDS = 0.1; sys")
     with closing(listen(tmp_path / "s")) as listener:
         agents.append(agent := Agent(tmp_path / "s", code))
         agent.asks(id=1, method="x", params={"text": "x" * 700_000})
         hung = Peer(listener)
         assert agent.leaves() == (b"", 0)
         hung.dies()
+
+
+def test_on_a_terminal_the_relay_says_what_it_is_for_and_works(tmp_path: Path) -> None:
+    with closing(listen(tmp_path / "s")) as listener:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-P", "-c", RELAY, "--socket", str(tmp_path / "s")]
+        with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            os.close(theirs)
+            os.write(ours, b'{"jsonrpc":"2.0","id":1,"method":"initialize"}\n')
+            service = Peer(listener)
+            assert service.hears()["id"] == 1
+            service.says(id=1, result={})
+            assert process.stdout is not None and process.stderr is not None
+            assert json.loads(process.stdout.readline())["id"] == 1
+            os.write(ours, b"\x04")
+            assert process.wait(timeout=20) == 0
+            said = process.stderr.read().decode()
+            service.dies()
+        os.close(ours)
+    assert "mlx-local chat" in said
+    assert "Traceback" not in said
+
+
+def test_a_device_as_stdin_ends_the_session_at_once(tmp_path: Path) -> None:
+    """Darwin's poll knows no devices, so /dev/null counted as never ready, or as an error."""
+    command = [sys.executable, "-P", "-c", RELAY, "--socket", str(tmp_path / "s"), "--no-start"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    assert done.stdout == b""
+    assert b"Traceback" not in done.stderr
 
 
 def relay(*arguments: str, given: bytes, environ: dict[str, str]) -> "subprocess.CompletedProcess[bytes]":
