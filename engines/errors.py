@@ -13,6 +13,7 @@ ServiceError
 ├── UnknownRoute                  404
 ├── MethodRefused                 405
 ├── RequestTimeout                408  it stopped coming
+├── ClientTooSlow                 408  what came of the request isn't read, while others wait for its place
 ├── BodyTooLarge                  413
 ├── TargetTooLong                 414
 ├── UnsupportedEncoding           415  of the body: `Content-Encoding`
@@ -99,6 +100,10 @@ class MethodRefused(ServiceError):
 
 class RequestTimeout(ServiceError):
     status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class ClientTooSlow(ServiceError):
+    status, type, code = 408, "invalid_request_error", "client_too_slow"
 
 
 class BodyTooLarge(ServiceError):

@@ -12,15 +12,20 @@ from engines.admission import Admission
 from engines.catalog import Entry
 from engines.changes import Changes
 from engines.clock import AwakeClock
-from engines.errors import CheckpointUnusable, LoadFailed, RunnerDied, ServiceError, stopping
+from engines.errors import CheckpointUnusable, ClientTooSlow, LoadFailed, RunnerDied, ServiceError, stopping
 from engines.options import Options
 from engines.runners import Heard, Runners
 from engines.tasks import Tasks
 from engines.ticket import Question, Ticket
 from engines.types import Capability
+from engines.unread import Unread, to_end
 from engines.worker import Worker
 
 RETRY_SECONDS = 1.0
+TOO_SLOW = (
+    "The answer was given up: nothing of it had been read for half a minute, and others waited for its place. Read a "
+    "stream as it comes, or ask for less at a time."
+)
 WORK_SPACE = 256 * 1024 * 1024
 
 log = logging.getLogger("runtime")
@@ -79,6 +84,22 @@ class Supervisor:
             ticket.worker.send(wire.Cancel(ticket.id))  # also of what is only prepared
         pool.finished(self.state, ticket.id, self._clock.now, well=well)
         self.settle()
+
+    def end_unread(self) -> None:
+        """Free the places of clients that don't read, as far as others wait for them."""
+        tickets = self._admission.tickets
+        running = [id for resident in self.state.residents.values() for id in resident.running if id in tickets]
+        for id in running:
+            tickets[id].look(self._clock.now)
+        unread = [
+            Unread(id, tickets[id].entry.key, since)
+            for id in running
+            if (since := tickets[id].unread_since) is not None
+        ]
+        for id in to_end(unread, pool.held_up(self.state), self._clock.now):
+            log.warning("request %s fails: its client has read nothing for long, and others wait", tickets[id].trace)
+            tickets[id].fail(ClientTooSlow(TOO_SLOW))
+            self.leave(tickets[id], well=False)
 
     def want(self, entry: Entry) -> None:
         """To be loaded without a request, with the next `settle`."""

@@ -25,7 +25,8 @@ class Ticket:
     """`worker` is the runner that knows the request, None if there is none (any more).
 
     `sent` once a client may have seen something: then it can't be tried again. `asked_at` is when its runner's helper
-    was asked.
+    was asked. `unread_since` is when its client was first seen to have taken nothing for so long that its runner may
+    send no more; None as long as it may.
     """
 
     def __init__(self, id: int, entry: Entry, request: wire.Work | None) -> None:
@@ -35,6 +36,9 @@ class Ticket:
         self.worker: Worker | None = None
         self.sent = False
         self.asked_at = 0.0
+        self.unread_since: float | None = None
+        self._said = 0
+        self._taken = 0
         self._prepared = wire.Prepared(id, 0, 0)
         self._answer: asyncio.Future[wire.Answer] | None = None
         self._inbox: asyncio.Queue[Started | wire.Said | wire.Finished | ServiceError] = asyncio.Queue()
@@ -80,6 +84,7 @@ class Ticket:
         match report:
             case wire.Said() | wire.Finished():
                 self.sent = self.sent or isinstance(report, wire.Said)
+                self._said += isinstance(report, wire.Said)
                 self._inbox.put_nowait(report)
             case wire.Failed():
                 self.fail(report.failure.error())
@@ -94,10 +99,17 @@ class Ticket:
         else:
             self._inbox.put_nowait(error)
 
+    def look(self, now: float) -> None:
+        """Notes whether its client reads."""
+        granted = CREDIT + self._taken // (CREDIT // 2) * (CREDIT // 2)
+        if self._said < granted:
+            self.unread_since = None
+        elif self.unread_since is None:
+            self.unread_since = now
+
     async def events(self, arrived: float, clock: AwakeClock) -> AsyncGenerator[Happening]:
         """Everything until it is done, started once for its client however often it was tried; raises its failure."""
         queued = 0.0
-        taken = 0
         started = False
         while True:
             item = await self._inbox.get()
@@ -109,8 +121,8 @@ class Ticket:
                     started = True
                 case wire.Said():
                     yield item.delta
-                    taken += 1
-                    if taken % (CREDIT // 2) == 0 and self.worker is not None:
+                    self._taken += 1
+                    if self._taken % (CREDIT // 2) == 0 and self.worker is not None:
                         self.worker.send(wire.Credit(self.id, CREDIT // 2))
                 case wire.Finished():
                     timings = msgspec.structs.replace(item.end.timings, queued=queued)

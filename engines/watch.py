@@ -48,6 +48,7 @@ class Watch:
                 self._look_after(worker, now)
             self._supervisor.runners.prepare_spare()
             await asyncio.to_thread(self._awake.wanted, self._admission.busy)
+            self._supervisor.end_unread()
             self._supervisor.settle()
 
     def _look_after(self, worker: Worker, now: float) -> None:

@@ -37,6 +37,9 @@ PROMISES: dict[str, Promise] = {
     "core:many:while-another-loads": Promise(CORE, "Several clients of one model go on while another is loaded."),
     "core:leave:frees-the-place": Promise(CORE, "A client that leaves frees its place, in whatever phase it is."),
     "core:slow-client": Promise(CORE, "A client that reads nothing holds up nobody else."),
+    "core:slow-client:place": Promise(
+        FIELD, "A client that never reads keeps its place only as long as nobody waits for it."
+    ),
     # -- processes
     "core:runner:death-told": Promise("G5", "A runner's death fails what it was saying; the next request works."),
     "core:runner:death-retried": Promise(CORE, "What had sent nothing when its runner died is tried once more."),

@@ -5,7 +5,7 @@ Pure: no clock, socket, log or process. The supervisor calls an event function w
 loaded or unloaded included, never exceed the budget.
 """
 
-from engines.pool.decisions import decide, left_alone, never_fits
+from engines.pool.decisions import decide, held_up, left_alone, never_fits
 from engines.pool.state import (
     Effect,
     Fault,
@@ -56,6 +56,7 @@ __all__ = [
     "died",
     "finished",
     "forgive",
+    "held_up",
     "left_alone",
     "load_failed",
     "loaded",

@@ -48,6 +48,12 @@ def never_fits(state: State, model: str, kv_bytes: int = 0) -> DoesNotFit | None
     )
 
 
+def held_up(state: State) -> dict[str, int]:
+    """For each loaded model, how many jobs wait that could gain by an end on it: its own, and those without memory."""
+    homeless = sum(job.model not in state.residents for job in state.queue)
+    return {model: homeless + sum(job.model == model for job in state.queue) for model in state.residents}
+
+
 def left_alone(state: State, model: str, now: float) -> ServiceError | None:
     """The error for a model that failed and isn't to be tried again yet, or at all."""
     fault = state.faults.get(model)
