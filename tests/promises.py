@@ -88,6 +88,19 @@ PROMISES: dict[str, Promise] = {
     "chat:logprobs": Promise(ENGINE, "Logprobs are the model's own, of the tokens that the text was made of."),
     "chat:text:whole": Promise("A7", "Text never holds half a character, and each piece leaves as it is made."),
     "chat:text:control": Promise(ENGINE, "Users' text never becomes control tokens, in tools and calls too."),
+    "chat:orders:nothing-lost": Promise(
+        "H11", "Every order of turns is rendered, nothing lost, each text in its place."
+    ),
+    "chat:orders:prefix": Promise(
+        "H11", "A longer conversation begins as the shorter one did, so that its cache helps."
+    ),
+    "chat:template:bounds": Promise(
+        "issue 13", "A template that has no end, or makes huge texts, harms its request alone."
+    ),
+    "chat:template:named": Promise("issue 13", "Of named templates tool_use is taken with tools, else default."),
+    "chat:calls:history": Promise(
+        "H4", "Arguments of past calls that are no object are rendered as the text they are."
+    ),
     "chat:prefix:same": Promise(
         ENGINE, "With the prefix cache the text is the same as without, for sliding windows too."
     ),

@@ -1,9 +1,13 @@
 """A conversation as a chat template wants it: pure changes of messages and tools, before anything is rendered."""
 
+import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from engines.chat.orders import Manners, ordered
 from engines.chat.tooltext import call_text, response_text, tools_block
 from engines.json_border import object_or_text
 from engines.types import Message, Tool
@@ -12,18 +16,19 @@ Turn = dict[str, Any]
 
 
 def arranged(
-    messages: Sequence[Message], tools: Sequence[Tool], *, knows_tools: bool, alternates: bool
+    messages: Sequence[Message], tools: Sequence[Tool], *, knows_tools: bool, manners: Manners
 ) -> tuple[list[Message], list[Tool]]:
-    """The messages and tools to render.
+    """The messages and tools to render, in an order that the template renders (`engines.chat.orders`).
 
-    For a template that knows no tools, they go into the system text, calls into the assistant's and results into the
-    user's. For one that demands that user and assistant alternate, system texts become one at the top, and neighbours
-    of one role one message.
+    For a template that knows no tools, they go into the system text; for one that has no turns for calls and their
+    results, those go into the assistant's text and the user's.
     """
     turns = list(messages)
+    if not manners.calls:
+        turns = _with_calls_as_text(turns)
     if not knows_tools:
         turns = _with_tools_as_text(turns, tools)
-    return (_alternating(turns) if alternates else turns), [*tools] if knows_tools else []
+    return ordered(turns, manners), [*tools] if knows_tools else []
 
 
 def definition(tool: Tool) -> Turn:
@@ -32,18 +37,22 @@ def definition(tool: Tool) -> Turn:
     return {"type": "function", "function": function}
 
 
-def turn(message: Message) -> Turn:
+def turn(message: Message, manners: Manners) -> Turn:
     """The message as templates know it."""
     made: Turn = {"role": message.role, "content": message.content}
     if message.reasoning:
-        made["reasoning_content"] = message.reasoning
+        made["reasoning_content"] = made["thinking"] = message.reasoning
     if message.tool_calls:
         made["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _value(call.arguments)}}
+            {
+                "id": _id(call.id, manners),
+                "type": "function",
+                "function": {"name": call.name, "arguments": _arguments(call.arguments, manners)},
+            }
             for call in message.tool_calls
         ]
-    if message.tool_call_id:
-        made["tool_call_id"] = message.tool_call_id
+    if message.role == "tool" and (message.tool_call_id or manners.short_ids):
+        made["tool_call_id"] = _id(message.tool_call_id, manners)
     return made
 
 
@@ -69,46 +78,44 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(one)
 
 
-def _value(arguments: str) -> Any:
-    return object_or_text(arguments)
+def _arguments(text: str, manners: Manners) -> Any:
+    """A call's arguments: an object, or what was written where it is none."""
+    value = object_or_text(text or "{}")
+    if manners.json_arguments:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return {"arguments": value} if isinstance(value, str) and not manners.text_arguments else value
 
 
-def _with_tools_as_text(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
+def _id(id: str, manners: Manners) -> str:
+    """A call's id; where it must be short, nine letters that follow from it (Mistral's templates demand them)."""
+    if not manners.short_ids or re.fullmatch("[a-zA-Z0-9]{9}", id):
+        return id
+    return hashlib.sha256(id.encode()).hexdigest()[:9]
+
+
+def _with_calls_as_text(messages: Sequence[Message]) -> list[Message]:
     turns: list[Message] = []
     for is_result, group in groupby(messages, key=lambda message: message.role == "tool"):
         if is_result:
             turns.append(Message("user", "\n".join(response_text(message.content) for message in group)))
         else:
-            turns += [_with_calls_as_text(message) for message in group]
-    if not tools:
-        return turns
-    block = tools_block([definition(tool) for tool in tools])
-    if turns and turns[0].role == "system":
-        return [Message("system", f"{turns[0].content}\n\n{block}"), *turns[1:]]
-    return [Message("system", block), *turns]
+            turns += [_with_call_as_text(message) for message in group]
+    return turns
 
 
-def _with_calls_as_text(message: Message) -> Message:
+def _with_call_as_text(message: Message) -> Message:
     if not message.tool_calls:
         return message
-    calls = [call_text(call.name, _value(call.arguments)) for call in message.tool_calls]
-    return Message(message.role, "\n".join([*([message.content] if message.content else []), *calls]))
+    calls = [call_text(call.name, object_or_text(call.arguments or "{}")) for call in message.tool_calls]
+    return Message(
+        message.role, "\n".join([*([message.content] if message.content else []), *calls]), message.reasoning
+    )
 
 
-def _alternating(messages: Sequence[Message]) -> list[Message]:
-    system = [message.content for message in messages if message.role == "system"]
-    turns = [Message("system", "\n\n".join(system))] if system else []
-    for message in messages:
-        if message.role == "system":
-            continue
-        if turns and turns[-1].role == message.role:
-            last = turns[-1]
-            turns[-1] = Message(
-                message.role,
-                f"{last.content}\n\n{message.content}",
-                "\n\n".join(filter(None, (last.reasoning, message.reasoning))),
-                last.tool_calls + message.tool_calls,
-            )
-        else:
-            turns.append(message)
-    return turns
+def _with_tools_as_text(messages: list[Message], tools: Sequence[Tool]) -> list[Message]:
+    if not tools:
+        return messages
+    block = tools_block([definition(tool) for tool in tools])
+    if messages and messages[0].role == "system":
+        return [Message("system", f"{messages[0].content}\n\n{block}"), *messages[1:]]
+    return [Message("system", block), *messages]

@@ -1,8 +1,8 @@
 """A request → the tokens that a model is to continue, and how. Runs beside the step thread; nothing of MLX.
 
-Users' text never becomes control tokens: every control token's string inside a message is broken by a sentinel before
-the template sees it, and the rendered text is encoded apart at each sentinel. All other text is encoded in one piece
-with what surrounds it, as in training.
+Users' text never becomes control tokens: every control token's string inside a message, and every other word that the
+template looks for in it, is broken by a sentinel before the template sees it, and the rendered text is encoded apart at
+each sentinel. All other text is encoded in one piece with what surrounds it, as in training.
 """
 
 import json
@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 from tokenizers import Tokenizer
 
 from engines import tokenizer as tokenizers
+from engines.chat import template_files
 from engines.chat.conversation import arranged, definition, mapped, strings, turn
+from engines.chat.orders import PLAINEST, Manners, stands
 from engines.chat.reply import ReplyParser
-from engines.chat.template import Template
+from engines.chat.template import Template, Templates
 from engines.checkpoint import eos_ids
 from engines.decoding.control import any_of, breaker, unused_characters
 from engines.decoding.grammar import GrammarCompiler
 from engines.decoding.prompt import Prompt, Thought
 from engines.errors import ContextLengthExceeded, InvalidRequest
-from engines.types import ChatRequest, CompletionRequest, Json, Message, Request, Sampling, Tool
+from engines.types import ChatRequest, CompletionRequest, Request, Sampling, Tool
 
 OPEN, CLOSE = "<think>", "</think>"
 CLOSING = f"\n{CLOSE}\n\n"
@@ -47,17 +50,19 @@ class PromptWriter:
     """One checkpoint's template and tokenizer."""
 
     def __init__(
-        self, tokenizer: Tokenizer, template: Template, context_length: int, grammars: GrammarCompiler
+        self, tokenizer: Tokenizer, templates: Templates, context_length: int, grammars: GrammarCompiler
     ) -> None:
         self._tokenizer = tokenizer
-        self._template = template
+        self._templates = templates
         self._context_length = context_length
         self._grammars = grammars
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         # Added tokens of white space alone (Gemma has some) control nothing: they are how such text is written.
         tokens = [token for token in added if len(token.strip(" \t\r\n▁")) > 1]
-        self._control = any_of(tokens)
-        self._control_but_marks = any_of([token for token in tokens if token not in ASSISTANT_MARKS])
+        # What a template looks for in messages would change what it does with them, whether that is a token or not.
+        control = {*tokens, *templates.searched}
+        self._control = any_of(sorted(control))
+        self._control_but_marks = any_of(sorted(control - ASSISTANT_MARKS))
         self._thinks = CLOSE in tokens
         self._closing = self._plain(CLOSING)
         self._behind = self._plain("\n\n")
@@ -68,12 +73,12 @@ class PromptWriter:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         text = {**config, **(config.get("text_config") or {})}
         known = text.get("max_position_embeddings")
-        template = Template.read(folder)
+        templates = template_files.read(folder)
         tokenizer = tokenizers.read(folder)
         marks = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
         width = max(text.get("vocab_size") or 0, tokenizer.get_vocab_size())
         grammars = GrammarCompiler(tokenizers.source(folder), width, sorted(eos_ids(folder)), marks)
-        return cls(tokenizer, template, min(known or context_limit, context_limit), grammars)
+        return cls(tokenizer, templates, min(known or context_limit, context_limit), grammars)
 
     @property
     def context_length(self) -> int:
@@ -118,21 +123,46 @@ class PromptWriter:
         )
 
     def _rendered(self, request: ChatRequest) -> tuple[str, str]:
-        """The text, and the character in it at which it is to be encoded apart."""
+        """The text, and the character in it at which it is to be encoded apart.
+
+        What a template renders is checked: where a turn's text is missing, and where it refuses the conversation, it
+        is asked once more with the plainest order of turns that there is.
+        """
         self._check_thinking(request)
-        self._template.check_variables(request.template)
-        named = request.tool_choice.mode != "none"
-        messages, tools = arranged(
-            request.messages,
-            request.tools if named else (),
-            knows_tools=self._template.knows_tools,
-            alternates=self._template.alternates,
-        )
-        sentinel, end = _unused_characters(messages, tools, request.template)
-        turns = [self._turn(message, sentinel) for message in messages]
-        if request.continue_final:
-            turns[-1]["content"] += end
+        named = request.tools if request.tool_choice.mode != "none" else ()
+        template = self._templates.chosen(with_tools=bool(named))
+        template.check_variables(request.template)
+        sentinel, end = _unused_characters(request)
+        whole = ""
+        refused: InvalidRequest | None = None
+        for manners in (template.manners(with_tools=bool(named)), PLAINEST):
+            try:
+                text, complete = self._rendered_by(template, manners, request, named, sentinel, end)
+            except InvalidRequest as error:
+                refused = refused or error
+                continue
+            if complete:
+                return text, sentinel
+            whole = whole or text
+        if refused is not None and not whole:
+            raise refused
+        return whole, sentinel
+
+    def _rendered_by(
+        self,
+        template: Template,
+        manners: Manners,
+        request: ChatRequest,
+        named: Sequence[Tool],
+        sentinel: str,
+        end: str,
+    ) -> tuple[str, bool]:
+        """The text, and whether every turn's own text stands in it."""
+        messages, tools = arranged(request.messages, named, knows_tools=template.knows_tools, manners=manners)
         broken = breaker(self._control, sentinel)
+        turns = [{**mapped(turn(message, manners), broken), "role": message.role} for message in messages]
+        if request.continue_final:
+            turns[-1]["content"] = breaker(self._control_but_marks, sentinel)(messages[-1].content) + end
         variables: dict[str, Any] = {
             **{name: mapped(value, broken) for name, value in request.template.items()},
             "add_generation_prompt": not request.continue_final,
@@ -141,14 +171,10 @@ class PromptWriter:
             variables["tools"] = [mapped(definition(tool), broken) for tool in tools]
         if request.thinking.enabled is not None:
             variables["enable_thinking"] = request.thinking.enabled
-        text = self._template.render(turns, variables)
-        return (text.split(end)[0] if request.continue_final else text), sentinel
-
-    def _turn(self, message: Message, sentinel: str) -> dict[str, Any]:
-        made: dict[str, Any] = mapped(turn(message), breaker(self._control, sentinel))
-        if message.role == "assistant":
-            made["content"] = breaker(self._control_but_marks, sentinel)(message.content)
-        return {**made, "role": message.role}
+        text = template.render(turns, variables)
+        shown = [replace(message, content=made["content"]) for message, made in zip(messages, turns, strict=True)]
+        complete = stands(shown, text)
+        return (text.split(end)[0] if request.continue_final else text), complete
 
     def _encoded(self, text: str, sentinel: str) -> tuple[int, ...]:
         return tuple(id for part in text.split(sentinel) for id in self._plain(part))
@@ -232,7 +258,7 @@ class PromptWriter:
                 raise InvalidRequest(f"logit_bias names {id}, which no token of this model has.", param="logit_bias")
 
 
-def _unused_characters(messages: Sequence[Message], tools: Sequence[Tool], variables: Json) -> tuple[str, str]:
-    given = [*(turn(message) for message in messages), *(definition(tool) for tool in tools), variables]
-    unused = unused_characters(strings(given))
+def _unused_characters(request: ChatRequest) -> tuple[str, str]:
+    given = [*(turn(message, PLAINEST) for message in request.messages), *map(definition, request.tools)]
+    unused = unused_characters(strings([*given, request.template]))
     return next(unused), next(unused)

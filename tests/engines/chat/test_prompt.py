@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -27,8 +28,13 @@ def gemma3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@functools.cache
+def writer(folder: Path) -> PromptWriter:
+    return PromptWriter.read(folder, 4096)
+
+
 def ids(folder: Path, *messages: Message, **fields: Any) -> tuple[int, ...]:
-    return PromptWriter.read(folder, 4096).write(ChatRequest("m", messages, **fields)).ids
+    return writer(folder).write(ChatRequest("m", messages, **fields)).ids
 
 
 @promise("chat:text:control")
@@ -55,19 +61,28 @@ def test_gemma_has_one_beginning_and_its_roles_alternate(gemma3: Path) -> None:
     assert "a\n\nb" in tokenizer.decode(list(got), skip_special_tokens=False)
 
 
-def test_what_a_template_refuses_is_the_requests_fault(gemma3: Path) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        ids(gemma3, Message("assistant", "I begin."), Message("user", "No."))
+def test_every_order_is_rendered_by_the_demos_templates_too(gemma3: Path) -> None:
+    got = text(gemma3, Message("assistant", "I begin."), Message("user", "No."))
+    assert "<start_of_turn>model\nI begin.<end_of_turn>\n<start_of_turn>user\nNo.<end_of_turn>" in got
+    alone = text(gemma3, Message("system", "Be brief."))
+    assert alone == "<bos><start_of_turn>user\nBe brief.<end_of_turn>\n<start_of_turn>model\n"
+
+
+def test_what_a_template_refuses_is_the_requests_fault(qwen3: Path, tmp_path: Path) -> None:
+    shutil.copytree(qwen3, tmp_path / "copy")
+    (tmp_path / "copy" / "chat_template.jinja").write_text("{{ raise_exception('never') }}", encoding="utf-8")
+    with pytest.raises(InvalidRequest, match="never") as caught:
+        ids(tmp_path / "copy", Message("user", "hello"))
     assert caught.value.param == "messages"
 
 
 def test_a_prompt_beyond_the_context_is_refused_with_both_figures(qwen3: Path) -> None:
-    writer = PromptWriter.read(qwen3, 40)
-    assert writer.context_length == 40
+    limited = PromptWriter.read(qwen3, 40)
+    assert limited.context_length == 40
     with pytest.raises(ContextLengthExceeded, match="40 tokens"):
-        writer.write(ChatRequest("m", (Message("user", "word " * 100),)))
+        limited.write(ChatRequest("m", (Message("user", "word " * 100),)))
     with pytest.raises(ContextLengthExceeded, match="39 more"):
-        writer.write(ChatRequest("m", (Message("user", "hi"),), Sampling(max_tokens=39)))
+        limited.write(ChatRequest("m", (Message("user", "hi"),), Sampling(max_tokens=39)))
 
 
 def test_without_a_limit_the_answer_may_fill_the_context(qwen3: Path) -> None:
@@ -92,6 +107,49 @@ def test_whatever_a_template_raises_is_the_requests_fault(qwen3: Path, tmp_path:
         ids(tmp_path / "copy", Message("user", "hello"))
 
 
+MARKUP = ("</think>", "<think>", "<think>x</think>", "<tool_call>", "</tool_call>", "<tool_response>", "<|im_end|>")
+
+
+@promise("chat:text:control")
+@pytest.mark.parametrize("word", MARKUP)
+@pytest.mark.parametrize("place", ["{} and on", "Say {}", "first {} then", "{0}\n\n{0}"])
+def test_markup_in_a_past_answer_is_text(qwen3: Path, word: str, place: str) -> None:
+    said = place.format(word)
+    tokenizer = Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
+    control = set(tokenizer.get_added_tokens_decoder())
+    asked = Message("user", "Hot?")
+    for last in ((), (asked,)):
+        got = ids(qwen3, asked, Message("assistant", said), *last)
+        plain = ids(qwen3, asked, Message("assistant", "plain"), *last)
+        assert f"assistant\n{said}<|im_end|>" in tokenizer.decode(got, skip_special_tokens=False).replace(
+            "<think>\n\n</think>\n\n", "", 1
+        )
+        assert [id for id in got if id in control] == [id for id in plain if id in control]
+
+
+def test_a_word_that_a_template_looks_for_is_text_in_messages_whether_it_is_a_token_or_not(
+    gemma3: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(gemma3, tmp_path / "copy")
+    template = "{% for m in messages %}{{ m.content.split('</mark>')[-1] }}{{ '</mark>' in m.content }}{% endfor %}"
+    (tmp_path / "copy" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    assert text(tmp_path / "copy", Message("assistant", "a</mark>b")) == "a</mark>bFalse"
+
+
+def test_a_thought_given_as_such_is_the_templates_to_show(qwen3: Path) -> None:
+    asked, thought = Message("user", "Hot?"), Message("assistant", "Yes.", "It is </think> July.")
+    got = text(qwen3, asked, thought)
+    assert "<think>\nIt is </think> July.\n</think>\n\nYes.<|im_end|>" in got
+    assert "July" not in text(qwen3, asked, thought, asked)
+
+
+def test_a_sentinel_is_no_part_of_json_in_ascii(qwen3: Path, tmp_path: Path) -> None:
+    shutil.copytree(qwen3, tmp_path / "copy")
+    template = "{{ messages | tojson(ensure_ascii=True) }}"
+    (tmp_path / "copy" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    assert '"content": "\\u4f60<|im_end|>"' in text(tmp_path / "copy", Message("user", "你<|im_end|>"))
+
+
 # -- tools, thoughts, continuations ---------------------------------------------------------------------------------
 
 WEATHER = Tool("weather", "The weather.<|im_end|>", {"type": "object", "properties": {"city": {"type": "string"}}})
@@ -99,12 +157,11 @@ CALLED = Message("assistant", "", tool_calls=(ToolCall("a", "weather", '{"city":
 
 
 def text(folder: Path, *messages: Message, **fields: Any) -> str:
-    writer = PromptWriter.read(folder, 4096)
-    return writer.text_of(writer.write(ChatRequest("m", messages, **fields)).ids)
+    return writer(folder).text_of(ids(folder, *messages, **fields))
 
 
 def plan(folder: Path, *messages: Message, **fields: Any) -> ReplyPlan:
-    found = PromptWriter.read(folder, 4096).write(ChatRequest("m", messages, **fields)).reply
+    found = writer(folder).write(ChatRequest("m", messages, **fields)).reply
     assert isinstance(found, ReplyPlan)
     return found
 
@@ -199,31 +256,31 @@ def test_what_users_write_into_variables_of_the_template_never_becomes_control_t
 
 
 def test_ids_that_no_token_has_are_refused_by_their_place(qwen3: Path) -> None:
-    writer = PromptWriter.read(qwen3, 4096)
+    limited = PromptWriter.read(qwen3, 4096)
     for request, param in (
         (ChatRequest("m", (Message("user", "x"),), Sampling(logit_bias=((99999, 1.0),))), "logit_bias"),
         (CompletionRequest("m", (5, 99999)), "prompt"),
     ):
         with pytest.raises(InvalidRequest, match="99999") as caught:
-            writer.write(request)
+            limited.write(request)
         assert caught.value.param == param
     with pytest.raises(InvalidRequest):
-        writer.text_of([99999])
+        limited.text_of([99999])
 
 
 def test_a_completion_continues_its_text_as_it_is(qwen3: Path) -> None:
-    writer = PromptWriter.read(qwen3, 4096)
-    prompt = writer.write(CompletionRequest("m", "你好<|im_end|> world", Sampling(max_tokens=3), echo=True))
-    assert writer.text_of(prompt.ids) == prompt.echo == "你好<|im_end|> world"
+    limited = PromptWriter.read(qwen3, 4096)
+    prompt = limited.write(CompletionRequest("m", "你好<|im_end|> world", Sampling(max_tokens=3), echo=True))
+    assert limited.text_of(prompt.ids) == prompt.echo == "你好<|im_end|> world"
     assert (prompt.reply, prompt.max_tokens) == (None, 3)
     tokenizer = Tokenizer.from_file(str(qwen3 / "tokenizer.json"))
     assert prompt.ids.count(tokenizer.token_to_id("<|im_end|>")) == 1
-    assert writer.write(CompletionRequest("m", prompt.ids)).ids == prompt.ids
+    assert limited.write(CompletionRequest("m", prompt.ids)).ids == prompt.ids
     with pytest.raises(InvalidRequest, match="empty"):
-        writer.write(CompletionRequest("m", ""))
+        limited.write(CompletionRequest("m", ""))
 
 
 def test_tokens_are_told_of_prompts_longer_than_the_context_too(qwen3: Path) -> None:
-    writer = PromptWriter.read(qwen3, 20)
-    assert len(writer.ids_of(CompletionRequest("m", "word " * 100))) > 20
-    assert len(writer.ids_of(ChatRequest("m", (Message("user", "word " * 100),)))) > 20
+    limited = PromptWriter.read(qwen3, 20)
+    assert len(limited.ids_of(CompletionRequest("m", "word " * 100))) > 20
+    assert len(limited.ids_of(ChatRequest("m", (Message("user", "word " * 100),)))) > 20
