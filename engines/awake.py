@@ -1,23 +1,56 @@
-"""Keeps a Mac awake while there is work, and no longer."""
+"""Keeps a Mac awake while there is work, and a little longer."""
 
+import logging
 import os
 import subprocess
 import sys
 
+LINGER_SECONDS = 5.0  # a helper process for each of many short requests would cost more than the requests
+RETRY_SECONDS = 60.0
+
+log = logging.getLogger("awake")
+
 
 class KeepAwake:
-    """Holds an assertion against idle sleep through a helper process, which ends by itself when this process dies."""
+    """Holds an assertion against idle sleep through a helper process, which ends by itself when this process dies.
 
-    def __init__(self, command: tuple[str, ...] | None = None) -> None:
+    Where the helper can't be started, the log says so once, and it is tried again now and then.
+    """
+
+    def __init__(self, command: tuple[str, ...] | None = None, linger: float = LINGER_SECONDS) -> None:
         on_mac = ("/usr/bin/caffeinate", "-i", "-w", str(os.getpid()))
         self._command = command if command is not None else on_mac if sys.platform == "darwin" else ()
+        self._linger = linger
         self._helper: subprocess.Popen[bytes] | None = None
+        self._wanted_at = 0.0
+        self._retry_at = 0.0
+        self._told = False
 
-    def wanted(self, work: bool) -> None:
-        """Say, as often as you like, whether there is work."""
-        if work and self._helper is None and self._command:
-            self._helper = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
-        elif not work and self._helper is not None:
+    def wanted(self, work: bool, now: float) -> None:
+        """Say, as often as you like, whether there is work at `now`, in seconds of any clock that never goes back."""
+        if work:
+            self._wanted_at = now
+            if self._helper is None and self._command and now >= self._retry_at:
+                self._start(now)
+        elif self._helper is not None and now - self._wanted_at >= self._linger:
+            self.release()
+
+    def release(self) -> None:
+        """Let the Mac sleep."""
+        if self._helper is not None:
             self._helper.kill()
             self._helper.wait()
             self._helper = None
+
+    def _start(self, now: float) -> None:
+        try:
+            self._helper = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            self._retry_at = now + RETRY_SECONDS
+            if not self._told:
+                log.warning(
+                    "this Mac may fall asleep in the middle of work: %s can't be started (%s)",
+                    *self._command[:1],
+                    error,
+                )
+            self._told = True

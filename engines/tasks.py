@@ -1,11 +1,35 @@
 """Background tasks with an owner: none is lost, and none fails unseen."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextvars import Context
 
 log = logging.getLogger("tasks")
+
+
+class RecurringFault:
+    """What goes wrong in work that is repeated: told when it begins, and when it is over; never the end of the work."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._last = ""
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Around each repetition."""
+        try:
+            yield
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            if told != self._last:
+                log.exception("%s failed; it is tried again", self._what)
+            self._last = told
+        else:
+            if self._last:
+                log.info("%s works again", self._what)
+            self._last = ""
 
 
 class Tasks:

@@ -8,7 +8,7 @@ from engines.awake import KeepAwake
 from engines.clock import AwakeClock
 from engines.errors import Stalled
 from engines.supervisor import RETRY_SECONDS, Supervisor
-from engines.tasks import Tasks
+from engines.tasks import RecurringFault, Tasks
 from engines.watchdog import Verdict, verdict, worst
 from engines.worker import Worker
 
@@ -27,13 +27,14 @@ class Watch:
         self._supervisor = supervisor
         self._awake = awake
         self._tasks = Tasks()
+        self._faults = RecurringFault("a look after the runners")
 
     def begin(self) -> None:
         self._tasks.spawn(self._ticks())
 
     async def close(self) -> None:
         await self._tasks.close()
-        await asyncio.to_thread(self._awake.wanted, False)
+        await asyncio.to_thread(self._awake.release)
 
     def late(self) -> dict[str, str]:
         """The models whose runners have been silent for long, by their keys (the spare's is ""), and what is missed."""
@@ -43,13 +44,17 @@ class Watch:
     async def _ticks(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            now = self._clock.tick()
-            for worker in self._supervisor.runners.everybody:
-                self._look_after(worker, now)
-            self._supervisor.runners.prepare_spare()
-            await asyncio.to_thread(self._awake.wanted, self._admission.busy)
-            self._supervisor.end_unread()
-            self._supervisor.settle()
+            with self._faults.told():
+                await self._tick()
+
+    async def _tick(self) -> None:
+        now = self._clock.tick()
+        for worker in self._supervisor.runners.everybody:
+            self._look_after(worker, now)
+        self._supervisor.runners.prepare_spare()
+        await asyncio.to_thread(self._awake.wanted, self._admission.busy, now)
+        self._supervisor.end_unread()
+        self._supervisor.settle()
 
     def _look_after(self, worker: Worker, now: float) -> None:
         if self._verdict(worker) == "stuck":

@@ -231,7 +231,7 @@ async def spare_of(runtime: Runtime) -> int:
 @promise("core:server:awake")
 def test_a_mac_is_kept_awake_while_there_is_work_and_no_longer(catalog: Catalog) -> None:
     async def main() -> None:
-        awake = KeepAwake((sys.executable, "-c", "import time; time.sleep(60)"))
+        awake = KeepAwake((sys.executable, "-c", "import time; time.sleep(60)"), linger=0.0)
         async with asyncio.timeout(60), Runtime(catalog, options(), awake) as runtime:
             async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
                 async for event in events:
