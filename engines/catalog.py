@@ -5,9 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from engines import checkpoint
+from engines import checkpoint, foreign
 from engines.checkpoint import Checkpoint
 from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
+from engines.model_files import read_text
 from engines.types import Capability
 
 # Names that are known from the start: what each stands for, and what that does.
@@ -27,6 +28,9 @@ DOES: Mapping[Capability, str] = {
     "alignment": "finds the times of words",
     "speech": "speaks",
 }
+
+
+MOST_REVISION_BYTES = 1000
 
 
 class Roots(msgspec.Struct, frozen=True):
@@ -75,8 +79,11 @@ class NotInstalled(msgspec.Struct, frozen=True):
 
 
 class _Found(msgspec.Struct, frozen=True):
+    """`is_listed` False: a folder of another format alone, which is known by its name, to say what it is."""
+
     folder: Path
     name: str
+    is_listed: bool = True
 
     def answers_to(self, name: str) -> bool:
         return name.casefold() in (self.name.casefold(), self.name.rpartition("/")[2].casefold())
@@ -142,7 +149,7 @@ class Catalog:
             else:
                 absent.append(NotInstalled(name, meant.target))
         for item in sorted(found, key=lambda item: item.name.casefold()):
-            if item.folder not in listed:
+            if item.is_listed and item.folder not in listed:
                 listed[item.folder] = self._listed(item.folder, found)
         return [*listed.values(), *absent]
 
@@ -162,7 +169,9 @@ class Catalog:
 
     def _unknown(self, name: str, found: list[_Found] | None = None) -> UnknownModel:
         found = list(_scan(self._roots)) if found is None else found
-        known = dict.fromkeys([*(name for name, _ in self._known), *sorted(item.name for item in found)])
+        known = dict.fromkeys(
+            [*(name for name, _ in self._known), *sorted(item.name for item in found if item.is_listed)]
+        )
         return UnknownModel(
             f"There is no model {name!r}. Known: {', '.join(known)}. "
             "Add one with `mlx-local models pull ORG/NAME`, or give it a name in the configuration's aliases.",
@@ -184,6 +193,8 @@ def _require(name: str, seen: Checkpoint, wanted: Capability | None) -> None:
     if seen.capability is None and seen.architecture:
         message = f"{name} is a {seen.architecture} model, of a kind that can't be run here."
         raise WrongCapability(message, param="model")
+    if seen.foreign:
+        raise CheckpointUnusable(f"{name} can't be run: {seen.folder} {seen.foreign}", param="model")
     if seen.missing:
         what = ", ".join(seen.missing)
         raise CheckpointUnusable(f"{name} is incomplete; missing in {seen.folder}: {what}.", param="model")
@@ -227,16 +238,21 @@ def _expanded(path: str, home: Path) -> Path:
 
 def _scan(roots: Roots) -> Iterator[_Found]:
     for root in roots.configured:
-        yield from (_Found(folder.resolve(), folder.name) for folder in _folders(root) if _looks_like_one(folder))
+        for folder in _folders(root):
+            if _looks_like_one(folder) or _is_foreign(folder):
+                yield _Found(folder.resolve(), folder.name, _looks_like_one(folder))
     for hub in roots.hubs:
         yield from _scan_hub(hub)
     for root in roots.plain:
         for folder in _folders(root):
             if _looks_like_one(folder):
                 yield _Found(folder.resolve(), folder.name)
-            else:
-                inner = (below for below in _folders(folder) if _looks_like_one(below))
-                yield from (_Found(below.resolve(), f"{folder.name}/{below.name}") for below in inner)
+                continue
+            for below in _folders(folder):
+                if _looks_like_one(below) or _is_foreign(below):
+                    yield _Found(below.resolve(), f"{folder.name}/{below.name}", _looks_like_one(below))
+            if _is_foreign(folder):
+                yield _Found(folder.resolve(), folder.name, is_listed=False)
 
 
 def _scan_hub(hub: Path) -> Iterator[_Found]:
@@ -252,9 +268,12 @@ def _snapshot(repository: Path) -> Path | None:
     """The revision that refs/main names; without that file, the newest there is."""
     snapshots = {folder.name: folder for folder in _folders(repository / "snapshots")}
     try:
-        return snapshots.get((repository / "refs" / "main").read_text("utf-8").strip())
-    except (OSError, UnicodeDecodeError):
-        return max(snapshots.values(), key=lambda folder: folder.stat().st_mtime, default=None)
+        revision = read_text(repository / "refs" / "main", MOST_REVISION_BYTES)
+    except CheckpointUnusable:
+        revision = None
+    if revision is not None:
+        return snapshots.get(revision.strip())
+    return max(snapshots.values(), key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -265,7 +284,8 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _looks_like_one(folder: Path) -> bool:
-    try:
-        return any(path.name == "config.json" or path.suffix == ".safetensors" for path in folder.iterdir())
-    except OSError:
-        return False
+    return any(name == "config.json" or name.endswith(".safetensors") for name in foreign.names(folder))
+
+
+def _is_foreign(folder: Path) -> bool:
+    return foreign.is_one(foreign.names(folder))

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
+from engines import foreign, sampling_defaults
 from engines.errors import CheckpointUnusable
+from engines.model_files import is_whole, matching, read_json
+from engines.rope_scaling import context_length
+from engines.sampling_defaults import Defaults
 from engines.types import Capability
 
 Json = Mapping[str, object]
@@ -46,7 +49,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     A sequence of n tokens needs `kv_bytes_fixed + n * kv_bytes_per_token` bytes of cache at most; the fixed part is
     for layers whose attention is bounded by a window. `changed` is when any of its files was, in nanoseconds.
-    `missing` says in words what a complete checkpoint has besides.
+    `missing` says in words what a complete checkpoint has besides; `foreign`, where it is none for MLX, what it is
+    instead. `sampling` is how its makers would have it sampled.
     """
 
     folder: str
@@ -58,6 +62,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     context_length: int
     missing: tuple[str, ...] = ()
     changed: int = 0
+    foreign: str = ""
+    sampling: Defaults = Defaults()
 
     def kv_wish(self, context_limit: int) -> int:
         """Bytes of cache that it would like to have: for one conversation as long as may be, or a few pieces."""
@@ -69,24 +75,47 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 def inspect(folder: Path) -> Checkpoint:
     """Raises `CheckpointUnusable`, naming the file, for a file that can't be read or understood."""
-    config = _read(folder / "config.json")
+    config = read_json(folder / "config.json")
     architecture = _architecture(config)
     capability = CAPABILITIES.get(architecture)
-    shards = [path for path in sorted(folder.glob("model*.safetensors")) if _is_whole(path)]
+    shards = _weights(folder, "model*.safetensors")
     if architecture == "whisper":
-        shards += [path for name in ("weights.safetensors", "weights.npz") if _is_whole(path := folder / name)]
+        shards += [path for name in ("weights.safetensors", "weights.npz") if is_whole(path := folder / name)]
+    other = foreign.pointers(folder) or (None if shards or _has_index(folder) else foreign.described(folder)) or ""
     per_token, fixed = (0, 0) if capability is None else _kv_bytes(folder, architecture, config)
     return Checkpoint(
         folder=str(folder),
         architecture=architecture,
         capability=capability,
-        weights_bytes=sum(path.stat().st_size for path in [*shards, *folder.glob("speech_tokenizer/*.safetensors")]),
+        weights_bytes=sum(path.stat().st_size for path in [*shards, *_codec(folder)]),
         kv_bytes_per_token=per_token,
         kv_bytes_fixed=fixed,
-        context_length=_number(folder, _text_config(config), "max_position_embeddings"),
-        missing=(*_missing(folder, architecture, capability), *_missing_weights(folder, shards)),
+        context_length=positions(folder, config),
+        missing=(other,) if other else (*_missing(folder, architecture, capability), *_missing_weights(folder, shards)),
         changed=max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0),
+        foreign=other,
+        sampling=sampling_defaults.of(read_json(folder / "generation_config.json")),
     )
+
+
+def positions(folder: Path, config: Json) -> int:
+    """Tokens of prompt and answer that it was made for; 0 if config.json doesn't say."""
+    text = _text_config(config)
+    _number(folder, text, "max_position_embeddings")
+    return context_length(text)
+
+
+def _weights(folder: Path, pattern: str) -> list[Path]:
+    """The whole ones. Raises `CheckpointUnusable` for what is no file: to read it could last for ever."""
+    found = matching(folder, pattern)
+    for path in found:
+        if path.exists() and not path.is_file():
+            raise CheckpointUnusable(f"{path} is no file. Remove it, or fetch the model again.")
+    return [path for path in found if is_whole(path)]
+
+
+def _codec(folder: Path) -> list[Path]:
+    return _weights(folder, "speech_tokenizer/*.safetensors")
 
 
 def _architecture(config: Json) -> str:
@@ -99,67 +128,53 @@ def _architecture(config: Json) -> str:
 
 def _missing(folder: Path, architecture: str, capability: Capability | None) -> list[str]:
     """What is absent beside weights."""
-    missing = [] if _is_whole(folder / "config.json") else ["config.json"]
-    older = all(_is_whole(folder / name) for name in ("vocab.json", "merges.txt"))
-    if not _is_whole(folder / "tokenizer.json"):
+    missing = [] if is_whole(folder / "config.json") else ["config.json"]
+    older = all(is_whole(folder / name) for name in ("vocab.json", "merges.txt"))
+    if not is_whole(folder / "tokenizer.json"):
         if architecture == "whisper":
             missing.append(f"tokenizer.json ({_WHISPER_WITH_TOKENIZER} has one)")
         elif not older:
             missing.append("tokenizer.json")
-    if architecture != "whisper" and not _is_whole(folder / "tokenizer_config.json"):
+    if architecture != "whisper" and not is_whole(folder / "tokenizer_config.json"):
         missing.append("tokenizer_config.json")
     if capability == "chat" and not _has_template(folder):
         missing.append("a chat template")
     if capability == "speech":
-        if not _is_whole(folder / "speech_tokenizer" / "config.json"):
+        if not is_whole(folder / "speech_tokenizer" / "config.json"):
             missing.append("speech_tokenizer/config.json")
-        if not any(_is_whole(path) for path in folder.glob("speech_tokenizer/*.safetensors")):
+        if not _codec(folder):
             missing.append("weights of the codec (speech_tokenizer/*.safetensors)")
     return missing
 
 
 def eos_ids(folder: Path) -> frozenset[int]:
     """The tokens that end an answer: the generation configuration's override the model's."""
-    generation, config = _read(folder / "generation_config.json"), _read(folder / "config.json")
+    generation, config = read_json(folder / "generation_config.json"), read_json(folder / "config.json")
     ids = generation.get("eos_token_id", config.get("eos_token_id"))
     return frozenset([ids] if isinstance(ids, int) else ids if isinstance(ids, list) else [])
 
 
-def _read(path: Path) -> Json:
-    """The object in a JSON file; empty when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise CheckpointUnusable(f"{path} can't be read: {error}. Fetch the model again.") from error
-    if not isinstance(value, dict):
-        raise CheckpointUnusable(f"{path} isn't a JSON object. Fetch the model again.")
-    return cast(Json, value)
-
-
-def _is_whole(path: Path) -> bool:
-    """There, with content, and not a link to a download that hasn't ended."""
-    return path.is_file() and path.stat().st_size > 0 and path.resolve().suffix != ".incomplete"
-
-
 def _has_template(folder: Path) -> bool:
-    if any(_is_whole(folder / name) for name in ("chat_template.jinja", "chat_template.json")):
+    if any(is_whole(folder / name) for name in ("chat_template.jinja", "chat_template.json")):
         return True
-    return bool(_read(folder / "tokenizer_config.json").get("chat_template"))
+    return bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def _has_index(folder: Path) -> bool:
+    return (folder / "model.safetensors.index.json").exists()
 
 
 def _missing_weights(folder: Path, shards: list[Path]) -> list[str]:
     there = {path.name for path in shards}
     expected: set[str] = set()
-    weight_map = _read(folder / "model.safetensors.index.json").get("weight_map", {})
+    weight_map = read_json(folder / "model.safetensors.index.json").get("weight_map", {})
     if isinstance(weight_map, dict):
         expected |= {str(name) for name in weight_map.values()}
     for name in there:
         if match := _SHARD.fullmatch(name):
             count = match[1]
             expected |= {f"model-{number:05}-of-{count}.safetensors" for number in range(1, int(count) + 1)}
-    absent = sorted(name for name in expected if name not in there and not _is_whole(folder / name))
+    absent = sorted(name for name in expected if name not in there and not is_whole(folder / name))
     if not absent and not there:
         return ["weights (model*.safetensors)"]
     return absent

@@ -187,6 +187,7 @@ class Loop:
         began = time.monotonic()
         try:
             models.set_limits(command.lease_bytes)
+            models.set_wired_limit(command.wired_bytes)
             self._engine = kinds.engine(self._folder, command.kv_bytes, self._turns)
         except ServiceError as error:
             self._outbox.put([wire.LoadFailed(Failure.of(error))])

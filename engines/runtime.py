@@ -10,7 +10,9 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Self, cast
 
-from engines import pool, status, wire
+import msgspec
+
+from engines import pool, sampling_defaults, status, wire
 from engines.admission import Admission
 from engines.audio_types import (
     AlignmentDone,
@@ -22,7 +24,7 @@ from engines.audio_types import (
     UtteranceRequest,
 )
 from engines.awake import KeepAwake
-from engines.catalog import Catalog
+from engines.catalog import Catalog, Entry, NotInstalled
 from engines.clock import AwakeClock
 from engines.errors import ServiceError
 from engines.options import Options
@@ -112,13 +114,16 @@ class Runtime:
         return self._admission.visit()
 
     def models(self) -> Sequence[ModelStatus]:
-        return [status.model_status(item, self._supervisor.state) for item in self._catalog.entries()]
+        return [self._status(item) for item in self._catalog.entries()]
 
     def model(self, name: str) -> ModelStatus:
         for known in self.models():
             if name.casefold() in (one.casefold() for one in known.names):
                 return known
-        return status.model_status(self._catalog.resolve(name), self._supervisor.state)
+        return self._status(self._catalog.resolve(name))
+
+    def _status(self, item: Entry | NotInstalled) -> ModelStatus:
+        return status.model_status(item, self._supervisor.state, self._options.checkpoint_sampling)
 
     async def load(self, model: str) -> None:
         self._admission.check()
@@ -147,7 +152,7 @@ class Runtime:
             arrived = self._clock.now
             if (fault := pool.left_alone(self._supervisor.state, ticket.entry.key, arrived)) is not None:
                 raise fault
-            await self._supervisor.ask(ticket, wire.Prepare(ticket.id, request))
+            await self._supervisor.ask(ticket, wire.Prepare(ticket.id, ticket.request or request))
             self._supervisor.queue(ticket, arrived)
             async for event in ticket.events(arrived, self._clock):
                 if isinstance(event, wire.End):
@@ -168,12 +173,20 @@ class Runtime:
         finally:
             self._forget(ticket)
 
+    def _sampled(self, request: wire.Work, entry: Entry) -> wire.Work:
+        """As the checkpoint's makers would have it sampled, where the client doesn't say."""
+        if not self._options.checkpoint_sampling or not isinstance(request, ChatRequest | CompletionRequest):
+            return request
+        sampling = sampling_defaults.applied(request.sampling, entry.checkpoint.sampling)
+        return msgspec.structs.replace(request, sampling=sampling)
+
     async def _admit(
         self, model: str, capability: Capability, request: wire.Work | None, is_piece: bool = False
     ) -> Ticket:
         self._admission.check(is_piece)
         entry = await asyncio.to_thread(self._catalog.resolve, model, capability)
-        ticket = self._admission.enter(entry, request, is_piece)
+        sampled = self._sampled(request, entry) if request is not None else None
+        ticket = self._admission.enter(entry, sampled, is_piece)
         self._supervisor.register(entry)
         return ticket
 

@@ -7,8 +7,8 @@ from engines.catalog import Entry, NotInstalled
 from engines.types import Health, Metric, ModelStatus
 
 
-def model_status(item: Entry | NotInstalled, state: pool.State) -> ModelStatus:
-    """A model of the catalog as it stands now."""
+def model_status(item: Entry | NotInstalled, state: pool.State, own_sampling: bool) -> ModelStatus:
+    """A model of the catalog as it stands now; `own_sampling`: its own holds where a request doesn't say."""
     if isinstance(item, NotInstalled):
         return ModelStatus((item.name, item.repository), item.capability, "unloaded", installed=False)
     resident = state.residents.get(item.key)
@@ -22,6 +22,7 @@ def model_status(item: Entry | NotInstalled, state: pool.State) -> ModelStatus:
         waiting=sum(job.model == item.key for job in state.queue),
         lease_bytes=resident.lease if resident is not None else 0,
         detail=fault.reason if fault is not None else ", ".join(item.checkpoint.missing),
+        default_sampling=dict(item.checkpoint.sampling.values) if own_sampling else {},
     )
 
 

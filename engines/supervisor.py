@@ -60,6 +60,9 @@ class Supervisor:
         wish = seen.kv_wish(self._options.context_limit)
         pinned = any(name.casefold() in (p.casefold() for p in self._options.pinned) for name in entry.names)
         before, self._entries[entry.key] = self._entries.get(entry.key), entry
+        if seen.sampling.refused and before != entry:
+            refused = ", ".join(seen.sampling.refused)
+            log.warning("generation_config.json of %s: %s is out of range and not obeyed", entry.names[0], refused)
         fault = self.state.faults.get(entry.key)
         if fault is not None and fault.refusal is not None and before != entry:
             pool.forgive(self.state, entry.key)
@@ -176,7 +179,7 @@ class Supervisor:
             return
         if (resident := self.state.residents.get(entry.key)) is not None:
             worker.work_begins(self._clock.now)
-            worker.send(wire.Load(lease, resident.kv_room))
+            worker.send(wire.Load(lease, resident.kv_room, self._options.wired_limit))
 
     def _resize(self, key: str, lease: int) -> None:
         if (worker := self.runners.get(key)) is not None:

@@ -5,13 +5,13 @@ byte-level BPE, with the pattern by which Qwen's models cut text before merging.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from engines.errors import CheckpointUnusable
+from engines.model_files import MOST_TOKENIZER_BYTES, read_json, read_text
 
 # Published with Qwen2: contractions; letters with one mark before them; single digits; marks; line ends; blanks.
 _QWEN_PATTERN = (
@@ -30,9 +30,9 @@ def is_there(folder: Path) -> bool:
 
 def source(folder: Path) -> str:
     """The JSON. Raises `CheckpointUnusable` when the folder has neither form."""
-    whole = folder / "tokenizer.json"
-    if whole.is_file():
-        return whole.read_text(encoding="utf-8")
+    whole = read_text(folder / "tokenizer.json", MOST_TOKENIZER_BYTES)
+    if whole is not None:
+        return whole
     if not is_there(folder):
         raise CheckpointUnusable("This checkpoint has no tokenizer.json, and no vocab.json with merges.txt.")
     return json.dumps(_assembled(folder), ensure_ascii=False)
@@ -47,12 +47,10 @@ def read(folder: Path) -> Tokenizer:
 
 
 def _assembled(folder: Path) -> dict[str, Any]:
-    vocabulary: dict[str, int] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+    vocabulary: dict[str, int] = read_json(folder / "vocab.json")
+    lines = (read_text(folder / "merges.txt") or "").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    config = folder / "tokenizer_config.json"
-    settings: Mapping[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    added = settings.get("added_tokens_decoder") or {}
+    added = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
     return {
         "version": "1.0",
         "truncation": None,

@@ -83,7 +83,8 @@ class Sampling(msgspec.Struct, frozen=True):
     `top_k` (0: all), those of at least `min_p` times the likeliest one's probability, and those that together hold
     `top_p`. `seed` None draws a fresh one; `choice` tells the answers of one request apart. `max_tokens` None means:
     as many as the context leaves. `stop` strings are matched on text and never shown. `logprobs` None gives none, else
-    those of each token and of so many likeliest ones; they are the model's own, before any of the above.
+    those of each token and of so many likeliest ones; they are the model's own, before any of the above. `unset` are
+    the names of those that the client left to the model: for them a checkpoint's own hold.
     """
 
     temperature: float = 1.0
@@ -99,6 +100,7 @@ class Sampling(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
     seed: int | None = None
     choice: int = 0
+    unset: tuple[str, ...] = ()
 
 
 class ChatRequest(msgspec.Struct, frozen=True, tag=True):
@@ -221,7 +223,8 @@ ModelPhase = Literal["unloaded", "loading", "ready", "unloading", "failed"]
 class ModelStatus(msgspec.Struct, frozen=True):
     """A model that is configured or installed. `names` are what clients may call it; the first is its main one.
 
-    `capability` None: it can't be run here, or isn't here and nothing is known of it.
+    `capability` None: it can't be run here, or isn't here and nothing is known of it. `default_sampling` holds where a
+    request doesn't say.
     """
 
     names: tuple[str, ...]
@@ -233,6 +236,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     lease_bytes: int = 0
     created: int = 0
     detail: str = ""
+    default_sampling: dict[str, float | int] = {}
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -44,10 +44,14 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Load the weights, within a lease of memory of which `kv_bytes` are for KV, of requests and stored."""
+    """Load the weights, within a lease of memory of which `kv_bytes` are for KV, of requests and stored.
+
+    `wired_bytes` are kept resident at most, where the device has such a limit; 0 leaves it as it is.
+    """
 
     lease_bytes: int
     kv_bytes: int
+    wired_bytes: int = 0
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag=True):

@@ -8,7 +8,7 @@ from typing import Any
 import mcp_types as mcp
 import msgspec
 
-from engines import json_border
+from engines import json_border, sampling_defaults
 from engines.errors import InvalidRequest
 from engines.inference import Inference
 from engines.openai_messages import messages, reply, tool_choice, tools
@@ -55,7 +55,10 @@ CHAT = mcp.Tool(
                 "type": "string",
                 "description": "auto (if absent), none, required, or the name of the tool that must be called.",
             },
-            "temperature": {"type": "number", "description": "0 (always the likeliest word) to 2; 1 if absent."},
+            "temperature": {
+                "type": "number",
+                "description": "0 (always the likeliest word) to 2; what the model's makers chose, else 1, if absent.",
+            },
             "max_tokens": {"type": "integer", "description": "Length of the answer; as long as it needs if absent."},
             "thinking": {
                 "type": "boolean",
@@ -115,7 +118,11 @@ def parsed(given: Mapping[str, Value]) -> ChatRequest:
     return ChatRequest(
         model=str(given.get("model", DEFAULT_MODEL)),
         messages=_messages(given),
-        sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
+        sampling=Sampling(
+            temperature=temperature,
+            max_tokens=max_tokens,
+            unset=tuple(name for name in sampling_defaults.NAMES if name not in given),
+        ),
         trace=f"mcp-{secrets.token_hex(10)}",
         tools=known,
         tool_choice=_tool_choice(given, known),

@@ -202,7 +202,15 @@ def _runtime_options(settings: Settings) -> Options:
         idle_unload=settings.idle_unload,
         patience=settings.patience,
     )
-    return Options(limits, settings.context_limit, settings.pinned, settings.preload, settings.spare_runner)
+    return Options(
+        limits,
+        settings.context_limit,
+        settings.pinned,
+        settings.preload,
+        settings.spare_runner,
+        settings.checkpoint_sampling,
+        0 if settings.wired_limit_gb is None else int(settings.wired_limit_gb * GIB),
+    )
 
 
 def _audio_options(settings: Settings, command: Command, scratch: Path) -> AudioOptions:

@@ -97,6 +97,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "a folder that ends with it"
         ),
     ] = None
+    checkpoint_sampling: Annotated[
+        bool, Meta(description="where a request doesn't say how to sample, the model's generation_config.json does")
+    ] = True
+    wired_limit_gb: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="memory that macOS keeps resident for each model at most; unset: as macOS has it"),
+    ] = None
     spare_runner: Annotated[bool, Meta(description="keep a started runner at hand, so that loading is quicker")] = True
     keepalive: Annotated[
         float, Meta(gt=0, description="seconds after which a silent stream gets a comment, so that no proxy gives up")

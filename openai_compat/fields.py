@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from engines import openai_messages as conversation
+from engines import sampling_defaults
 from engines.errors import InvalidRequest
 from engines.reading import LONGEST, Reader, decode_object
 from engines.types import ChatRequest, CompletionRequest, Constraint, Request, Sampling, Thinking
@@ -152,6 +153,7 @@ def _sampling(fields: Reader, logprobs: int | None, fewest_tokens: int = 1, defa
         max_tokens=min((limit for limit in limits if limit is not None), default=default),
         stop=_stop(fields),
         seed=fields.whole("seed", None, -LONGEST),
+        unset=tuple(name for name in sampling_defaults.NAMES if name not in fields),
     )
 
 

@@ -64,7 +64,9 @@ _BOTH = {
     "stream_options": "`include_usage`: a last chunk with the usage; `include_obfuscation` has no effect",
     "n": "answers to the same prompt, 1 to 16, each a choice",
     "max_tokens": "the answer's length at most; what is cut says `finish_reason` `length`",
-    "temperature": "0 (always the likeliest token) to 2; applied before what narrows the choice down",
+    "temperature": "0 (always the likeliest token) to 2; applied before what narrows the choice down. Where this, or a "
+    "field that narrows the choice down or penalises, isn't given, the checkpoint's own value holds "
+    "(`default_sampling` of `GET /v1/models/NAME`)",
     "top_k": "only the likeliest so many tokens; 0 or -1: all",
     "min_p": "only tokens at least so likely, as a share of the likeliest one's probability",
     "top_p": "only the likeliest tokens that together have this probability",

@@ -184,6 +184,12 @@ PROMISES: dict[str, Promise] = {
     "checkpoints:decoders": Promise(
         FIELD, "Whatever the tokenizer's decoder, a stream joins to what it decodes at once."
     ),
+    "checkpoints:files": Promise(
+        FIELD, "Whatever stands in a model's folder, reading it ends, and what is no file is named."
+    ),
+    "checkpoints:formats": Promise(FIELD, "A folder of another format is named as that, with what to do."),
+    "checkpoints:context": Promise(FIELD, "A model's context is what its rotary embeddings are scaled to."),
+    "checkpoints:sampling": Promise(FIELD, "A checkpoint's own sampling holds where the client gives none."),
     "checkpoints:refused-once": Promise(
         FIELD, "A checkpoint that can't be run is a 422 that says why, and isn't loaded again."
     ),

@@ -5,7 +5,6 @@ template looks for in it, is broken by a sentinel before the template sees it, a
 each sentinel. All other text is encoded in one piece with what surrounds it, as in training.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +19,12 @@ from engines.chat.conversation import arranged, definition, mapped, strings, tur
 from engines.chat.orders import PLAINEST, Manners, stands
 from engines.chat.reply import ReplyParser
 from engines.chat.template import Template, Templates
-from engines.checkpoint import eos_ids
+from engines.checkpoint import eos_ids, positions
 from engines.decoding.control import any_of, breaker, unused_characters
 from engines.decoding.grammar import GrammarCompiler
 from engines.decoding.prompt import Prompt, Thought
 from engines.errors import ContextLengthExceeded, InvalidRequest
+from engines.model_files import read_json
 from engines.types import ChatRequest, CompletionRequest, Request, Sampling, Tool
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -70,9 +70,9 @@ class PromptWriter:
     @classmethod
     def read(cls, folder: Path, context_limit: int) -> "PromptWriter":
         """From a checkpoint's folder. Raises `CheckpointUnusable` when there is no template."""
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         text = {**config, **(config.get("text_config") or {})}
-        known = text.get("max_position_embeddings")
+        known = positions(folder, config)
         templates = template_files.read(folder)
         tokenizer = tokenizers.read(folder)
         marks = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}

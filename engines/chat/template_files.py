@@ -1,12 +1,11 @@
 """Where a checkpoint's folder holds its chat templates, and which of them counts, as transformers has it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engines.chat.template import Templates
-from engines.errors import CheckpointUnusable
+from engines.model_files import read_json, read_text
 
 _TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -17,7 +16,7 @@ def read(folder: Path) -> Templates:
     `chat_template.jinja` and the files of `additional_chat_templates` come before `chat_template.json`, which comes
     before what tokenizer_config.json holds. The last two are one template, or a list of named ones.
     """
-    settings = _object(folder / "tokenizer_config.json")
+    settings = read_json(folder / "tokenizer_config.json")
     tokens = {f"{name}_token": _content(settings.get(f"{name}_token")) for name in _TOKENS}
     needed = {name: text for name, text in tokens.items() if text or name in ("bos_token", "eos_token")}
     return Templates(_texts(folder, settings), needed)
@@ -27,10 +26,10 @@ def _texts(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     files = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     if (folder / "chat_template.jinja").exists():
         files["default"] = folder / "chat_template.jinja"
-    texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
+    texts = {name: read_text(path) or "" for name, path in files.items()}
     if "default" in texts:
         return texts
-    held = (_named(one.get("chat_template")) for one in (_object(folder / "chat_template.json"), settings))
+    held = (_named(one.get("chat_template")) for one in (read_json(folder / "chat_template.json"), settings))
     return next((named for named in held if named), {}) | texts
 
 
@@ -45,15 +44,6 @@ def _named(given: object) -> dict[str, str]:
         if isinstance(one, Mapping) and isinstance(one.get("name"), str) and isinstance(one.get("template"), str):
             found[one["name"]] = one["template"]
     return found
-
-
-def _object(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    value = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise CheckpointUnusable(f"{file} isn't a JSON object. Fetch the model again.")
-    return value
 
 
 def _content(token: object) -> str:

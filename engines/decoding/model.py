@@ -108,11 +108,18 @@ def prefill_limits(config: Mapping[str, Any]) -> PrefillLimits:
 
 
 def set_limits(lease_bytes: int) -> None:
-    """Keep MLX within a lease: what it holds, what it keeps for reuse, and on Metal what stays resident."""
+    """Keep MLX within a lease: what it holds, and what it keeps for reuse."""
     mx.set_memory_limit(lease_bytes)
     mx.set_cache_limit(min(lease_bytes // 16, CACHE_BYTES))
-    if mx.metal.is_available():
-        mx.set_wired_limit(min(lease_bytes, device_bytes()))
+
+
+def set_wired_limit(limit_bytes: int) -> None:
+    """On Metal, keep at most so many bytes resident; 0 leaves it to macOS.
+
+    Large wired sets that change are linked to kernel panics (ml-explore/mlx#3186), and page everything else out.
+    """
+    if limit_bytes and mx.metal.is_available():
+        mx.set_wired_limit(min(limit_bytes, device_bytes()))
 
 
 def release() -> None:

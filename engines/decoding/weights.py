@@ -5,15 +5,18 @@ from pathlib import Path
 import mlx.core as mx
 
 from engines.errors import CheckpointUnusable
+from engines.model_files import matching
 
 
 def read(folder: Path, *patterns: str) -> dict[str, mx.array]:
     """All files of the first of these patterns that has any. Raises `CheckpointUnusable` when none has."""
-    files = next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])
+    files = next((found for pattern in patterns if (found := matching(folder, pattern))), [])
     if not files:
         raise CheckpointUnusable(f"{folder} has no weights ({' or '.join(patterns)}). Fetch the model again.")
     weights: dict[str, mx.array] = {}
     for file in files:
+        if not file.is_file():
+            raise CheckpointUnusable(f"{file} is no file. Remove it, or fetch the model again.")
         loaded = mx.load(str(file))
         assert isinstance(loaded, dict)
         weights |= loaded

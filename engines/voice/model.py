@@ -5,7 +5,6 @@ the talker, the others one after another from its small predictor. The library's
 for all, and keeps one language and limit a session; its forward passes are used, not its loop.
 """
 
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from engines.decoding import caches
 from engines.decoding import weights as weights_files
 from engines.decoding.caches import Cache
 from engines.errors import CheckpointUnusable
+from engines.model_files import read_json
 from engines.voice import sampling
 from engines.voice.codec import Codec
 from engines.voice.prompt import FRAME_SAMPLES, Utterance
@@ -242,8 +242,6 @@ def _parameters(module: Any) -> dict[str, mx.array]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointUnusable(f"{path} can't be read: {error}. Fetch the model again.") from error
+    if not (content := read_json(path)):
+        raise CheckpointUnusable(f"{path} is missing. Fetch the model again.")
     return content

@@ -1,6 +1,5 @@
 """A request → the ids of its prompt, with all that can be checked before. Runs beside the step thread."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import msgspec
 
 from engines.audio_types import VOICE_RATE, UtteranceRequest
 from engines.errors import ContextLengthExceeded, InvalidRequest
+from engines.model_files import read_json
 from engines.voice.reference import check_reference
 from engines.voice.tokens import TextTokens
 from engines.voice.voices import Speakers, read_speakers
@@ -59,7 +59,7 @@ class UtteranceWriter:
     def read(cls, folder: Path, context_limit: int) -> "UtteranceWriter":
         """Raises `CheckpointUnusable`."""
         speakers = read_speakers(folder)
-        talker = json.loads((folder / "config.json").read_text(encoding="utf-8"))["talker_config"]
+        talker = read_json(folder / "config.json")["talker_config"]
         length = min(talker.get("max_position_embeddings", context_limit), context_limit)
         return cls(TextTokens.read(folder), speakers, length)
 

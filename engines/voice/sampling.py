@@ -1,12 +1,13 @@
 """Drawing codes for several rows at once, on the device. A row's randomness is a function of its seed and its place."""
 
-import json
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import mlx.core as mx
 import msgspec
+
+from engines.model_files import read_json
 
 PENALISED = 64  # the frames back to which a repetition counts
 
@@ -27,7 +28,7 @@ class Choosing(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, folder: Path) -> "Choosing":
         path = folder / "generation_config.json"
-        given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        given = read_json(path)
         known = {name: given[name] for name in cls.__struct_fields__ if given.get(name) is not None}
         return cls(**({**known, "temperature": 0.0} if given.get("do_sample") is False else known))
 

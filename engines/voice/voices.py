@@ -8,6 +8,7 @@ import msgspec
 
 from engines.audio_types import Voice
 from engines.errors import CheckpointUnusable, InvalidRequest
+from engines.model_files import read_json
 from engines.speech import languages
 
 Kind = Literal["custom_voice", "base", "voice_design"]
@@ -98,7 +99,7 @@ def read_speakers(folder: Path) -> Speakers:
     """Raises `CheckpointUnusable` for a configuration that isn't one of a Qwen3-TTS model."""
     path = folder / "config.json"
     try:
-        config = msgspec.json.decode(path.read_bytes())
+        config = read_json(path)
         talker = config["talker_config"]
         kind = config.get("tts_model_type", "base")
         speakers = {name.casefold(): _first(id) for name, id in (talker.get("spk_id") or {}).items()}

@@ -31,11 +31,13 @@ async def text(runtime: Runtime, model: str) -> str:
         return "".join([event.text async for event in events if isinstance(event, Delta)])
 
 
-def run(folder: Path, body: Callable[[Runtime], Coroutine[None, None, None]]) -> None:
+def run(folder: Path, body: Callable[[Runtime], Coroutine[None, None, None]], checkpoint_sampling: bool = True) -> None:
     limits = Limits(4 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
 
     async def main() -> None:
-        async with asyncio.timeout(60), Runtime(Catalog(Roots(configured=(folder,)), {}), Options(limits)) as runtime:
+        catalog = Catalog(Roots(configured=(folder,)), {})
+        options = Options(limits, checkpoint_sampling=checkpoint_sampling)
+        async with asyncio.timeout(60), Runtime(catalog, options) as runtime:
             await body(runtime)
 
     asyncio.run(main())
@@ -94,3 +96,28 @@ def test_a_tokenizer_that_cannot_be_run_is_refused_before_weights_are_read(
         assert runtime.model("toy").phase == "unloaded" and not runtime._supervisor.state.faults
 
     run(tmp_path, body)
+
+
+@promise("checkpoints:sampling")
+def test_a_checkpoints_own_sampling_is_shown_and_obeyed_unless_it_is_switched_off(tmp_path: Path) -> None:
+    make_qwen3(tmp_path / "toy")
+    (tmp_path / "toy" / "generation_config.json").write_text(json.dumps({"temperature": 0.0, "top_p": 9}))
+
+    async def texts(runtime: Runtime) -> set[str]:
+        found: set[str] = set()
+        for seed in range(3):
+            sampling = Sampling(max_tokens=12, seed=seed, unset=("temperature",))
+            async with aclosing(runtime.chat(ChatRequest("toy", (Message("user", "hello"),), sampling))) as events:
+                found.add("".join([event.text async for event in events if isinstance(event, Delta)]))
+        return found
+
+    async def obeyed(runtime: Runtime) -> None:
+        assert runtime.model("toy").default_sampling == {"temperature": 0.0}
+        assert len(await texts(runtime)) == 1
+
+    async def ignored(runtime: Runtime) -> None:
+        assert runtime.model("toy").default_sampling == {}
+        assert len(await texts(runtime)) > 1
+
+    run(tmp_path, obeyed)
+    run(tmp_path, ignored, checkpoint_sampling=False)

@@ -4,7 +4,6 @@ The row is that of the model's makers: the sound, then each word with two marks 
 tells when the word begins and ends. The language isn't told to it: how a text is cut into words follows its script.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tokenizers import Tokenizer
 from engines import tokenizer as tokenizers
 from engines.audio_types import EAR_RATE, AlignmentRequest
 from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest
+from engines.model_files import read_json
 from engines.speech.aligner.text import units
 from engines.speech.qwen3.languages import SupportedLanguages
 from engines.speech.qwen3.prompt import PAD, mel_bins, read_samples, spectrogram
@@ -59,7 +59,7 @@ class AlignmentWriter:
     @classmethod
     def read(cls, folder: Path, context_limit: int) -> "AlignmentWriter":
         """From a checkpoint's folder. Raises `CheckpointUnusable` if that isn't an aligner's."""
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(folder / "config.json")
         thinker = {**config, **(config.get("thinker_config") or {})}
         known = (thinker.get("text_config") or {}).get("max_position_embeddings")
         supported = thinker.get("support_languages") or ()

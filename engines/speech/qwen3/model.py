@@ -4,7 +4,6 @@ The library's own loader would also read a tokenizer through transformers, run c
 name that is no folder for one of a hub's.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from engines.decoding import caches
 from engines.decoding import weights as weights_files
 from engines.decoding.caches import Cache
 from engines.decoding.model import Embed, Model, Row, prefill_limits
+from engines.model_files import read_json
 from engines.speech.pace import Pace, Paced
 from engines.speech.qwen3.sound import Sound, stretches
 from engines.speech.qwen3.tower import Tower
@@ -145,7 +145,7 @@ def load_aligner(folder: Path, turns: Turns | None = None) -> AligningModel:
 
 def load_module(folder: Path) -> Any:
     """The library's module for Qwen3-ASR, or for its aligner where the configuration says so."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     module = Library(ModelConfig.from_dict(config))._model
     weights = module.sanitize(weights_files.read(folder, "model*.safetensors"))
     apply_quantization(module, config, weights, module.model_quant_predicate)

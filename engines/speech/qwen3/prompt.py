@@ -5,7 +5,6 @@ assistant's turn, which begins with `language NAME<asr_text>`. Where the languag
 it what was told of the text already; else the model writes it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from engines.audio_types import EAR_RATE, PieceRequest
 from engines.decoding.control import any_of, breaker, unused_characters
 from engines.decoding.prompt import Prompt
 from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest, UnsupportedField
+from engines.model_files import read_json
 from engines.speech import mel
 from engines.speech.qwen3.languages import SupportedLanguages
 from engines.speech.qwen3.sound import Sound, tokens_of
@@ -60,7 +60,7 @@ class PieceWriter:
     @classmethod
     def read(cls, folder: Path, context_limit: int) -> "PieceWriter":
         """From a checkpoint's folder. Raises `CheckpointUnusable` if that isn't Qwen3-ASR's."""
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(folder / "config.json")
         thinker = {**config, **(config.get("thinker_config") or {})}
         known = (thinker.get("text_config") or {}).get("max_position_embeddings")
         context_length = min(known or context_limit, context_limit)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import msgspec
 import numpy as np
 from mlx.nn.layers.activations import gelu
 from mlx.nn.layers.quantized import quantize
 
 from engines.decoding import weights as weights_files
 from engines.errors import CheckpointUnusable
+from engines.model_files import read_json
 from engines.speech.pace import Pace
 from engines.speech.whisper.caches import KeysValues, Row, Rows
 from engines.turns import Turns
@@ -222,7 +222,7 @@ def load(folder: Path, turns: Turns | None = None) -> Model:
     from mlx_audio.stt.models.whisper.whisper import Model as Module
     from mlx_audio.stt.models.whisper.whisper import ModelDimensions
 
-    config = msgspec.json.decode((folder / "config.json").read_bytes())
+    config = read_json(folder / "config.json")
     dtype = mx.float32 if mx.default_device().type == mx.cpu else mx.float16
     module = Module(ModelDimensions.from_dict(config), dtype)
     weights = module.sanitize(_tolerated(weights_files.read(folder, "*.safetensors", "*.npz")))
@@ -261,8 +261,7 @@ def _quantise(module: Any, config: Mapping[str, Any], weights: Mapping[str, mx.a
 
 def _alignment_heads(folder: Path, module: Any) -> list[tuple[int, int]]:
     """Those that generation_config.json names; without it, all of the upper half of the layers."""
-    file = folder / "generation_config.json"
-    named = msgspec.json.decode(file.read_bytes()).get("alignment_heads") if file.is_file() else None
+    named = read_json(folder / "generation_config.json").get("alignment_heads")
     if named:
         return [(int(layer), int(head)) for layer, head in named]
     dims = module.dims

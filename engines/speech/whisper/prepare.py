@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from engines.audio_types import EAR_RATE, PieceRequest
 from engines.errors import CheckpointUnusable, InvalidRequest, UnsupportedField
+from engines.model_files import read_json
 from engines.speech import mel
 from engines.speech.whisper.rules import temperatures
 from engines.speech.whisper.vocabulary import Vocabulary
@@ -55,7 +56,7 @@ class WhisperPreparer:
     @classmethod
     def read(cls, folder: Path) -> "WhisperPreparer":
         """From a checkpoint's folder. Raises `CheckpointUnusable`."""
-        config = msgspec.json.decode((folder / "config.json").read_bytes())
+        config = read_json(folder / "config.json")
         size = _number(config, "n_vocab", "vocab_size")
         bins = _number(config, "n_mels", "num_mel_bins")
         return cls(Vocabulary.read(folder, size), bins, _number(config, "n_text_ctx", "max_target_positions"))
