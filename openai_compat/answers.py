@@ -43,8 +43,8 @@ class Answer(ABC):
         """The chunks before anything is said."""
 
     @abstractmethod
-    def said(self, number: int, delta: Delta) -> Json:
-        """A chunk."""
+    def said(self, number: int, delta: Delta) -> Iterable[Json]:
+        """The chunks of a delta."""
 
     @abstractmethod
     def ended(self, number: int, done: Done) -> Json:
@@ -70,15 +70,17 @@ class ChatAnswer(Answer):
         first = {"role": "assistant", "content": ""}
         return [self._chunk(_delta(number, first)) for number in range(len(self.parsed.requests))]
 
-    def said(self, number: int, delta: Delta) -> Json:
+    def said(self, number: int, delta: Delta) -> Iterable[Json]:
+        """A call's entry never shares its chunk with another: clients read the first of `tool_calls` alone."""
         said: Json = {}
         if delta.reasoning:
             said["reasoning_content"] = delta.reasoning
         if delta.text:
             said["content"] = delta.text
-        if delta.calls:
-            said["tool_calls"] = [_call_chunk(call) for call in delta.calls]
-        return self._chunk(_delta(number, said, logprobs=_chat_logprobs(delta.logprobs)))
+        if said or not delta.calls:
+            yield self._chunk(_delta(number, said, logprobs=_chat_logprobs(delta.logprobs)))
+        for entry in (entry for call in delta.calls for entry in _call_entries(call)):
+            yield self._chunk(_delta(number, {"tool_calls": [entry]}))
 
     def ended(self, number: int, done: Done) -> Json:
         return {**self._chunk(_delta(number, {}, done.finish_reason)), "timings": _timings(done)}
@@ -99,10 +101,10 @@ class CompletionAnswer(Answer):
     def opening(self) -> list[Json]:
         return []
 
-    def said(self, number: int, delta: Delta) -> Json:
+    def said(self, number: int, delta: Delta) -> Iterable[Json]:
         choice = self._text(number, delta.text, delta.logprobs, None)
         self._offsets[number] += len(delta.text)
-        return self._chunk(choice)
+        yield self._chunk(choice)
 
     def ended(self, number: int, done: Done) -> Json:
         return {**self._chunk(self._text(number, "", (), done.finish_reason)), "timings": _timings(done)}
@@ -148,11 +150,13 @@ def _delta(number: int, delta: Json, finish_reason: str | None = None, logprobs:
     return {"index": number, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
 
 
-def _call_chunk(call: CallDelta) -> Json:
-    if not call.id:
-        return {"index": call.index, "function": {"arguments": call.arguments}}
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"index": call.index, "id": call.id, "type": "function", "function": function}
+def _call_entries(call: CallDelta) -> Iterable[Json]:
+    """The head of a call, whose arguments are "" yet, and what is written of them."""
+    if call.id:
+        function = {"name": call.name, "arguments": ""}
+        yield {"index": call.index, "id": call.id, "type": "function", "function": function}
+    if call.arguments:
+        yield {"index": call.index, "function": {"arguments": call.arguments}}
 
 
 def _chat_logprobs(logprobs: Sequence[TokenLogprob], always: bool = False) -> Json | None:

@@ -35,7 +35,7 @@ class AnswerStream(EventStream[Numbered]):
         number, event = item
         match event:
             case Delta():
-                yield self._answer.said(number, event)
+                yield from self._answer.said(number, event)
             case Done():
                 self._done[number] = event
                 yield self._answer.ended(number, event)

@@ -111,6 +111,9 @@ PROMISES: dict[str, Promise] = {
     "chat:thought:budget": Promise(ENGINE, "A thought that has used up its budget is closed, and the answer follows."),
     "chat:tools:round-trip": Promise(ENGINE, "A tool is called in the genuine format, and its result is told."),
     "chat:tools:required": Promise(ENGINE, "A call that must be made is made, and matches its schema."),
+    "chat:tools:one-entry": Promise(
+        "issue 13", "A chunk of a streamed call has one entry, and the first no arguments."
+    ),
     "chat:tools:cut": Promise(ENGINE, "A call that was cut is never passed off as a call."),
     "chat:tools:recovered": Promise(
         "A4", "Broken markup around a call is mended or left as text, and nothing vanishes."
