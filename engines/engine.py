@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from engines import wire
-from engines.types import Request
+from engines.types import Adjusted, Request
 
 Asked = TypeVar("Asked", contravariant=True, bound=wire.Work)
 Taken = TypeVar("Taken", contravariant=True)
@@ -19,6 +19,14 @@ class Prepared(Protocol):
 
     @property
     def max_tokens(self) -> int: ...
+
+
+@runtime_checkable
+class Adjusting(Protocol):
+    """A prepared request of which some fields may act otherwise than they were given."""
+
+    @property
+    def adjusted(self) -> tuple[Adjusted, ...]: ...
 
 
 class Preparer(Protocol, Generic[Asked, Given]):

@@ -19,7 +19,8 @@ class Inference(Protocol):
     """All capabilities, over all models. `scripted.Scripted` is one without weights."""
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
-        """`Started`, any number of `Delta`, `Done`; or, at any point, a `ServiceError` is raised instead of the rest.
+        """`Accepted`, `Started`, any number of `Delta`, `Done`; or, at any point, a `ServiceError` is raised instead of
+        the rest.
 
         Closing the generator (or cancelling the task that awaits it) cancels the work within one step of the engine.
         """

@@ -125,13 +125,14 @@ class Helper:
         self._outbox.put([report])
 
     def _report(self, preparer: "Preparer[Any, Any]", command: ForHelperAlone) -> wire.Report:
-        from engines.engine import Tokens
+        from engines.engine import Adjusting, Tokens
 
         match command:
             case wire.Prepare():
                 prepared = preparer.write(command.request)
                 self._prepared[command.id] = prepared
-                return wire.Prepared(command.id, prepared.prompt_tokens, prepared.max_tokens)
+                adjusted = prepared.adjusted if isinstance(prepared, Adjusting) else ()
+                return wire.Prepared(command.id, prepared.prompt_tokens, prepared.max_tokens, adjusted)
             case _ if not isinstance(preparer, Tokens):
                 raise WrongCapability("This model doesn't read or write text alone.", param="model")
             case wire.Tokenize():

@@ -154,6 +154,8 @@ class Runtime:
                 raise fault
             await self._supervisor.ask(ticket, wire.Prepare(ticket.id, ticket.request or request))
             self._supervisor.queue(ticket, arrived)
+            if isinstance(request, ChatRequest | CompletionRequest):
+                yield ticket.accepted
             async for event in ticket.events(arrived, self._clock):
                 if isinstance(event, wire.End):
                     outcome = "done"

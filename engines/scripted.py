@@ -2,9 +2,9 @@
 
 - `say: TEXT` streams TEXT word by word (and so does any other text: the default is an echo)
 - `length: TEXT` does too, and ends with `finish_reason` "length"
-- `wait N` yields nothing, not even `Started`, until `release()`; then the words 1 to N
+- `wait N` yields nothing but `Accepted` until `release()`; then the words 1 to N
 - `hang` starts, then waits until it is closed
-- `fail: CODE` raises the `ServiceError` of that code, before `Started`
+- `fail: CODE` raises the `ServiceError` of that code, before `Accepted`
 - `crash after N` raises `RunnerDied` after N deltas
 - `think: THOUGHT | TEXT` streams the thought as reasoning before the text
 - `call: NAME ARGUMENTS` calls a tool, its arguments in two deltas; `cut: NAME ARGUMENTS` is cut off in them
@@ -36,6 +36,8 @@ from engines.audio_types import (
 )
 from engines.errors import Failure, RunnerDied, UnknownModel, UnknownVoice, WrongCapability
 from engines.types import (
+    Accepted,
+    Adjusted,
     CallDelta,
     Capability,
     ChatRequest,
@@ -59,6 +61,7 @@ from engines.types import (
 Outcome = Literal["done", "failed", "cancelled"]
 AudioRequest = TranscriptionRequest | AlignRequest | SpeechRequest
 
+CONTEXT = 4096
 AUDIO_MODELS: tuple[tuple[str, Capability], ...] = (
     ("whisper-large-v3-turbo", "transcription"),
     ("qwen3-asr", "transcription"),
@@ -137,7 +140,7 @@ class Scripted:
 
     async def tokenize(self, request: Request) -> Tokenized:
         self.model(request.model)
-        return Tokenized(tuple(map(ord, _command(request))), 4096)
+        return Tokenized(tuple(map(ord, _command(request))), CONTEXT)
 
     async def detokenize(self, model: str, tokens: Sequence[int]) -> str:
         self.model(model)
@@ -188,9 +191,10 @@ class Scripted:
         command = _command(request)
         if failing := re.fullmatch(r"fail: (\w+)", command):
             raise Failure(failing[1], f"The script asked for {failing[1]}; ask for something else.").error()
+        prompt_tokens = _words(request)
+        yield Accepted(_adjusted(request.sampling, CONTEXT - prompt_tokens))
         if waiting := re.fullmatch(r"wait (\d+)", command):
             await self._gate.wait()
-        prompt_tokens = _words(request)
         self._set_phase(main, "ready")
         yield Started(main, prompt_tokens)
         if command == "hang":
@@ -256,6 +260,11 @@ def _words(request: Request) -> int:
     if isinstance(request, CompletionRequest):
         return len(_command(request).split())
     return sum(len(message.content.split()) for message in request.messages)
+
+
+def _adjusted(sampling: Sampling, room: int) -> tuple[Adjusted, ...]:
+    asked = sampling.max_tokens
+    return () if asked is None or asked <= room else (Adjusted("max_tokens", f"{room} instead of {asked}"),)
 
 
 def _calling(how: str, name: str, arguments: str, prompt_tokens: int) -> list[Event]:

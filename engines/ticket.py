@@ -10,10 +10,10 @@ from engines import wire
 from engines.catalog import Entry
 from engines.clock import AwakeClock
 from engines.errors import ServiceError
-from engines.types import Started
+from engines.types import Accepted, Started
 from engines.worker import Worker
 
-Happening = Started | wire.Saying | wire.End
+Happening = Accepted | Started | wire.Saying | wire.End
 
 CREDIT = 64
 RESERVED_TOKENS = 1024
@@ -54,6 +54,11 @@ class Ticket:
         seen = self.entry.checkpoint
         tokens = self._prepared.prompt_tokens + min(self._prepared.max_tokens, RESERVED_TOKENS)
         return seen.kv_bytes_fixed + seen.kv_bytes_per_token * tokens
+
+    @property
+    def accepted(self) -> Accepted:
+        """What is known of it once it is prepared."""
+        return Accepted(self._prepared.adjusted)
 
     @property
     def trace(self) -> str:

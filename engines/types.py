@@ -181,8 +181,21 @@ class CallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: str = ""
 
 
+class Adjusted(msgspec.Struct, frozen=True):
+    """A field of a request that acts otherwise than it was given; `how` says in words what acts instead."""
+
+    field: str
+    how: str
+
+
+class Accepted(msgspec.Struct, frozen=True, tag=True):
+    """All checks are passed; the request waits for its turn. The first event of a request for text, and of no other."""
+
+    adjusted: tuple[Adjusted, ...] = ()
+
+
 class Started(msgspec.Struct, frozen=True, tag=True):
-    """All checks are passed and a model works on the request. Always the first event."""
+    """A model works on the request. The first event but `Accepted`."""
 
     model: str
     prompt_tokens: int
@@ -214,7 +227,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     unfinished_text: str = ""
 
 
-Event = Started | Delta | Done
+Event = Accepted | Started | Delta | Done
 
 
 ModelPhase = Literal["unloaded", "loading", "ready", "unloading", "failed"]

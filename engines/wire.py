@@ -19,7 +19,7 @@ from engines.audio_types import (
     UtteranceRequest,
 )
 from engines.errors import Failure
-from engines.types import Delta, Done, Request, Tokenized
+from engines.types import Adjusted, Delta, Done, Request, Tokenized
 
 Work = Request | PieceRequest | AlignmentRequest | UtteranceRequest
 Saying = Delta | PieceText | Sound
@@ -128,6 +128,7 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
     id: int
     prompt_tokens: int
     max_tokens: int
+    adjusted: tuple[Adjusted, ...] = ()
 
 
 class Tokens(msgspec.Struct, frozen=True, tag=True):

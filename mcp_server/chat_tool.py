@@ -13,7 +13,19 @@ from engines.errors import InvalidRequest
 from engines.inference import Inference
 from engines.openai_messages import messages, reply, tool_choice, tools
 from engines.reading import Reader
-from engines.types import ChatRequest, Constraint, Delta, Done, Message, Sampling, Thinking, Tool, ToolChoice
+from engines.types import (
+    Accepted,
+    Adjusted,
+    ChatRequest,
+    Constraint,
+    Delta,
+    Done,
+    Message,
+    Sampling,
+    Thinking,
+    Tool,
+    ToolChoice,
+)
 from mcp_server.arguments import Value
 from mcp_server.progress import Meter, Progress
 
@@ -80,26 +92,31 @@ CHAT = mcp.Tool(
 async def chat(inference: Inference, given: Mapping[str, Value], progress: Progress) -> mcp.CallToolResult:
     said: list[Delta] = []
     meter = Meter(progress)
+    adjusted: tuple[Adjusted, ...] = ()
     done: Done | None = None
     async with aclosing(inference.chat(parsed(given))) as events:
         async for event in events:
-            if isinstance(event, Delta):
+            if isinstance(event, Accepted):
+                adjusted = event.adjusted
+            elif isinstance(event, Delta):
                 said.append(event)
                 await meter.add(len(event.text))
             elif isinstance(event, Done):
                 await meter.report()
                 done = event
     assert done is not None
-    return _result(said, done)
+    return _result(said, done, adjusted)
 
 
-def _result(said: list[Delta], done: Done) -> mcp.CallToolResult:
+def _result(said: list[Delta], done: Done, adjusted: tuple[Adjusted, ...]) -> mcp.CallToolResult:
     """The text, for clients differ in which half of a structured result their model sees; calls as JSON."""
     message = reply(said, done)
     calls = "tool_calls" in message
     text = msgspec.json.encode(message).decode() if calls else message["content"]
     blocks: list[mcp.ContentBlock] = [mcp.TextContent(type="text", text=text)]
     meta: dict[str, Any] = {"timings": msgspec.to_builtins(done.timings)}
+    if adjusted:
+        meta["adjusted_fields"] = [msgspec.to_builtins(one) for one in adjusted]
     if done.finish_reason == "length":
         blocks.append(mcp.TextContent(type="text", text=CUT))
         meta["incomplete"] = {"reason": "length"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from engines.openai_messages import reply
-from engines.types import CallDelta, ChatRequest, Delta, Done, Json, TokenLogprob
+from engines.types import Accepted, Adjusted, CallDelta, ChatRequest, Delta, Done, Event, Json, TokenLogprob
 from openai_compat.fields import Parsed
 
 
@@ -23,14 +23,30 @@ class Answer(ABC):
             "model": parsed.first.model,
         }
         self._said: list[list[Delta]] = [[] for _ in parsed.requests]
+        self._accepted: dict[int, Accepted] = {}
         self._done: dict[int, Done] = {}
 
-    def take(self, number: int, event: Delta | Done) -> None:
+    def take(self, number: int, event: Event) -> None:
         """Collect an event of a choice for `whole`."""
-        if isinstance(event, Done):
-            self._done[number] = event
-        else:
-            self._said[number].append(event)
+        match event:
+            case Accepted():
+                self._accepted[number] = event
+            case Delta():
+                self._said[number].append(event)
+            case Done():
+                self._done[number] = event
+
+    @property
+    def accepted(self) -> bool:
+        """Whether all choices have been."""
+        return len(self._accepted) == len(self.parsed.requests)
+
+    @property
+    def adjusted(self) -> list[Adjusted]:
+        """The fields that act otherwise than they were given, by the names by which they were."""
+        told = [one for accepted in self._accepted.values() for one in accepted.adjusted]
+        names = self.parsed.names
+        return list(dict.fromkeys(Adjusted(names.get(one.field, one.field), one.how) for one in told))
 
     def whole(self) -> Json:
         """The answer of everything that was taken."""

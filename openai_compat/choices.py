@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from engines.inference import Inference
-from engines.types import CompletionRequest, Event, Request
+from engines.types import Accepted, CompletionRequest, Event, Request
 from openai_compat.fields import Parsed
 
 Numbered = tuple[int, Event]
@@ -17,15 +17,17 @@ def started(inference: Inference, request: Request) -> AsyncGenerator[Event]:
 
 
 async def events(inference: Inference, parsed: Parsed) -> AsyncGenerator[Numbered]:
-    """Every event with the number of its choice. The first failure ends them all; so does closing this."""
+    """Every event with the number of its choice, and each `Accepted` before anything else. The first failure ends them
+    all; so does closing this."""
     if len(parsed.requests) == 1:
         async with aclosing(started(inference, parsed.first)) as single:
             async for event in single:
                 yield 0, event
         return
     queue: asyncio.Queue[Numbered | BaseException | None] = asyncio.Queue(1)
+    accepted = asyncio.Barrier(len(parsed.requests))
     tasks = [
-        asyncio.ensure_future(_into(queue, number, inference, request))
+        asyncio.ensure_future(_into(queue, accepted, number, inference, request))
         for number, request in enumerate(parsed.requests)
     ]
     try:
@@ -45,12 +47,18 @@ async def events(inference: Inference, parsed: Parsed) -> AsyncGenerator[Numbere
 
 
 async def _into(
-    queue: "asyncio.Queue[Numbered | BaseException | None]", number: int, inference: Inference, request: Request
+    queue: "asyncio.Queue[Numbered | BaseException | None]",
+    accepted: asyncio.Barrier,
+    number: int,
+    inference: Inference,
+    request: Request,
 ) -> None:
     try:
         async with aclosing(started(inference, request)) as one:
             async for event in one:
                 await queue.put((number, event))
+                if isinstance(event, Accepted):
+                    await accepted.wait()
     except Exception as error:
         await queue.put(error)
     else:

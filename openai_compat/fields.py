@@ -1,6 +1,6 @@
 """The bodies of OpenAI's text routes → requests of `engines.types`. Pure. What each field does stands in `table.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,12 +26,16 @@ EFFORTS: dict[str, int | None] = {
 
 
 class Parsed(msgspec.Struct, frozen=True):
-    """What to do: the requests whose answers are the choices, in order."""
+    """What to do: the requests whose answers are the choices, in order.
+
+    `names` are those by which fields were given that the engine knows by other ones.
+    """
 
     requests: tuple[Request, ...]
     stream: bool
     include_usage: bool
     ignored: tuple[str, ...]
+    names: Mapping[str, str] = {}
 
     @property
     def first(self) -> Request:
@@ -97,7 +101,17 @@ def _parsed(fields: Reader, requests: Sequence[Request], ignored: tuple[str, ...
         stream=fields.flag("stream", False),
         include_usage=options.flag("include_usage", False),
         ignored=tuple(sorted(set(ignored))),
+        names=_names_given(fields),
     )
+
+
+def _names_given(fields: Reader) -> Mapping[str, str]:
+    limits = {name: fields.raw(name) for name in ("max_tokens", "max_completion_tokens") if name in fields}
+    names = {"max_tokens": min(limits, key=lambda name: limits[name])} if limits else {}
+    if "thinking_budget" not in fields:
+        within = "thinking_budget" in fields.object("chat_template_kwargs")
+        names["thinking_budget"] = "chat_template_kwargs.thinking_budget" if within else "reasoning_effort"
+    return names
 
 
 def _choice(request: Request, place: int) -> Request:

@@ -75,6 +75,11 @@ class EventStream(LiveAnswer[T]):
     def said(self, item: T) -> Iterable[dict[str, Any]]:
         """The events to send for an item."""
 
+    @property
+    def knows_headers(self) -> bool:
+        """Whether the headers have all that they are to tell. As long as not, `keepalive` seconds are waited."""
+        return True
+
     def admits(self, item: T) -> bool:
         """Whether it is settled, with this item, that the request is a good one."""
         return True
@@ -106,9 +111,10 @@ class EventStream(LiveAnswer[T]):
 
     async def _first(self, items: "asyncio.Queue[T | ServiceError | None]") -> T | ServiceError | str | None:
         """What settles the status. What says nothing of it is passed over; it says nothing to the client either."""
-        until = asyncio.get_running_loop().time() + self._admission
+        began = asyncio.get_running_loop().time()
         while True:
-            item = await _next(items, until - asyncio.get_running_loop().time())
+            patience = self._admission if self.knows_headers else self._keepalive
+            item = await _next(items, began + patience - asyncio.get_running_loop().time())
             if item is None or isinstance(item, ServiceError | str) or self.admits(item):
                 return item
 

@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncGenerator, Iterable
 
+import msgspec
+
 from engines.inference import Inference
-from engines.types import Delta, Done, Json
+from engines.types import Accepted, Delta, Done, Json
 from openai_compat.answers import answer
 from openai_compat.choices import Numbered, events
 from openai_compat.fields import Parsed
 from openai_compat.live import EventStream
+from openai_compat.told import adjusted
 
 
 class AnswerStream(EventStream[Numbered]):
@@ -21,6 +24,19 @@ class AnswerStream(EventStream[Numbered]):
         self._parsed = parsed
         self._answer = answer(parsed)
         self._done: dict[int, Done] = {}
+        self._is_told = False  # what was adjusted, in the headers
+
+    @property
+    def knows_headers(self) -> bool:
+        return self._answer.accepted
+
+    def admits(self, item: Numbered) -> bool:
+        number, event = item
+        if isinstance(event, Accepted):
+            self._answer.take(number, event)
+            self.headers.update(adjusted(self._answer.adjusted))
+            self._is_told = self._answer.accepted
+        return not isinstance(event, Accepted)
 
     def events(self) -> AsyncGenerator[Numbered]:
         return events(self._inference, self._parsed)
@@ -34,10 +50,13 @@ class AnswerStream(EventStream[Numbered]):
     def said(self, item: Numbered) -> Iterable[Json]:
         number, event = item
         match event:
+            case Accepted():
+                self._answer.take(number, event)
             case Delta():
                 yield from self._answer.said(number, event)
             case Done():
                 self._done[number] = event
-                yield self._answer.ended(number, event)
+                told = msgspec.to_builtins(self._answer.adjusted) if not self._is_told else []
+                yield {**self._answer.ended(number, event), **({"adjusted_fields": told} if told else {})}
                 if self._parsed.include_usage and len(self._done) == len(self._parsed.requests):
                     yield self._answer.usage_chunk(self._done.values())

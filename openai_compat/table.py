@@ -63,7 +63,7 @@ _BOTH = {
     "stream": "server-sent events as they are made, instead of one answer",
     "stream_options": "`include_usage`: a last chunk with the usage; `include_obfuscation` has no effect",
     "n": "answers to the same prompt, 1 to 16, each a choice",
-    "max_tokens": "the answer's length at most; what is cut says `finish_reason` `length`",
+    "max_tokens": "the answer's length at most, clamped to the model's room; what is cut says `finish_reason` `length`",
     "temperature": "0 (always the likeliest token) to 2; applied before what narrows the choice down. Where this, or a "
     "field that narrows the choice down or penalises, isn't given, the checkpoint's own value holds "
     "(`default_sampling` of `GET /v1/models/NAME`)",

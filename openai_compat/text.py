@@ -1,19 +1,17 @@
 """The routes that write text: chat, completions, and the tokens of both."""
 
 from contextlib import aclosing
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from engines.inference import Inference
-from engines.types import Delta, Done
-from openai_compat.answers import answer
+from openai_compat.answers import Answer, answer
 from openai_compat.choices import events
 from openai_compat.fields import Parsed, parse_chat, parse_completion, parse_detokenize, parse_tokenize
 from openai_compat.leaving import until_gone
 from openai_compat.stream import AnswerStream
-from openai_compat.told import ignored, trace_of
+from openai_compat.told import adjusted, ignored, trace_of
 
 
 class TextRoutes:
@@ -43,12 +41,12 @@ class TextRoutes:
         headers = ignored(parsed.ignored)
         if parsed.stream:
             return AnswerStream(self._inference, parsed, headers, self._admission, self._keepalive)
-        return JSONResponse(await until_gone(request, self._whole(parsed)), headers=headers)
+        made = await until_gone(request, self._made(parsed))
+        return JSONResponse(made.whole(), headers={**headers, **adjusted(made.adjusted)})
 
-    async def _whole(self, parsed: Parsed) -> dict[str, Any]:
+    async def _made(self, parsed: Parsed) -> Answer:
         made = answer(parsed)
         async with aclosing(events(self._inference, parsed)) as numbered:
             async for number, event in numbered:
-                if isinstance(event, Delta | Done):
-                    made.take(number, event)
-        return made.whole()
+                made.take(number, event)
+        return made

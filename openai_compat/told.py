@@ -1,9 +1,11 @@
-"""What headers tell beside an answer, harmless for any client: fields that had no effect, and what is missing."""
+"""What headers tell beside an answer, harmless for any client: what had no effect or another one, what is missing."""
 
 from collections.abc import Sequence
 from urllib.parse import quote
 
 from starlette.requests import Request
+
+from engines.types import Adjusted
 
 LONGEST_TOLD = 2000  # clients refuse headers of many kilobytes
 _SENTENCE = " !\"#$&'()*+,-./:;<=>?@[]_{|}~"  # what stays as it is; "%" doesn't, so that the header can be read back
@@ -22,6 +24,12 @@ def ignored(names: Sequence[str]) -> dict[str, str]:
 def incomplete(sentences: Sequence[str]) -> dict[str, str]:
     """`X-Incomplete`, where something is missing; what isn't plain ASCII is percent-encoded UTF-8."""
     return {"X-Incomplete": _joined(sentences, " ", _SENTENCE)} if sentences else {}
+
+
+def adjusted(fields: Sequence[Adjusted]) -> dict[str, str]:
+    """`X-Adjusted-Fields`, where a field acts otherwise than it was given: each with what acts instead."""
+    told = [f"{one.field}: {one.how}" for one in fields]
+    return {"X-Adjusted-Fields": _joined(told, "; ", _SENTENCE)} if told else {}
 
 
 def _joined(texts: Sequence[str], between: str, safe: str) -> str:

@@ -18,7 +18,7 @@ from engines.audio_types import (
 )
 from engines.errors import InvalidRequest, UnknownModel, WrongCapability
 from engines.inference import Inference
-from engines.types import ChatRequest, CompletionRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types import Accepted, ChatRequest, CompletionRequest, Delta, Done, Event, Message, Sampling, Started
 
 
 async def check_inference(inference: Inference, model: str) -> None:
@@ -27,6 +27,7 @@ async def check_inference(inference: Inference, model: str) -> None:
     await _a_completion_continues_its_prompt(inference, model)
     await _tokens_of_a_text_give_it_back(inference, model)
     await _a_limit_cuts_and_says_so(inference, model)
+    await _a_limit_beyond_the_room_is_clamped_and_told(inference, model)
     await _leaving_frees_the_place(inference, model)
     await _cancelling_frees_the_place(inference, model)
     await _an_unknown_model_names_the_known(inference)
@@ -96,17 +97,18 @@ async def _collect(inference: Inference, request: ChatRequest) -> list[Event]:
 
 async def _a_request_starts_once_and_ends_once(inference: Inference, model: str) -> None:
     events = await _collect(inference, _ask(model, 5))
-    assert [type(event) for event in events].count(Started) == 1 and isinstance(events[0], Started)
+    assert [type(event) for event in events].count(Started) == 1 and isinstance(events[1], Started)
+    assert isinstance(events[0], Accepted) and [type(event) for event in events].count(Accepted) == 1
     assert [type(event) for event in events].count(Done) == 1 and isinstance(events[-1], Done)
     assert all(event.text or event.reasoning for event in events if isinstance(event, Delta))
-    assert events[-1].usage.prompt_tokens == events[0].prompt_tokens > 0
+    assert events[-1].usage.prompt_tokens == events[1].prompt_tokens > 0
 
 
 async def _a_completion_continues_its_prompt(inference: Inference, model: str) -> None:
     request = CompletionRequest(model, "one two three", Sampling(0.0, max_tokens=3))
     async with aclosing(inference.complete(request)) as events:
         seen = [event async for event in events]
-    assert isinstance(seen[0], Started) and isinstance(seen[-1], Done)
+    assert [type(event) for event in seen[:2]] == [Accepted, Started] and isinstance(seen[-1], Done)
     assert seen[-1].usage.completion_tokens <= 3
 
 
@@ -121,6 +123,12 @@ async def _a_limit_cuts_and_says_so(inference: Inference, model: str) -> None:
     assert isinstance(last, Done)
     assert last.usage.completion_tokens <= 2
     assert last.finish_reason == "length" or last.usage.completion_tokens < 2
+
+
+async def _a_limit_beyond_the_room_is_clamped_and_told(inference: Inference, model: str) -> None:
+    async with aclosing(inference.chat(_ask(model, 1_000_000))) as events:
+        first = await anext(events)
+    assert isinstance(first, Accepted) and [one.field for one in first.adjusted] == ["max_tokens"]
 
 
 async def _leaving_frees_the_place(inference: Inference, model: str) -> None:

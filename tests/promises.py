@@ -79,6 +79,10 @@ PROMISES: dict[str, Promise] = {
     "chat:history:results": Promise(
         "issue 13", "A tool's result that fits no call is refused by its place, and never given to another call."
     ),
+    "chat:limit:clamped": Promise(
+        "issue 13",
+        "A limit beyond the room is the room; what acts otherwise than given is told, in streams and MCP too.",
+    ),
     # -- the chat engine in full
     "chat:sampling:seed": Promise(ENGINE, "Same seed and prompt, same text, whatever else runs in the batch."),
     "chat:sampling:rules": Promise(

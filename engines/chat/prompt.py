@@ -25,7 +25,7 @@ from engines.decoding.grammar import GrammarCompiler
 from engines.decoding.prompt import Prompt, Thought
 from engines.errors import ContextLengthExceeded, InvalidRequest
 from engines.model_files import read_json
-from engines.types import ChatRequest, CompletionRequest, Request, Sampling, Tool
+from engines.types import Adjusted, ChatRequest, CompletionRequest, Request, Sampling, Tool
 
 OPEN, CLOSE = "<think>", "</think>"
 CLOSING = f"\n{CLOSE}\n\n"
@@ -109,7 +109,8 @@ class PromptWriter:
         plan = self._plan(request, text)
         grammar = self._grammars.answer(request.constraint, request.tools, request.tool_choice)
         calls = self._grammars.call_body(request.tools, request.tool_choice) if grammar is None else None
-        max_tokens = self._room(ids, request.sampling.max_tokens, "messages")
+        max_tokens, adjusted = self._room(ids, request.sampling.max_tokens, "messages")
+        adjusted += self._budget_adjusted(request.thinking.budget, len(ids))
         return Prompt(
             ids,
             max_tokens,
@@ -120,6 +121,7 @@ class PromptWriter:
             grammar,
             calls,
             continues=request.continue_final,
+            adjusted=adjusted,
         )
 
     def _rendered(self, request: ChatRequest) -> tuple[str, str]:
@@ -220,8 +222,17 @@ class PromptWriter:
         if request.echo:
             echo = request.prompt if isinstance(request.prompt, str) else self.text_of(ids)
         grammar = self._grammars.answer(request.constraint, (), ChatRequest("", ()).tool_choice)
-        max_tokens = self._room(ids, request.sampling.max_tokens, "prompt")
-        return Prompt(ids, max_tokens, request.sampling, request.trace, grammar=grammar, echo=echo, continues=True)
+        max_tokens, adjusted = self._room(ids, request.sampling.max_tokens, "prompt")
+        return Prompt(
+            ids,
+            max_tokens,
+            request.sampling,
+            request.trace,
+            grammar=grammar,
+            echo=echo,
+            continues=True,
+            adjusted=adjusted,
+        )
 
     def _given(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
         """As the model's makers encode text: with what the tokenizer puts before it, control tokens as such."""
@@ -235,17 +246,21 @@ class PromptWriter:
     def _plain(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def _room(self, ids: Sequence[int], asked: int | None, param: str) -> int:
-        """Tokens that the answer may have."""
+    def _room(self, ids: Sequence[int], asked: int | None, param: str) -> tuple[int, tuple[Adjusted, ...]]:
+        """Tokens that the answer may have. What is asked for beyond them is a wish: agents always send 32,000."""
         room = self._context_length - len(ids)
-        if room < 1 or (asked or 1) > room:
-            raise ContextLengthExceeded(
-                f"This model's context is {self._context_length} tokens; {len(ids)} are needed for the {param}"
-                + (f" and {asked} more are asked for" if asked else "")
-                + f". Shorten the {param} or lower max_tokens.",
-                param=param,
-            )
-        return room if asked is None else asked
+        if room < 1:
+            message = f"This model's context is {self._context_length} tokens, and the {param} alone are {len(ids)}."
+            raise ContextLengthExceeded(f"{message} Shorten the {param}.", param=param)
+        if asked is None or asked <= room:
+            return room if asked is None else asked, ()
+        return room, (Adjusted("max_tokens", f"{room} instead of {asked}"),)
+
+    def _budget_adjusted(self, budget: int | None, prompt_tokens: int) -> tuple[Adjusted, ...]:
+        room = self._context_length - prompt_tokens
+        if budget is None or budget <= room:
+            return ()
+        return (Adjusted("thinking_budget", f"{room} instead of {budget}"),)
 
     def _check_ids(self, ids: Sequence[int], param: str) -> None:
         for place, id in enumerate(ids):

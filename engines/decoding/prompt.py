@@ -6,7 +6,7 @@ import msgspec
 
 from engines.decoding.grammar import Grammar
 from engines.decoding.reader import Reader
-from engines.types import Sampling
+from engines.types import Adjusted, Sampling
 
 
 class Reading(Protocol):
@@ -36,7 +36,8 @@ class Prompt(msgspec.Struct, frozen=True):
     `reply` None is plain text. `grammar` is of all that follows the thought, `call_grammar` of the inside of each call
     in an answer that is free otherwise. `echo` is the text to give back first; with `Sampling.logprobs`, with those of
     the prompt's tokens. `content` is what stands in place of tokens that are nothing by themselves, as recorded sound.
-    `continues`: the answer goes on with a text, so that a blank at its beginning is one.
+    `continues`: the answer goes on with a text, so that a blank at its beginning is one. `adjusted` is what acts
+    otherwise than the request has it.
     """
 
     ids: tuple[int, ...]
@@ -50,6 +51,7 @@ class Prompt(msgspec.Struct, frozen=True):
     echo: str | None = None
     content: Any = None
     continues: bool = False
+    adjusted: tuple[Adjusted, ...] = ()
 
     @property
     def prompt_tokens(self) -> int:

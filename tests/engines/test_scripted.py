@@ -6,7 +6,7 @@ import pytest
 
 from engines.errors import RunnerDied, ServiceError, leaves
 from engines.scripted import Scripted
-from engines.types import ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types import Accepted, ChatRequest, Delta, Done, Event, Message, Sampling, Started
 from tests.contract import check_audio, check_inference
 
 PLAIN = Sampling()
@@ -21,7 +21,7 @@ def answer(text: str, sampling: Sampling = PLAIN) -> tuple[str, str]:
         return [event async for event in Scripted().chat(ask(text, sampling))]
 
     events = anyio.run(run)
-    assert isinstance(events[0], Started) and isinstance(events[-1], Done)
+    assert [type(event) for event in events[:2]] == [Accepted, Started] and isinstance(events[-1], Done)
     return "".join(event.text for event in events if isinstance(event, Delta)), events[-1].finish_reason
 
 
@@ -50,8 +50,9 @@ def test_a_crash_comes_after_its_deltas_and_a_closed_hang_counts_as_cancelled() 
         with pytest.raises(RunnerDied):
             async for event in scripted.chat(ask("crash after 2")):
                 seen.append(event)  # noqa: PERF401
-        assert len(seen) == 3
+        assert len(seen) == 4
         async with aclosing(scripted.chat(ask("hang"))) as events:
+            await anext(events)
             await anext(events)
             assert scripted.active == 1
         assert scripted.active == 0

@@ -10,7 +10,17 @@ from tokenizers import AddedToken, Tokenizer
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.chat.prompt import PromptWriter, ReplyPlan
 from engines.errors import ContextLengthExceeded, InvalidRequest
-from engines.types import ChatRequest, CompletionRequest, Message, Sampling, Thinking, Tool, ToolCall, ToolChoice
+from engines.types import (
+    Adjusted,
+    ChatRequest,
+    CompletionRequest,
+    Message,
+    Sampling,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from tests.promises import promise
 
 
@@ -81,8 +91,28 @@ def test_a_prompt_beyond_the_context_is_refused_with_both_figures(qwen3: Path) -
     assert limited.context_length == 40
     with pytest.raises(ContextLengthExceeded, match="40 tokens"):
         limited.write(ChatRequest("m", (Message("user", "word " * 100),)))
-    with pytest.raises(ContextLengthExceeded, match="39 more"):
-        limited.write(ChatRequest("m", (Message("user", "hi"),), Sampling(max_tokens=39)))
+    with pytest.raises(ContextLengthExceeded, match="40 tokens"):
+        limited.write(CompletionRequest("m", tuple(range(40)), Sampling(max_tokens=1)))
+
+
+@promise("chat:limit:clamped")
+@pytest.mark.parametrize("asked", [32_000, 2**64 - 1])
+def test_a_limit_beyond_the_room_is_the_room_and_is_told(qwen3: Path, asked: int) -> None:
+    limited = PromptWriter.read(qwen3, 40)
+    chat = limited.write(ChatRequest("m", (Message("user", "hi"),), Sampling(max_tokens=asked)))
+    completion = limited.write(CompletionRequest("m", "hi", Sampling(max_tokens=asked)))
+    for prompt in (chat, completion):
+        room = 40 - len(prompt.ids)
+        assert prompt.max_tokens == room
+        assert prompt.adjusted == (Adjusted("max_tokens", f"{room} instead of {asked}"),)
+    fitting = Sampling(max_tokens=40 - len(completion.ids))
+    assert limited.write(CompletionRequest("m", "hi", fitting)).adjusted == ()
+
+
+def test_a_budget_of_thought_beyond_the_room_is_told(qwen3: Path) -> None:
+    limited = PromptWriter.read(qwen3, 60)
+    prompt = limited.write(ChatRequest("m", (Message("user", "hi"),), thinking=Thinking(True, 4096)))
+    assert prompt.adjusted == (Adjusted("thinking_budget", f"{60 - len(prompt.ids)} instead of 4096"),)
 
 
 def test_without_a_limit_the_answer_may_fill_the_context(qwen3: Path) -> None:
