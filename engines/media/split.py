@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 FRAMES_PER_SECOND = 50
 SEPARATING = 2 * FRAMES_PER_SECOND  # silence of this length parts two pieces
-PADDING = FRAMES_PER_SECOND // 5  # silence kept before and after sound: the onset of a word is weaker than its vowel
+# Silence kept before and after sound: the onset of a word is weaker than its vowel, and models were trained on sound
+# that goes on behind the last word; what they write in near ties depends on it.
+PADDING = FRAMES_PER_SECOND // 2
 HISTORY = 20 * FRAMES_PER_SECOND  # the background is judged by this much before
 LOOKAHEAD = 10 * FRAMES_PER_SECOND  # and by this much after
 HOP = FRAMES_PER_SECOND  # how many frames are judged at a time
@@ -169,8 +171,8 @@ class Splitter:
         """The recording ends here."""
         flags = self._activity.feed(self._measure(-(-self._filled // self._frame)))
         parts = self._decide(np.concatenate((flags, self._activity.finish())))
-        if self._start is not None:
-            parts.append(self._close(self._start, self._last + 1 + PADDING, self._base + self._flagged))
+        if self._start is not None:  # all of the silence at the end, which is less than what parts two pieces
+            parts.append(self._close(self._start, self._base + self._flagged, self._base + self._flagged))
         return parts
 
     def _measure(self, upto: int) -> Levels:

@@ -84,7 +84,14 @@ def test_it_makes_no_difference_in_what_blocks_a_recording_comes(first: int, sec
 
 def test_silence_before_between_and_after_is_left_out_and_times_stay_true() -> None:
     samples = joined(silence(5), speechlike(3, 0.2, RATE), silence(60), speechlike(2, 0.2, RATE), silence(30))
-    assert np.ravel(spans(split(samples))) == pytest.approx([4.8, 8.2, 67.8, 70.2], abs=0.2)
+    assert np.ravel(spans(split(samples))) == pytest.approx([4.5, 8.5, 67.5, 70.5], abs=0.2)
+
+
+@pytest.mark.parametrize("quiet", [0.1, 0.3, 0.5, 1.0, 1.9, 2.5, 30.0])
+def test_quiet_at_a_recordings_end_is_kept_to_half_a_second_at_least(quiet: float) -> None:
+    """And all of it, if it is too short to part two pieces."""
+    (found,) = spans(split(joined(speechlike(3, 0.2, RATE), silence(quiet))))
+    assert found[1] == pytest.approx(3 + quiet if quiet < 2 else 3.5, abs=0.1)
 
 
 def test_a_short_pause_parts_nothing() -> None:
