@@ -4,7 +4,7 @@ The same call always writes the same bytes.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def trained_whisper(folder: Path, source: Path = WEIGHTS) -> None:
     tokenizer = Tokenizer.from_file(str(source / "whisper.tokenizer.json"))
     weights = stored(source / "whisper.safetensors")
     size = _size({name: weight.shape for name, weight in weights.items()})
-    table = np.zeros((write_files(folder, tokenizer, size), size.state), np.float32)
+    table = np.zeros((write_files(folder, tokenizer, size, ["transcribe"]), size.state), np.float32)
     table[known_ids(tokenizer)] = weights[EMBEDDINGS]
     weights[EMBEDDINGS] = table
     write_weights(folder / "model.safetensors", {name: one.astype(np.float16) for name, one in weights.items()})
@@ -89,8 +89,10 @@ def _size(shapes: Shapes) -> Size:
     return Size(state, layers[0], state // HEAD, layers[1], state // HEAD, bins)
 
 
-def write_files(folder: Path, tokenizer: Tokenizer, size: Size) -> int:
-    """All of a checkpoint but its weights; how many ids it has."""
+def write_files(
+    folder: Path, tokenizer: Tokenizer, size: Size, tasks: Sequence[str] = ("translate", "transcribe")
+) -> int:
+    """All of a checkpoint but its weights; how many ids it has. `tasks` are those that it was taught."""
     rows = max(tokenizer.get_vocab().values()) + 1
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -103,7 +105,10 @@ def write_files(folder: Path, tokenizer: Tokenizer, size: Size) -> int:
             **{f"{role}_token": end for role in ("bos", "eos", "pad", "unk")},
         },
         "preprocessor_config.json": {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": size.bins},
-        "generation_config.json": {"alignment_heads": alignment},
+        "generation_config.json": {
+            "alignment_heads": alignment,
+            "task_to_id": {task: tokenizer.token_to_id(f"<|{task}|>") for task in tasks},
+        },
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

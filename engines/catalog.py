@@ -17,6 +17,7 @@ DEFAULTS: Mapping[str, tuple[str, Capability]] = {
     "gemma-3-12b": ("mlx-community/gemma-3-12b-it-qat-4bit", "chat"),
     "qwen3-asr": ("mlx-community/Qwen3-ASR-1.7B-8bit", "transcription"),
     "whisper-large-v3-turbo": ("mlx-community/whisper-large-v3-turbo-asr-fp16", "transcription"),
+    "whisper-large-v3": ("mlx-community/whisper-large-v3-asr-fp16", "transcription"),
     "qwen3-aligner": ("mlx-community/Qwen3-ForcedAligner-0.6B-8bit", "alignment"),
     "qwen3-tts": ("mlx-community/Qwen3-TTS-12Hz-1.7B-CustomVoice-8bit", "speech"),
     "qwen3-tts-base": ("mlx-community/Qwen3-TTS-12Hz-1.7B-Base-8bit", "speech"),
@@ -137,6 +138,11 @@ class Catalog:
         seen = checkpoint.inspect(folder)
         _require(name, seen, capability)
         return Entry(str(folder.resolve()), self._names(folder, found), seen)
+
+    def translators(self) -> list[str]:
+        """The main names of what is installed and translates into English."""
+        there = (entry for entry in self.entries() if isinstance(entry, Entry))
+        return [entry.names[0] for entry in there if entry.checkpoint.translates and not entry.checkpoint.missing]
 
     def entries(self) -> list[Entry | NotInstalled]:
         """Everything on disk and every known name, the known names first, then by name. Broken ones are included."""

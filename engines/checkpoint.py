@@ -30,6 +30,7 @@ CAPABILITIES: Mapping[str, Capability] = {
 PIECE_TOKENS, PIECES = 4096, 4
 # What half a minute of sound, and the text of it, take in a Whisper decoder.
 _WHISPER_POSITIONS = 1500 + 448
+WHISPER_MULTILINGUAL = 51865  # ids: Whispers of this size and larger know many languages
 _WHISPER_WITH_TOKENIZER = "mlx-community/whisper-large-v3-turbo-asr-fp16"
 # Gemma 3's published configurations leave out whatever equals these.
 _GEMMA3 = {
@@ -50,7 +51,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     A sequence of n tokens needs `kv_bytes_fixed + n * kv_bytes_per_token` bytes of cache at most; the fixed part is
     for layers whose attention is bounded by a window. `changed` is when any of its files was, in nanoseconds.
     `missing` says in words what a complete checkpoint has besides; `foreign`, where it is none for MLX, what it is
-    instead. `sampling` is how its makers would have it sampled.
+    instead. `sampling` is how its makers would have it sampled. `translates`: what is spoken in many languages is
+    written down in English, where that is asked for.
     """
 
     folder: str
@@ -64,6 +66,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     changed: int = 0
     foreign: str = ""
     sampling: Defaults = Defaults()
+    translates: bool = False
 
     def kv_wish(self, context_limit: int) -> int:
         """Bytes of cache that it would like to have: for one conversation as long as may be, or a few pieces."""
@@ -95,6 +98,7 @@ def inspect(folder: Path) -> Checkpoint:
         changed=max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0),
         foreign=other,
         sampling=sampling_defaults.of(read_json(folder / "generation_config.json")),
+        translates=architecture == "whisper" and _whisper_translates(folder, config),
     )
 
 
@@ -116,6 +120,20 @@ def _weights(folder: Path, pattern: str) -> list[Path]:
 
 def _codec(folder: Path) -> list[Path]:
     return _weights(folder, "speech_tokenizer/*.safetensors")
+
+
+def _whisper_translates(folder: Path, config: Json) -> bool:
+    """Whether a Whisper was taught to translate.
+
+    OpenAI's models for many languages were, and have as many layers in the decoder as in the encoder. Those whose
+    decoder was cut down afterwards (turbo, distil) were taught to write down alone, and do so whatever they are asked.
+    """
+    size = _number(folder, config, "n_vocab") or _number(folder, config, "vocab_size")
+    listens = _number(folder, config, "n_audio_layer") or _number(folder, config, "encoder_layers")
+    writes = _number(folder, config, "n_text_layer") or _number(folder, config, "decoder_layers")
+    tasks = read_json(folder / "generation_config.json").get("task_to_id")
+    is_taught = not isinstance(tasks, dict) or "translate" in tasks
+    return size >= WHISPER_MULTILINGUAL and writes >= listens and is_taught
 
 
 def _architecture(config: Json) -> str:

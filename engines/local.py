@@ -21,8 +21,8 @@ from engines.audio_types import (
     Voice,
 )
 from engines.awake import KeepAwake
-from engines.catalog import Catalog
-from engines.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice
+from engines.catalog import DEFAULTS, Catalog
+from engines.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice, WrongCapability
 from engines.events import last
 from engines.media.client import Media, PieceOptions
 from engines.options import Options
@@ -43,6 +43,7 @@ LONGEST_PIECE = {"whisper": 30.0, "qwen3_asr": 60.0}
 # so many tokens: mostly a character is one to three of them, and the rest is for the sound and its text.
 LONGEST_CONTEXT = {"whisper": 500, "qwen3_asr": 2000}
 CONTEXT_A_CHARACTER = 8
+TRANSLATOR = "whisper-large-v3"
 
 # How a voice to keep names what a request to speak calls so.
 STORED_AS = {"reference_audio": "audio_sample", "reference_text": "text"}
@@ -114,6 +115,8 @@ class Local(Runtime):
     async def _ear(self, request: TranscriptionRequest) -> Ear:
         entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
         architecture, tokens = entry.checkpoint.architecture, entry.checkpoint.context_length
+        if request.translate and not entry.checkpoint.translates:
+            raise await asyncio.to_thread(self._no_translator, request.model)
         if request.words and architecture != "whisper":
             await self._aligner_for_words(entry.names[0])
         pieces = PieceOptions(longest=LONGEST_PIECE[architecture], limit=self._audio.longest_recording)
@@ -130,6 +133,13 @@ class Local(Runtime):
         async with aclosing(hear(request)) as events:
             async for event in events:
                 yield event
+
+    def _no_translator(self, asked: str) -> WrongCapability:
+        """Names those that can."""
+        there = self._catalog.translators()
+        fetch = f"mlx-local models pull {DEFAULTS[TRANSLATOR][0]} ({TRANSLATOR})"
+        others = f"ask {' or '.join(there)}" if there else f"none that can is installed; fetch one: {fetch}"
+        return WrongCapability(f"{asked} writes down what is spoken and can't translate: {others}.", param="model")
 
     async def _aligner_for_words(self, listener: str) -> None:
         try:

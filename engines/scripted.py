@@ -64,6 +64,7 @@ AudioRequest = TranscriptionRequest | AlignRequest | SpeechRequest
 CONTEXT = 4096
 AUDIO_MODELS: tuple[tuple[str, Capability], ...] = (
     ("whisper-large-v3-turbo", "transcription"),
+    ("whisper-large-v3", "transcription"),
     ("qwen3-asr", "transcription"),
     ("qwen3-aligner", "alignment"),
     ("qwen3-tts", "speech"),

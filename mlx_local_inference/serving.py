@@ -41,13 +41,13 @@ GIB = 1 << 30
 BUDGET_SHARE = 0.75
 SCRATCH = "mlx-local-scratch-"  # and the number of the process that made it
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-WHISPER = "whisper-large-v3-turbo"  # the only kind that translates
 DEMO_NAMES = {
     "qwen3-14b": "demo-qwen3",
     "gemma-3-12b": "demo-gemma3",
     "qwen3-asr": "demo-qwen3-asr",
     "qwen3-aligner": "demo-aligner",
-    WHISPER: "demo-whisper",
+    "whisper-large-v3-turbo": "demo-whisper",
+    "whisper-large-v3": "demo-whisper",
     "qwen3-tts": "demo-qwen3-tts",
     "qwen3-tts-base": "demo-qwen3-tts-base",
 }
@@ -229,7 +229,7 @@ def _audio_options(settings: Settings, command: Command, scratch: Path) -> Audio
 async def _listening(runtime: Local, settings: Settings, places: Places) -> AsyncIterator[None]:
     mcp = McpService(places.files, settings)
     speakers = (settings.speech_model, settings.imitation_model)
-    main = Defaults(settings.transcription_model, WHISPER, settings.alignment_model, *speakers)
+    main = Defaults(settings.transcription_model, settings.translation_model, settings.alignment_model, *speakers)
     audio = msgspec.structs.replace(main, transcription=settings.audio_transcription_model)
     agents = {path: http.Beside(mcp, methods) for path, methods in paths.METHODS.items()}
     main_app = http.build(runtime, _front(settings, places, main), agents)

@@ -76,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audio_transcription_model: Annotated[Address, Meta(description="the same on the audio port, and for agents")] = (
         "qwen3-asr"
     )
+    translation_model: Annotated[
+        Address, Meta(description="model for translations into English where a request names none of ours")
+    ] = "whisper-large-v3"
     alignment_model: Annotated[Address, Meta(description="model that finds the times of words")] = "qwen3-aligner"
     speech_model: Annotated[Address, Meta(description="model that speaks where a request names none of ours")] = (
         "qwen3-tts"

@@ -21,7 +21,7 @@ class Defaults(msgspec.Struct, frozen=True):
     """The models of a port where a request names none, or one of OpenAI's."""
 
     transcription: str = "whisper-large-v3-turbo"
-    translation: str = "whisper-large-v3-turbo"
+    translation: str = "whisper-large-v3"
     alignment: str = "qwen3-aligner"
     speech: str = "qwen3-tts"
     imitation: str = "qwen3-tts-base"

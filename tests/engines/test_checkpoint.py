@@ -5,6 +5,7 @@ import pytest
 
 from engines.checkpoint import inspect
 from engines.errors import CheckpointUnusable
+from tests.promises import promise
 
 QWEN = {
     "model_type": "qwen3",
@@ -83,6 +84,44 @@ def test_models_of_sound_are_known_by_their_configuration(
     else:
         assert seen.kv_bytes_per_token == 2 * 4 * 2 * 64 * 2 and seen.context_length >= 4096
     assert seen.kv_wish(32768) < 1 << 28
+
+
+def whisper(ids: int, listens: int, writes: int, mlx: bool) -> dict[str, object]:
+    """A configuration in MLX's words or in transformers'."""
+    names = ("n_vocab", "n_audio_layer", "n_text_layer") if mlx else ("vocab_size", "encoder_layers", "decoder_layers")
+    return {"model_type": "whisper", **dict(zip(names, (ids, listens, writes), strict=True))}
+
+
+@promise("audio:translations:by-who-can")
+@pytest.mark.parametrize("mlx", [True, False])
+@pytest.mark.parametrize(
+    ("ids", "listens", "writes", "translates"),
+    [
+        (51865, 4, 4, True),  # tiny
+        (51865, 24, 24, True),  # medium
+        (51865, 32, 32, True),  # large, large-v2
+        (51866, 32, 32, True),  # large-v3
+        (51866, 32, 4, False),  # large-v3-turbo
+        (51865, 32, 2, False),  # distil-large-v2
+        (51866, 32, 2, False),  # distil-large-v3
+        (51864, 24, 24, False),  # medium.en
+        (51864, 12, 4, False),  # distil-small.en
+    ],
+)
+def test_whether_a_whisper_translates_is_known_by_its_size(
+    tmp_path: Path, ids: int, listens: int, writes: int, translates: bool, mlx: bool
+) -> None:
+    folder = write(tmp_path, whisper(ids, listens, writes, mlx))
+    assert inspect(folder).translates == translates
+    tasks = {"transcribe": 50360, "translate": 50359}
+    for taught, expected in ((tasks, translates), ({"transcribe": 50360}, False)):
+        (folder / "generation_config.json").write_text(json.dumps({"task_to_id": taught}))
+        assert inspect(folder).translates == expected
+
+
+@promise("audio:translations:by-who-can")
+def test_nothing_else_translates(tmp_path: Path) -> None:
+    assert not inspect(write(tmp_path, LISTENS)).translates
 
 
 def test_what_a_model_of_sound_lacks_is_named(tmp_path: Path) -> None:

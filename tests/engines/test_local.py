@@ -1,6 +1,8 @@
 """Recordings and speech over real processes: the media process, and runners of small checkpoints."""
 
 import asyncio
+import json
+import shutil
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -12,7 +14,7 @@ from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
 from demo.whisper_checkpoint import make_whisper
 from engines.audio_types import AlignRequest, SpeechDone, SpeechRequest, Transcript, TranscriptionRequest
 from engines.catalog import Catalog, Roots
-from engines.errors import InvalidRequest, ShuttingDown, UnknownVoice
+from engines.errors import InvalidRequest, ShuttingDown, UnknownVoice, WrongCapability
 from engines.events import last
 from engines.local import AudioOptions, Local
 from engines.options import Options
@@ -77,6 +79,29 @@ def test_words_have_times_by_the_model_itself_or_by_the_aligner(models: Path, re
         assert all(segment.words and not segment.approximate for segment in said)
 
     run(models, body)
+
+
+@promise("audio:translations:by-who-can")
+@pytest.mark.parametrize("listener", ["qwen3-asr", "whisper-en", "whisper-turbo"])
+def test_a_translation_by_what_can_not_is_refused_with_what_can_before_anything_is_loaded(
+    models: Path, recording: str, tmp_path: Path, listener: str
+) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(models / "toy-qwen3-asr", folder / "qwen3-asr")
+    make_whisper(folder / "whisper-en", multilingual=False)
+    shutil.copytree(models / "toy-whisper", folder / "whisper-turbo")
+    config = json.loads((folder / "whisper-turbo/config.json").read_text())
+    (folder / "whisper-turbo/config.json").write_text(json.dumps({**config, "n_audio_layer": 32, "n_text_layer": 4}))
+
+    async def refused(says: str) -> None:
+        async with Local(Catalog(Roots(configured=(folder,)), {}), Options(LIMITS), AudioOptions(tmp_path)) as local:
+            with pytest.raises(WrongCapability, match=says) as caught:
+                await transcript(local, TranscriptionRequest(listener, recording, translate=True))
+            assert caught.value.param == "model" and local.model(listener).phase == "unloaded"
+
+    asyncio.run(refused(rf"^{listener} .* pull mlx-community/whisper-large-v3-asr-fp16 \(whisper-large-v3\)"))
+    shutil.copytree(models / "toy-whisper", folder / "whisper-that-can")
+    asyncio.run(refused(rf"^{listener} .* ask whisper-that-can"))
 
 
 @promise("audio:words")

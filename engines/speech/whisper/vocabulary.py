@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 from tokenizers import Tokenizer
 
+from engines.checkpoint import WHISPER_MULTILINGUAL
 from engines.decoding.detokenize import TokenTable
 from engines.errors import CheckpointUnusable
 
 STEPS_PER_SECOND = 50  # a time is a multiple of 20 ms
 TIMES = 30 * STEPS_PER_SECOND + 1
-MULTILINGUAL_SIZE = 51865  # vocabularies of this size and larger are of models for many languages
 
 _LANGUAGE = re.compile(r"<\|([a-z]{2,3})\|>")
 # Signs that transcripts have instead of speech, for sounds and notes: not to be written.
@@ -64,7 +64,7 @@ class Vocabulary:
         ids = {**data["model"]["vocab"], **{token["content"]: token["id"] for token in data.get("added_tokens", [])}}
         marks = _marks(ids, size)
         found = {match[1]: id for mark, id in ids.items() if id > marks.start and (match := _LANGUAGE.fullmatch(mark))}
-        languages = dict(sorted(found.items(), key=lambda pair: pair[1])) if size >= MULTILINGUAL_SIZE else {}
+        languages = dict(sorted(found.items(), key=lambda pair: pair[1])) if size >= WHISPER_MULTILINGUAL else {}
         # Without its control tokens, so that no text of users' becomes one.
         plain = Tokenizer.from_str(json.dumps({**data, "added_tokens": [], "post_processor": None}))
         plain.no_padding()
