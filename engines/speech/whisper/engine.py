@@ -209,7 +209,8 @@ class WhisperEngine:
         prompt = (*window.prompt[window.prompt.index(marks.start) :], marks.no_times)
         chances, attention = self._model.reread(prompt, text, marks.end, window.row.crossed, window.steps)
         begins = words.begins(words.attention_costs(attention)[len(prompt) - 1 : -1])
-        split = words.split(text, self._vocabulary.table.bytes_of, hearing.language)
+        bytes_of = self._vocabulary.table.bytes_of
+        split = [word for span in accepted.spans for word in words.split(span.text, bytes_of, hearing.language)]
         hearing.place_words(accepted, words.timed(split, begins, chances.tolist()))
         self._close(hearing)
         return []

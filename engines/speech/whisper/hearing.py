@@ -11,11 +11,12 @@ import msgspec
 from engines import wire
 from engines.audio_types import PieceDone, Segment
 from engines.decoding.detokenize import Detokenizer, TokenTable
+from engines.speech.figures import compression_ratio
 from engines.speech.whisper import rules, words
 from engines.speech.whisper.caches import Row
 from engines.speech.whisper.choosing import Choice, Draw, seed_of
 from engines.speech.whisper.prepare import Piece
-from engines.speech.whisper.rules import Figures, Span
+from engines.speech.whisper.rules import Figures, Reading, Span
 from engines.speech.whisper.vocabulary import STEPS_PER_SECOND, Vocabulary
 from engines.types import Delta, Timings, Usage
 
@@ -67,11 +68,15 @@ class Window:
 
 @dataclass
 class Accepted:
-    """A window's segments, to be told; `spans` are what they were made of, for the times of their words."""
+    """A window's segments, to be told; `spans` are what they were made of, for the times of their words.
+
+    `closed`: the model said when the last of them ends.
+    """
 
     window: Window
     spans: list[Span]
     segments: list[Segment]
+    closed: bool
 
 
 @dataclass(eq=False)
@@ -125,7 +130,7 @@ class Hearing:
         tokens = [token for token in window.said if token < marks.end]
         figures = Figures(
             avg_logprob=window.logprob / (len(window.said) + 1),
-            compression_ratio=rules.compression_ratio("".join(_texts(vocabulary.table, [tokens])).strip()),
+            compression_ratio=compression_ratio("".join(_texts(vocabulary.table, [tokens]))),
             no_speech_prob=window.no_speech_prob,
         )
         verdict = rules.judged(figures)
@@ -136,19 +141,25 @@ class Hearing:
         self.completion_tokens += len(window.said)
         end = window.begin + window.frames
         if rules.is_silence(figures):
-            self.accepted, self.begin = Accepted(window, [], []), end
+            self.accepted, self.begin = Accepted(window, [], [], closed=True), end
             return True
         reading = rules.read(window.said, marks, window.steps, window.cut)
-        self.accepted = self._segmented(window, reading.spans, figures, vocabulary.table)
-        self.begin = end if reading.rest is None else min(end, window.begin + reading.rest * FRAMES_PER_STEP)
-        is_stuck = self.begin <= window.begin or (self.windows == MOST_WINDOWS and not self.is_over)
-        self.cut = is_stuck or (window.cut and reading.rest is None)
-        self.begin = len(self.piece.features) if is_stuck else self.begin
+        self.accepted = self._segmented(window, reading, figures, vocabulary.table)
+        begin = end if reading.rest is None else window.begin + reading.rest * FRAMES_PER_STEP
+        self._go_on(window, begin, cut=window.cut and reading.rest is None)
         return True
 
-    def _segmented(self, window: Window, spans: Sequence[Span], figures: Figures, table: TokenTable) -> Accepted:
-        texts = _texts(table, [span.text for span in spans])
-        told = [(span, text) for span, text in zip(spans, texts, strict=True) if text.strip()]
+    def _go_on(self, window: Window, begin: int, cut: bool) -> None:
+        """The next window begins at this frame, unless none can follow: then what isn't told is cut. `cut`: it is
+        anyway."""
+        self.begin = min(window.begin + window.frames, begin)
+        is_stuck = self.begin <= window.begin or (self.windows == MOST_WINDOWS and not self.is_over)
+        self.cut = is_stuck or cut
+        self.begin = len(self.piece.features) if is_stuck else self.begin
+
+    def _segmented(self, window: Window, reading: Reading, figures: Figures, table: TokenTable) -> Accepted:
+        texts = _texts(table, [span.text for span in reading.spans])
+        told = [(span, text) for span, text in zip(reading.spans, texts, strict=True) if text.strip()]
         segments = [
             Segment(
                 start=self.at(window, span.first),
@@ -161,14 +172,18 @@ class Hearing:
             )
             for span, text in told
         ]
-        return Accepted(window, [span for span, _ in told], segments)
+        return Accepted(window, [span for span, _ in told], segments, reading.closed)
 
     def at(self, window: Window, step: int) -> float:
         """Seconds from the beginning of the piece."""
         return min(window.begin / (STEPS_PER_SECOND * FRAMES_PER_STEP) + step / STEPS_PER_SECOND, self.piece.seconds)
 
     def place_words(self, accepted: Accepted, timed: Sequence[words.Timed]) -> None:
-        """Give each segment its words, timed from the window's beginning; a word that spans two is the first's."""
+        """Give each segment its words, timed from the window's beginning; a word that spans two is the first's.
+
+        Where the model didn't say when the last of them ends, the next window begins behind the last word, as in the
+        reference: one that only begins at the window's end is heard again.
+        """
         shift = accepted.window.begin / (STEPS_PER_SECOND * FRAMES_PER_STEP)
         place, taken, wanted = 0, 0, 0
         for index, (span, segment) in enumerate(zip(accepted.spans, accepted.segments, strict=True)):
@@ -179,6 +194,11 @@ class Hearing:
                 place += 1
             placed = words.placed(timed[begin:place], shift, segment.start, segment.end)
             accepted.segments[index] = msgspec.structs.replace(segment, words=placed)
+        last = words.last_end(timed, shift, accepted.segments[-1].end)
+        if not accepted.closed and last > shift and self.windows < MOST_WINDOWS:
+            ended = accepted.segments[-1]
+            accepted.segments[-1] = msgspec.structs.replace(ended, end=max(min(ended.end, last), ended.start))
+            self._go_on(accepted.window, round(last * STEPS_PER_SECOND * FRAMES_PER_STEP), cut=False)
 
     def close(self) -> None:
         """The accepted window's segments are whole: its text can be told."""

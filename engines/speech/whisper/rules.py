@@ -1,6 +1,5 @@
 """What Whisper may say next, whether what it said is accepted, and what it said when. Pure; from its makers' paper."""
 
-import zlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -54,12 +53,6 @@ class Figures(msgspec.Struct, frozen=True):
     no_speech_prob: float | None
 
 
-def compression_ratio(text: str) -> float:
-    """How much shorter the text can be written: what repeats itself, by much."""
-    data = text.encode()
-    return len(data) / len(zlib.compress(data))
-
-
 def judged(figures: Figures) -> Literal["accepted", "failed", "silence"]:
     """Whether a window's text stands, is to be tried again, or nobody spoke.
 
@@ -88,10 +81,14 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """A window's spans; `rest` is the step at which its unfinished speech begins, None when all is told."""
+    """A window's spans; `rest` is the step at which its unfinished speech begins, None when all is told.
+
+    `closed`: it ended with a time that says when the last of it was spoken. If it didn't, more may be spoken behind.
+    """
 
     spans: tuple[Span, ...]
     rest: int | None
+    closed: bool = False
 
 
 def read(said: Sequence[int], marks: Marks, steps: int, cut: bool) -> Reading:
@@ -105,12 +102,13 @@ def read(said: Sequence[int], marks: Marks, steps: int, cut: bool) -> Reading:
     if not said:
         return Reading((), None)
     if not closings:
-        return Reading(_within([_span(said, marks, said[-1] - marks.first_time if closed else steps)], steps), None)
+        last = said[-1] - marks.first_time if closed else steps
+        return Reading(_within([_span(said, marks, last)], steps), None, closed)
     borders = [0, *closings, *([len(said)] if closed else [])]
     runs = [said[begin:end] for begin, end in zip(borders, borders[1:], strict=False)]
     spans = [_span(run, marks, run[-1] - marks.first_time) for run in runs]
     rest = None if closed and not cut else min(said[borders[-1] - 1] - marks.first_time, steps)
-    return Reading(_within(spans, steps), rest)
+    return Reading(_within(spans, steps), rest, closed)
 
 
 def _span(said: Sequence[int], marks: Marks, last: int) -> Span:

@@ -15,6 +15,7 @@ Array = npt.NDArray[np.float32]
 SPACELESS = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 SMOOTHED = 7  # steps over which attention is smoothed
 LONGEST = 0.7  # seconds that a usual word has at most
+BEYOND = 0.5  # seconds by which a last word may end behind its segment
 BEFORE, BEHIND = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 SENTENCE_ENDS = ".。!！?？"
 
@@ -151,6 +152,13 @@ def _one(words: Sequence[Timed], spoken: Timed) -> Timed:
     """Written together, with the times of what is spoken of it."""
     text, tokens = "".join(word.text for word in words), sum(word.tokens for word in words)
     return msgspec.structs.replace(spoken, text=text, tokens=tokens)
+
+
+def last_end(words: Sequence[Timed], shift: float, segment_end: float) -> float:
+    """When the last word ends that isn't empty, in seconds; they are timed from `shift` on. That of its segment, if
+    there is none or it ends far behind that."""
+    end = next((word.end + shift for word in reversed(words) if word.text.strip()), segment_end)
+    return end if end <= segment_end + BEYOND else segment_end
 
 
 def placed(words: Sequence[Timed], shift: float, start: float, end: float) -> tuple[Word, ...]:

@@ -23,6 +23,7 @@ from engines.speech.whisper.model import FRAMES, Cross, Model
 from engines.speech.whisper.rules import Allowed
 from engines.turns import Turns
 from tests.engines.speech.whisper.desk import Desk, done, error, once, parts, request, text_of, without_timings
+from tests.promises import promise
 
 
 class Led(Model):
@@ -208,6 +209,54 @@ def test_speech_that_a_window_leaves_unfinished_is_heard_in_another_that_begins_
     ended = led.ask(request(5.0, language="en"))[0]
     assert [(one.start, one.end) for one in ended.segments] == [(0.0, 2.0), (2.0, 4.0), (4.0, 5.0)]
     assert model.listened == 3 and ended.finish_reason == "stop" and ended.usage.prompt_tokens == 3
+
+
+class Timed(Led):
+    """Looks at so many steps for each token in turn, whatever it hears; `frames` are those of its windows."""
+
+    def __init__(self, folder: Path, says: Sequence[int], steps: int) -> None:
+        super().__init__(folder, says)
+        self._steps = steps
+        self.frames: list[int] = []
+
+    def listen(self, features: np.ndarray) -> Cross:
+        self.frames.append(len(features))
+        return super().listen(features)
+
+    def reread(self, prompt, text, end, crossed, steps):  # type: ignore[no-untyped-def]
+        looked = np.zeros((1, len(prompt) + len(text) + 1, steps), np.float32)
+        for place in range(len(text) + 1):  # what reads a token looks where it is heard, so a place before it
+            begin = place * self._steps
+            looked[0, len(prompt) - 1 + place, begin : begin + self._steps] = 1.0
+        return np.ones(len(text)), looked
+
+
+@promise("audio:whisper:rules")
+@pytest.mark.parametrize(
+    ("behind", "words", "windows"),
+    [
+        ([], True, "at the last word"),
+        ([], False, "one"),
+        ([5.0], True, "one"),  # it says when the last word ends
+        ([5.0, 5.0], True, "at the last word"),
+        ([5.0, 5.0], False, "at the time"),
+    ],
+)
+def test_with_times_of_words_a_window_that_is_left_open_is_heard_on_from_its_last_word(
+    english: Path, behind: list[float], words: bool, windows: str
+) -> None:
+    text = script(english, " Hello world")
+    steps = 250 // len(text) + 1  # the last word ends a little behind five seconds
+    model = Timed(english, [*script(english, 0.0), *text, *script(english, *behind)], steps)
+    ended = Desk(english, model=model).ask(request(9.0, language="en", words=words))[0]
+    last_word = 900 - 2 * steps * len(text)
+    begun = {"one": [900], "at the last word": [900, last_word], "at the time": [900, 400]}[windows]
+    assert model.frames[: len(begun)] == pytest.approx(begun, abs=8)
+    assert (len(model.frames) > 1) == (windows != "one")
+    times = [time for one in ended.segments for time in (one.start, one.end)]
+    assert times == sorted(times)
+    if words:
+        assert [word.text for word in ended.segments[0].words] == ["Hello", "world"]
 
 
 def test_a_window_that_met_its_limit_of_tokens_goes_on_where_it_got_to(english: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.speech.figures import compression_ratio
 from engines.speech.whisper import rules
 from engines.speech.whisper.rules import Allowed, Figures, Span
 from engines.speech.whisper.vocabulary import Marks
@@ -156,9 +157,9 @@ def test_windows_are_tried_again_and_skipped_as_in_the_reference(logprob: float,
 
 
 def test_repetition_shows_in_how_far_a_text_can_be_compressed() -> None:
-    assert rules.compression_ratio("") == 0
-    assert rules.compression_ratio("Once there was a queen who had a garden.") < 1.2
-    assert rules.compression_ratio("and then " * 40) > 2.4
+    assert compression_ratio("") == 0
+    assert compression_ratio("Once there was a queen who had a garden.") < 1.2
+    assert compression_ratio("and then " * 40) > 2.4
 
 
 # -- what it means --------------------------------------------------------------------------------------------------
