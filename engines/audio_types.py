@@ -276,9 +276,13 @@ SpeechEvent = Started | SpeechData | SpeechProgress | SpeechDone
 
 
 class Voice(msgspec.Struct, frozen=True):
-    """What may be given as `voice`. `languages` are codes it is made for; `stored` ones were recorded by the user."""
+    """What may be given as `voice`. `languages` are codes it is made for; `stored` ones were recorded by the user.
+
+    `created` is when, in seconds since 1970; 0 for those that came with their model.
+    """
 
     name: str
     languages: tuple[str, ...] = ()
     stored: bool = False
     consent: str = ""
+    created: int = 0

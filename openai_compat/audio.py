@@ -200,5 +200,6 @@ async def _received(request: Request, folder: Path, files: Set[str]) -> Form:
 
 def _voice(voice: Voice) -> Json:
     """OpenAI's object, and what else is known. Its `id` is its name."""
-    told: Json = {"id": voice.name, "object": "audio.voice", "type": "audio_sample", **msgspec.to_builtins(voice)}
-    return told
+    known: Json = msgspec.to_builtins(voice)
+    created = known.pop("created")
+    return {"id": voice.name, "object": "audio.voice", "type": "audio_sample", **known, "created_at": created}

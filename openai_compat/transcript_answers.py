@@ -15,7 +15,8 @@ from engines.audio_types import (
     Word,
 )
 from engines.speech import languages, subtitles
-from engines.types import Json, Started
+from engines.speech.figures import compression_ratio
+from engines.types import Json, Started, Usage
 from openai_compat.transcription_fields import Format, Listening
 
 MEDIA_TYPES: dict[Format, str] = {
@@ -59,7 +60,7 @@ def events(asked: Listening, event: TranscriptionEvent) -> Iterable[Json]:
             if not subtitled:
                 yield {"type": "transcript.text.delta", "delta": event.text}
         case Transcript():
-            told = _object(asked, event)
+            told = {**_object(asked, event), "usage": _tokens(event.usage)}
             if subtitled:
                 told["text"] = whole(asked, event)
                 yield {"type": "transcript.text.delta", "delta": told["text"]}
@@ -83,6 +84,16 @@ def _object(asked: Listening, transcript: Transcript) -> Json:
     if transcript.incomplete:
         told["incomplete"] = transcript.incomplete
     return told
+
+
+def _tokens(usage: Usage) -> Json:
+    """OpenAI's events count tokens where its whole answers count seconds."""
+    return {
+        "type": "tokens",
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
 
 
 def _brief(asked: Listening, transcript: Transcript) -> Json:
@@ -117,7 +128,12 @@ def _language(code: str) -> Json:
 
 
 def _segment(number: int, segment: Segment) -> Json:
-    """OpenAI's object; figures that the model doesn't give are null. There are no tokens to tell."""
+    """OpenAI's object, in which every figure is a number. There are no tokens to tell.
+
+    A model that gives no logprob is taken at its word (0), and so is one that tells by its text alone that somebody
+    speaks. How far a text can be compressed shows in the text.
+    """
+    ratio = compression_ratio(segment.text) if segment.compression_ratio is None else segment.compression_ratio
     told: Json = {
         "id": number,
         "seek": round(segment.start * FRAMES_A_SECOND),
@@ -126,9 +142,9 @@ def _segment(number: int, segment: Segment) -> Json:
         "text": segment.text,
         "tokens": [],
         "temperature": segment.temperature,
-        "avg_logprob": segment.avg_logprob,
-        "compression_ratio": segment.compression_ratio,
-        "no_speech_prob": segment.no_speech_prob,
+        "avg_logprob": segment.avg_logprob or 0.0,
+        "compression_ratio": round(ratio, 4),
+        "no_speech_prob": segment.no_speech_prob or 0.0,
     }
     if segment.approximate:
         told["timing"] = "approximate"

@@ -152,6 +152,10 @@ PROMISES: dict[str, Promise] = {
     "audio:whisper:rules": Promise(
         FIELD, "Whisper's windows are tried again, skipped and followed as in the reference."
     ),
+    "audio:translations:by-who-can": Promise(
+        "I10", "A model that can't translate, by its checkpoint, is refused and one that can is named."
+    ),
+    "audio:formats:strict": Promise("I5", "Every shape passes the official package's types strictly."),
     "audio:leave": Promise(AUDIO, "Leaving in mid-file frees the engine within a second."),
     "audio:memory": Promise(AUDIO, "An hour of sound costs no more memory than a minute."),
     "audio:media:death": Promise(AUDIO, "A media process that dies costs what is in it, and no other request."),

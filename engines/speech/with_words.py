@@ -40,8 +40,11 @@ class WithWords:
         except InvalidRequest as error:
             message = f"The times of words can't be found by {self._aligner}: {error.message} Ask for segments instead."
             raise InvalidRequest(message, param="timestamp_granularities") from error
+        whole = done.segments[0]
         segments = tuple(
-            msgspec.structs.replace(segment, avg_logprob=done.segments[0].avg_logprob)
-            for segment in by_words(text, words)
+            msgspec.structs.replace(
+                whole, start=one.start, end=one.end, text=one.text, words=one.words, approximate=False
+            )
+            for one in by_words(text, words)
         )
         return msgspec.structs.replace(done, segments=segments)

@@ -91,7 +91,10 @@ class VoiceStore:
 
     def voices(self) -> tuple[Voice, ...]:
         """As they are listed."""
-        return tuple(Voice(voice.name, stored=True, consent=voice.consent) for voice in self.stored())
+        return tuple(
+            Voice(voice.name, stored=True, consent=voice.consent, created=_changed(Path(voice.recording)))
+            for voice in self.stored()
+        )
 
     def delete(self, name: str) -> bool:
         """Whether there was one. It is gone at once, its files a little later."""
@@ -127,6 +130,14 @@ class VoiceStore:
             with suppress(OSError):
                 if path.stat().st_mtime < oldest:
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def _changed(path: Path) -> int:
+    """Seconds since 1970; 0 if it is gone by now."""
+    try:
+        return int(path.stat().st_mtime)
+    except OSError:
+        return 0
 
 
 def checked_name(name: str) -> str:

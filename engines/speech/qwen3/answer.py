@@ -10,6 +10,7 @@ from engines.decoding.prompt import Prompt
 from engines.decoding.reader import End, Phase
 from engines.decoding.sampling import Choice
 from engines.speech import languages
+from engines.speech.figures import compression_ratio
 from engines.speech.qwen3.marks import Header, Marks, header_alone
 from engines.speech.qwen3.sound import Sound
 from engines.types import Delta, FinishReason, Timings, Usage
@@ -107,7 +108,13 @@ class PieceAnswer(Answer):
         text = "".join(self._text)
         quality = sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
         segment = Segment(
-            0.0, self._sound.seconds, text, approximate=True, avg_logprob=quality, temperature=self._temperature
+            0.0,
+            self._sound.seconds,
+            text,
+            approximate=True,
+            avg_logprob=quality,
+            compression_ratio=compression_ratio(text),
+            temperature=self._temperature,
         )
         segments = (segment,) if text.strip() else ()
         ended: Literal["stop", "length"] = "length" if reason == "length" else "stop"
