@@ -157,7 +157,8 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
 
     `prompt` and `hotwords` reach the model as context. `words` asks for times of words. `script` None leaves it to
     the configuration. `streamed` asks for text as early as can be: where a model fails, it is then asked only for what
-    comes behind the text that was told.
+    comes behind the text that was told. `tenant` tells those apart who ask: what was heard for one is never given to
+    another.
     """
 
     model: str
@@ -170,6 +171,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
     words: bool = False
     script: Script | None = None
     streamed: bool = False
+    tenant: str = ""
     trace: str = ""
 
 

@@ -1,6 +1,7 @@
 """`Inference` for real, in full: what `Runtime` runs piece by piece; recordings and speech made of such pieces."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -21,13 +22,14 @@ from engines.audio_types import (
     Voice,
 )
 from engines.awake import KeepAwake
-from engines.catalog import DEFAULTS, Catalog
+from engines.catalog import DEFAULTS, Catalog, Entry
 from engines.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice, WrongCapability
 from engines.events import last
 from engines.media.client import Media, PieceOptions
 from engines.options import Options
 from engines.runtime import Runtime
 from engines.speech.alignment import Alignment
+from engines.speech.piece_cache import PieceCache
 from engines.speech.transcription import Ear, Transcription
 from engines.speech.with_words import WithWords
 from engines.types import Delta, Started
@@ -51,13 +53,15 @@ STORED_AS = {"reference_audio": "audio_sample", "reference_text": "text"}
 
 class AudioOptions(msgspec.Struct, frozen=True):
     """`voices` is the folder of stored voices; `longest_recording` in seconds; `listener` is the model that tells what
-    a voice to imitate says, `aligner` the one that finds the times of words."""
+    a voice to imitate says, `aligner` the one that finds the times of words. `known_seconds` is for how long what was
+    heard in pieces of recordings is kept in memory, 0 for not at all."""
 
     voices: Path
     script: Script = "as-is"
     longest_recording: float = 24 * 3600.0
     listener: str = "qwen3-asr"
     aligner: str = "qwen3-aligner"
+    known_seconds: float = 0.0
 
 
 class Local(Runtime):
@@ -69,18 +73,26 @@ class Local(Runtime):
         self._media = Media()
         self._store = VoiceStore(audio.voices)
         self._speaking = Speaking(self.utter, self._media, self._text_of, self._store)
-        self._transcription = Transcription(self._media, self._ear, self._hear, audio.script)
+        self._cache = PieceCache(audio.known_seconds, time.monotonic)
+        self._expiry: asyncio.TimerHandle | None = None
+        self._transcription = Transcription(self._media, self._ear, self._hear, audio.script, cache=self._cache)
         self._alignment = Alignment(self._media, self._aligner, self.place)
 
     async def close(self, grace: float) -> None:
         await super().close(grace)
         await self._media.close()
+        self._cache.clear()
+        if self._expiry is not None:
+            self._expiry.cancel()
 
     async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
         with self.visit():
-            async with aclosing(self._transcription.run(request)) as events:
-                async for event in events:
-                    yield event
+            try:
+                async with aclosing(self._transcription.run(request)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                self._forget_in_time()
 
     async def align(self, request: AlignRequest) -> Aligned:
         with self.visit():
@@ -112,16 +124,26 @@ class Local(Runtime):
             known = ", ".join(voice.name for voice in await asyncio.to_thread(self._store.stored)) or "none"
             raise UnknownVoice(f"There is no stored voice {name[:60]!r}. Stored: {known}.", param="name")
 
+    def _forget_in_time(self) -> None:
+        """What was heard is private: it is gone when its time is over, whether or not somebody asks again."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        seconds = self._cache.expire()
+        loop = asyncio.get_running_loop()
+        self._expiry = None if seconds is None else loop.call_later(seconds, self._forget_in_time)
+
     async def _ear(self, request: TranscriptionRequest) -> Ear:
         entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
         architecture, tokens = entry.checkpoint.architecture, entry.checkpoint.context_length
         if request.translate and not entry.checkpoint.translates:
             raise await asyncio.to_thread(self._no_translator, request.model)
+        identity = [_identity(entry)]
         if request.words and architecture != "whisper":
-            await self._aligner_for_words(entry.names[0])
+            identity.append(_identity(await self._aligner_for_words(entry.names[0])))
         pieces = PieceOptions(longest=LONGEST_PIECE[architecture], limit=self._audio.longest_recording)
         most = LONGEST_CONTEXT[architecture]
-        return Ear(entry.names[0], pieces, min(most, tokens // CONTEXT_A_CHARACTER) if tokens else most)
+        context = min(most, tokens // CONTEXT_A_CHARACTER) if tokens else most
+        return Ear(entry.names[0], pieces, context, "\n".join(identity))
 
     async def _hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
         """A piece. Whisper tells when words are spoken; for other models the aligner does."""
@@ -141,9 +163,9 @@ class Local(Runtime):
         others = f"ask {' or '.join(there)}" if there else f"none that can is installed; fetch one: {fetch}"
         return WrongCapability(f"{asked} writes down what is spoken and can't translate: {others}.", param="model")
 
-    async def _aligner_for_words(self, listener: str) -> None:
+    async def _aligner_for_words(self, listener: str) -> Entry:
         try:
-            await self._aligner(self._audio.aligner)
+            return await asyncio.to_thread(self._catalog.resolve, self._audio.aligner, "alignment")
         except (UnknownModel, ModelNotInstalled) as error:
             message = f"{listener} tells no times of words by itself, and its aligner is missing: {error.message}"
             raise InvalidRequest(
@@ -157,3 +179,8 @@ class Local(Runtime):
         """What is said in a short recording."""
         request = TranscriptionRequest(self._audio.listener, path, language, script="as-is")
         return spoken_text(await last(self._transcription.run(request), Transcript))
+
+
+def _identity(entry: Entry) -> str:
+    """Of a model in the state in which its files are."""
+    return f"{entry.key} {entry.checkpoint.changed}"

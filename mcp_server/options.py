@@ -6,9 +6,13 @@ import msgspec
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Models for calls that name none, and the folder for results that no path is given for; it exists."""
+    """Models for calls that name none, and the folder for results that no path is given for; it exists.
+
+    `tenant` is whose call it is, by its API key; "" where there is none.
+    """
 
     files: Path
     transcription_model: str = "qwen3-asr"
     speech_model: str = "qwen3-tts"
     imitation_model: str = "qwen3-tts-base"
+    tenant: str = ""

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 import mcp_types as mcp
+import msgspec
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 
@@ -21,6 +22,12 @@ INSTRUCTIONS = (
 log = logging.getLogger("mcp")
 
 
+def _tenant(context: ServerRequestContext[Any]) -> str:
+    """As the app in which MCP's routes stand told it of this message's key; "" on stdio, which has none."""
+    scope = getattr(context.request, "scope", {})
+    return str(scope.get("state", {}).get("tenant", ""))
+
+
 def build(inference: Inference, options: Options) -> Server[Any]:
     """Tools only: clients add useless tools of their own for prompts and resources that a server claims to have."""
 
@@ -31,7 +38,8 @@ def build(inference: Inference, options: Options) -> Server[Any]:
 
     async def call_tool(context: ServerRequestContext[Any], params: mcp.CallToolRequestParams) -> mcp.CallToolResult:
         try:
-            return await tools.call(inference, options, params.name, params.arguments, context.session.report_progress)
+            asked = msgspec.structs.replace(options, tenant=_tenant(context))
+            return await tools.call(inference, asked, params.name, params.arguments, context.session.report_progress)
         except ServiceError as error:
             return tools.failed(error.message)
         except Exception:

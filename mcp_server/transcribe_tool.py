@@ -97,6 +97,7 @@ def _request(options: Options, given: Mapping[str, Value], path: str) -> Transcr
         language=languages.parse(str(given.get("language", ""))),
         prompt=str(given.get("prompt", "")),
         script=script,
+        tenant=options.tenant,
         trace=f"mcp-{secrets.token_hex(10)}",
     )
 

@@ -222,6 +222,7 @@ def _audio_options(settings: Settings, command: Command, scratch: Path) -> Audio
         longest_recording=settings.max_recording_hours * 3600,
         listener=settings.audio_transcription_model,
         aligner=settings.alignment_model,
+        known_seconds=settings.keep_heard,
     )
 
 

@@ -86,6 +86,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     imitation_model: Annotated[
         Address, Meta(description="the same for a recorded voice, where that model imitates none")
     ] = "qwen3-tts-base"
+    keep_heard: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="seconds for which what was heard in a recording is kept in memory, so that a client that gave "
+            "up and asks again has it at once; 0 keeps nothing",
+        ),
+    ] = 900.0
     script: Annotated[
         str,
         Meta(

@@ -1,13 +1,14 @@
 """The routes of recordings and speech."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Iterable, Set
 from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -31,7 +32,7 @@ from openai_compat.names import OPENAI_LISTENS, OPENAI_SPEAKS, Defaults, meant
 from openai_compat.scratch import Handler, Spooled
 from openai_compat.speech_answers import Sound, SpeechEvents
 from openai_compat.speech_fields import REFERENCE, Speaking, media_type, parse_body, parse_form, recording_of
-from openai_compat.told import ignored, incomplete, trace_of
+from openai_compat.told import ignored, incomplete, tenant_of, trace_of
 from openai_compat.transcription_fields import (
     FILE,
     SAMPLES,
@@ -40,6 +41,8 @@ from openai_compat.transcription_fields import (
     parse_listening,
     parse_voice,
 )
+
+log = logging.getLogger("http")
 
 UPLOADS = frozenset(
     f"/v1/audio/{name}" for name in ("transcriptions", "translations", "alignments", "speech", "voices")
@@ -123,11 +126,20 @@ class AudioRoutes:
         defaults = self._options.defaults
         default = defaults.translation if asked.request.translate else defaults.transcription
         model = await meant(self._inference, asked.request.model, default, OPENAI_LISTENS)
-        asked = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, model=model))
+        listened = msgspec.structs.replace(asked.request, model=model, tenant=tenant_of(request))
+        asked = msgspec.structs.replace(asked, request=listened)
         headers = ignored(asked.ignored)
         if asked.stream:
             return TranscriptEvents(self._inference, asked, headers, *self._patience())
-        transcript = await until_gone(request, last(self._inference.transcribe(asked.request), Transcript))
+        try:
+            transcript = await until_gone(request, last(self._inference.transcribe(asked.request), Transcript))
+        except ClientDisconnect:
+            log.warning(
+                "request %s: the client left before its whole transcript was there; what was heard is kept for a "
+                "while, for a retry, and with stream=true text comes at once",
+                asked.request.trace,
+            )
+            raise
         headers |= incomplete(transcript.incomplete)
         body = await asyncio.to_thread(answers.whole, asked, transcript)
         return Response(body, headers=headers, media_type=answers.MEDIA_TYPES[asked.format])

@@ -1,6 +1,7 @@
 """Before and around every route: the request's id, who may ask, how long a body may be, and how errors are told."""
 
 import asyncio
+import hashlib
 import hmac
 import logging
 import re
@@ -165,7 +166,7 @@ class Gate:
     def __init__(self, app: ASGIApp, callers: Callers, keys: Sequence[str], limits: Limits) -> None:
         self._app = app
         self._callers = callers
-        self._keys = [spelling for key in keys for spelling in _spellings(key)]
+        self._keys = [(spelling, _tenant(key)) for key in keys for spelling in _spellings(key)]
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,7 +179,7 @@ class Gate:
             await Response(status_code=204, headers=cors.preflight(headers))(scope, receive, send)
             return
         if scope["path"] != "/health":
-            self._check_key(headers)
+            scope.setdefault("state", {})["tenant"] = self._check_key(headers)
         limit, setting = self._limits.of(scope["path"], headers)
         too_large = BodyTooLarge(f"The body is larger than {limit} bytes ({setting}).")
         declared = headers.get("content-length", "")
@@ -195,14 +196,22 @@ class Gate:
         if len(origins) > 1 or mine != origins:
             raise HostRefused("Pages of that origin may not call this server; add it to allowed_origins if they may.")
 
-    def _check_key(self, headers: Headers) -> None:
+    def _check_key(self, headers: Headers) -> str:
+        """Whose request it is, "" where there are no keys. Raises `InvalidApiKey`."""
         if not self._keys:
-            return
+            return ""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         sent = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
         given = sent.encode("latin-1").strip(b" \t")  # the bytes, as they were sent
-        if not any([hmac.compare_digest(given, key) for key in self._keys]):
+        owners = [tenant for key, tenant in self._keys if hmac.compare_digest(given, key)]
+        if not owners:
             raise InvalidApiKey("The API key is missing or wrong: send one of api_keys as a Bearer token.")
+        return owners[0]
+
+
+def _tenant(key: str) -> str:
+    """What stands for a key where requests are told apart by it: the key itself goes no further."""
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def _spellings(key: str) -> list[bytes]:

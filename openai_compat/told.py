@@ -16,6 +16,11 @@ def trace_of(request: Request) -> str:
     return str(request.scope["state"]["trace"])
 
 
+def tenant_of(request: Request) -> str:
+    """Whose request it is, as `Gate` told by its key; "" where there are no keys."""
+    return str(request.scope["state"].get("tenant", ""))
+
+
 def ignored(names: Sequence[str]) -> dict[str, str]:
     """`X-Ignored-Fields`, where there are any; what is beyond a header's length is counted."""
     return {"X-Ignored-Fields": _joined(names, ", ", "?")} if names else {}

@@ -156,6 +156,10 @@ PROMISES: dict[str, Promise] = {
         "I10", "A model that can't translate, by its checkpoint, is refused and one that can is named."
     ),
     "audio:formats:strict": Promise("I5", "Every shape passes the official package's types strictly."),
+    "audio:retry:goes-on": Promise(FIELD, "A client that gave up and asks again goes on where it was cut."),
+    "audio:retry:apart": Promise(
+        FIELD, "What was heard is given to the same key, model and options alone, for a while."
+    ),
     "audio:leave": Promise(AUDIO, "Leaving in mid-file frees the engine within a second."),
     "audio:memory": Promise(AUDIO, "An hour of sound costs no more memory than a minute."),
     "audio:media:death": Promise(AUDIO, "A media process that dies costs what is in it, and no other request."),

@@ -11,6 +11,7 @@ from engines.errors import InternalError, RunnerDied
 from engines.speech.early import NOBODY, Early
 from engines.speech.joining import Span, join
 from engines.speech.loops import collapsed_segments, has_loop
+from engines.speech.piece_cache import KnownPieces
 from engines.speech.script import Converter
 from engines.speech.timing import apportioned, placed
 from engines.types import Delta, Started, Usage
@@ -37,19 +38,30 @@ class Heard(msgspec.Struct, frozen=True):
 class Hearing:
     """Hears the pieces of one recording, several at a time. `asked` is the request for a piece, but for its samples.
 
-    `known_language` says what was heard in the recording so far, "" at first. `started` is set when
-    the model began with the first piece.
+    `known_language` says what was heard in the recording so far, "" at first. `known` is what was heard in the same
+    pieces before. `started` is set when the model began with the first piece, or none has to.
     """
 
     def __init__(
-        self, hear: Hear, asked: PieceRequest, converter: Converter, script: Script, known_language: Callable[[], str]
+        self,
+        hear: Hear,
+        asked: PieceRequest,
+        converter: Converter,
+        script: Script,
+        known_language: Callable[[], str],
+        known: KnownPieces,
     ) -> None:
         self._hear = hear
         self._asked = asked
         self._converter = converter
         self._script = script
         self._known_language = known_language
+        self._known = known
         self.started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+
+    def knows(self, samples: bytes) -> bool:
+        """Whether no model has to be asked first of what is spoken in this piece."""
+        return self._known.find(msgspec.structs.replace(self._asked, samples=samples)) is not None
 
     async def piece(self, samples: bytes, start: float, early: Early | None = None) -> Heard:
         """What is spoken in the piece that begins at `start`, in seconds. Raises what the model's runner raises.
@@ -92,11 +104,16 @@ class Hearing:
         return msgspec.structs.replace(done, language=request.language or done.language)
 
     async def _ask_once(self, request: PieceRequest, early: Early | None) -> PieceDone:
+        if known := self._known.find(request):
+            if not self.started.done():
+                self.started.set_result(Started(request.model, 0))
+            return known
         if early is not None:
             early.begin()
         async with aclosing(self._hear(request)) as events:
             async for event in events:
                 if isinstance(event, PieceDone):
+                    self._known.keep(request, event)
                     return event
                 if isinstance(event, PieceText) and early is not None:
                     early.take(event)

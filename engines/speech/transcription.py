@@ -4,6 +4,7 @@ media process ─► _Work._read ─► a task a piece (`Hearing.piece`) ─► 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
@@ -28,6 +29,7 @@ from engines.speech.early import Early
 from engines.speech.hearing import Hear, Heard, Hearing, added
 from engines.speech.joining import Joiner, Span, file_cut, incompleteness, main_language
 from engines.speech.languages import parse
+from engines.speech.piece_cache import KnownPieces, PieceCache
 from engines.speech.script import Converter
 from engines.types import Started, Usage
 
@@ -37,11 +39,15 @@ T = TypeVar("T")
 
 
 class Ear(msgspec.Struct, frozen=True):
-    """A model that listens: its main name, the pieces that it handles well, and how many characters of context."""
+    """A model that listens: its main name, the pieces that it handles well, and how many characters of context.
+
+    `identity` is another one whenever it may hear something else in the same piece.
+    """
 
     model: str
     pieces: PieceOptions
     context: int = MOST
+    identity: str = ""
 
 
 class Recordings(Protocol):
@@ -60,12 +66,14 @@ class Transcription:
         hear: Hear,
         script: Script = "as-is",
         in_flight: int = IN_FLIGHT,
+        cache: PieceCache | None = None,
     ) -> None:
         self._media = media
         self._ear = ear
         self._hear = hear
         self._script: Script = script
         self._in_flight = in_flight
+        self._cache = cache or PieceCache(0.0, time.monotonic)
         self._converter = Converter()
 
     async def run(self, request: TranscriptionRequest, in_flight: int = 0) -> AsyncGenerator[TranscriptionEvent]:
@@ -93,7 +101,8 @@ class Transcription:
         )
         result = _Result(language, left_out)
         script = request.script or self._script
-        hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language)
+        known = KnownPieces(self._cache, (request.tenant, ear.model, ear.identity))
+        hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language, known)
         as_written = request.streamed and script == "as-is" and not request.words
         pieces = self._media.pieces(request.path, ear.pieces)
         work = _Work(pieces, hearing, lambda before: as_written and result.is_silence(before))
@@ -117,8 +126,11 @@ async def _events(work: "_Work", model: str, result: "_Result", in_flight: int) 
             while text := await item.early_text():
                 yield result.tell(text)
             told = result.add(await item.heard, item.end - item.start)
-            work.allow(more)  # the first is heard alone: then there is something to tell soon
-            more = 1
+            if item.is_known:
+                work.allow(1)
+            else:  # the first is heard alone: then there is something to tell, and kept, soon
+                work.allow(more)
+                more = 1
             for event in told:
                 yield event
         seconds = max(seconds, item.end if isinstance(item, _InFlight) else item.done)
@@ -129,11 +141,12 @@ async def _events(work: "_Work", model: str, result: "_Result", in_flight: int) 
 
 
 class _InFlight(msgspec.Struct, frozen=True):
-    """A piece that is being heard; its samples are its task's alone."""
+    """A piece that is being heard; its samples are its task's alone. `is_known`: it was heard before."""
 
     start: float
     end: float
     total: float | None
+    is_known: bool
     heard: "asyncio.Task[Heard]"
     early: Early | None
 
@@ -206,12 +219,13 @@ class _Work:
             self._order.put_nowait(ending)
 
     def _begin(self, piece: Piece) -> _InFlight:
-        early = Early() if self._tells_early(self._begun) else None
+        is_known = self._hearing.knows(piece.samples)
+        early = Early() if self._tells_early(self._begun) and not is_known else None
         self._begun += 1
         task = self._spawn(self._hearing.piece(piece.samples, piece.start, early))
         if early is not None:
             task.add_done_callback(lambda _: early.end())
-        return _InFlight(piece.start, piece.end, piece.total, task, early)
+        return _InFlight(piece.start, piece.end, piece.total, is_known, task, early)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)

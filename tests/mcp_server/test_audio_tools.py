@@ -7,12 +7,13 @@ from typing import Any
 import mcp_types as mcp
 import pytest
 
-from engines.audio_types import Voice
+from engines.audio_types import TranscriptionRequest, Voice
 from engines.errors import InvalidRequest, ServiceError
 from engines.scripted import Scripted
 from mcp_server import tools
 from mcp_server.options import Options
 from mcp_server.transcribe_tool import LONGEST_ANSWER
+from tests.promises import promise
 
 
 class Desk:
@@ -43,6 +44,17 @@ def desk(tmp_path: Path) -> Desk:
 
 def text_of(result: mcp.CallToolResult) -> str:
     return "\n".join(block.text for block in result.content if isinstance(block, mcp.TextContent))
+
+
+@promise("audio:retry:apart")
+def test_whose_call_it_is_goes_with_the_recording(desk: Desk) -> None:
+    recording, options = desk.recording("a"), Options(desk.files, tenant="whose")
+
+    async def told(progress: float, total: float | None = None) -> None: ...
+
+    asyncio.run(tools.call(desk.inference, options, "transcribe", {"path": recording}, told))
+    request = desk.inference.audio_requests[-1]
+    assert isinstance(request, TranscriptionRequest) and request.tenant == "whose"
 
 
 def test_every_argument_reaches_the_model(desk: Desk) -> None:

@@ -168,6 +168,21 @@ def test_a_translation_is_asked_for_and_told_as_english(client: openai.OpenAI, s
     assert (told["task"], told["language"]) == ("translate", "english")
 
 
+@promise("audio:retry:apart")
+def test_whose_a_recording_is_goes_by_the_key(serve: Serve) -> None:
+    def tenant(served: Any, **headers: Any) -> str:
+        httpx2.post(f"{served.url}/v1/audio/transcriptions", files={"file": SAID}, headers=headers)
+        return asked(served).tenant
+
+    served = serve(api_keys=("first", "clé"))
+    first = tenant(served, Authorization="Bearer first")
+    assert first == tenant(served, **{"X-Api-Key": "first"}) != ""
+    second = {tenant(served, Authorization=b"Bearer " + "clé".encode(coding)) for coding in ("utf-8", "latin-1")}
+    assert len(second) == 1 and first not in second and "first" not in first
+    served = serve()
+    assert tenant(served) == tenant(served, Authorization="Bearer any") == ""
+
+
 def test_a_language_that_the_text_does_not_tell_is_null(served: Any) -> None:
     answer = post(served, b"anything", "alignments", text="hello").json()
     assert (answer["language"], answer["language_code"]) == (None, None)

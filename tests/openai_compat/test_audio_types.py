@@ -30,7 +30,7 @@ SHAPES: list[tuple[str, dict[str, str], type[BaseModel]]] = [
     ("translations", {}, Translation),
     ("translations", {"response_format": "verbose_json"}, TranslationVerbose),
 ]
-EVENTS = {
+EVENTS: dict[str, type[BaseModel]] = {
     "transcript.text.delta": TranscriptionTextDeltaEvent,
     "transcript.text.done": TranscriptionTextDoneEvent,
 }
