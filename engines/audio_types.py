@@ -87,6 +87,7 @@ class PieceDone(msgspec.Struct, frozen=True, tag=True):
 
     A model that tells no times gives one `approximate` segment, as long as the piece. `language` is a code, given or
     heard, "" if the model didn't say. `segments` is empty when nothing is spoken; `no_speech`: the model said so.
+    `misaligned`: times of words were asked for, and those that were found can't be true.
     """
 
     segments: tuple[Segment, ...]
@@ -95,6 +96,7 @@ class PieceDone(msgspec.Struct, frozen=True, tag=True):
     usage: Usage
     timings: Timings
     no_speech: bool = False
+    misaligned: bool = False
 
 
 class AlignmentRequest(msgspec.Struct, frozen=True, tag=True):
@@ -224,11 +226,14 @@ class AlignRequest(msgspec.Struct, frozen=True):
 
 class Aligned(msgspec.Struct, frozen=True):
     """The words with their times; `seconds` is how long the recording is. `language` is a code: the one that was given,
-    else the one that the text's script speaks for, "" where that may be many."""
+    else the one that the text's script speaks for, "" where that may be many.
+
+    `approximate`: those that were found can't be true; these are reckoned from the length of the text."""
 
     words: tuple[Word, ...]
     language: str
     seconds: float
+    approximate: bool = False
 
 
 class SpeechRequest(msgspec.Struct, frozen=True):

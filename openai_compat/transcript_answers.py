@@ -75,6 +75,7 @@ def aligned(found: Aligned) -> Json:
         "words": [_word(word) for word in found.words],
         **(_language(found.language) if found.language else {"language": None, "language_code": None}),
         "duration": _rounded(found.seconds),
+        **({"timing": "approximate"} if found.approximate else {}),
     }
 
 

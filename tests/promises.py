@@ -160,6 +160,7 @@ PROMISES: dict[str, Promise] = {
     "audio:retry:apart": Promise(
         FIELD, "What was heard is given to the same key, model and options alone, for a while."
     ),
+    "audio:words:checked": Promise(FIELD, "Times of words that can't be true are dropped, and that is told."),
     "audio:leave": Promise(AUDIO, "Leaving in mid-file frees the engine within a second."),
     "audio:memory": Promise(AUDIO, "An hour of sound costs no more memory than a minute."),
     "audio:media:death": Promise(AUDIO, "A media process that dies costs what is in it, and no other request."),

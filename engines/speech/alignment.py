@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
 
-from engines.audio_types import EAR_RATE, Aligned, AlignmentDone, AlignmentRequest, AlignRequest
+from engines.audio_types import EAR_RATE, Aligned, AlignmentDone, AlignmentRequest, AlignRequest, Segment
 from engines.errors import InvalidRequest, RunnerDied
 from engines.events import last
 from engines.media.client import Decoded
 from engines.speech.joining import clock
 from engines.speech.languages import parse
+from engines.speech.word_times import is_plausible, reckoned
 from engines.types import Started
 
 MOST_SECONDS = 300.0
@@ -84,7 +85,10 @@ class Alignment:
             model, clip.samples, request.text, language or guessed_language(request.text), request.trace
         )
         done = await aligned(self._place, asked)
-        return Aligned(done.words, asked.language, clip.seconds)
+        if is_plausible(done.words, clip.seconds):
+            return Aligned(done.words, asked.language, clip.seconds)
+        words = reckoned(Segment(0.0, clip.seconds, request.text))
+        return Aligned(words, asked.language, clip.seconds, approximate=True)
 
 
 async def aligned(place: Place, request: AlignmentRequest) -> AlignmentDone:

@@ -14,6 +14,7 @@ from engines.speech.loops import collapsed_segments, has_loop
 from engines.speech.piece_cache import KnownPieces
 from engines.speech.script import Converter
 from engines.speech.timing import apportioned, placed
+from engines.speech.word_times import reckoned
 from engines.types import Delta, Started, Usage
 
 Hear = Callable[[PieceRequest], AsyncGenerator[Started | Delta | PieceDone]]
@@ -25,7 +26,8 @@ _WINDOW, _STRIDE = EAR_RATE // 10, 8  # samples
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """A piece as text, with times of the recording; and where in it the model repeated itself, or met its limit."""
+    """A piece as text, with times of the recording; and where in it the model repeated itself, or met its limit, or
+    where times of words were asked for and are reckoned."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -33,6 +35,7 @@ class Heard(msgspec.Struct, frozen=True):
     usage: Usage
     looped: tuple[Span, ...] = ()
     cut: tuple[Span, ...] = ()
+    reckoned: tuple[Span, ...] = ()
 
 
 class Hearing:
@@ -133,8 +136,10 @@ class Hearing:
         else:
             timed = placed(segments, *span)
             text = join(segment.text for segment in timed)
+        if done.misaligned:
+            timed = tuple(msgspec.structs.replace(one, words=reckoned(one)) for one in timed)
         is_cut = done.finish_reason == "length" and not looped
-        return Heard(text, timed, done.language, usage, (span,) * looped, (span,) * is_cut)
+        return Heard(text, timed, done.language, usage, (span,) * looped, (span,) * is_cut, (span,) * done.misaligned)
 
 
 def asked_again(asked: PieceRequest, done: PieceDone, known_language: str) -> PieceRequest | None:
@@ -186,6 +191,7 @@ def _together(halves: list[Heard], spent: Usage) -> Heard:
         added(added(one.usage, other.usage), spent),
         one.looped + other.looped,
         one.cut + other.cut,
+        one.reckoned + other.reckoned,
     )
 
 

@@ -46,8 +46,9 @@ def main_language(heard: Iterable[tuple[str, float]]) -> str:
     return max(seconds, key=seconds.__getitem__, default="")
 
 
-def incompleteness(looped: Sequence[Span], cut: Sequence[Span]) -> tuple[str, ...]:
-    """Sentences for stretches of the recording (seconds) where the model repeated itself, or met its limit."""
+def incompleteness(looped: Sequence[Span], cut: Sequence[Span], reckoned: Sequence[Span] = ()) -> tuple[str, ...]:
+    """Sentences for stretches of the recording (seconds) where the model repeated itself, or met its limit, or where
+    times of words are reckoned."""
     sentences = []
     if looped:
         sentences.append(
@@ -58,6 +59,11 @@ def incompleteness(looped: Sequence[Span], cut: Sequence[Span]) -> tuple[str, ..
         sentences.append(
             f"The text is cut {_spans(cut)}: the model met its limit of tokens, also in smaller pieces. Words are "
             "missing there."
+        )
+    if reckoned:
+        sentences.append(
+            f"The times of words are approximate {_spans(reckoned)}: those that the aligner found can't be true, so "
+            "they are reckoned from the length of the text."
         )
     return tuple(sentences)
 

@@ -254,6 +254,7 @@ class _Result:
         self._usage = Usage(0, 0)
         self._looped: list[Span] = []
         self._cut: list[Span] = []
+        self._reckoned: list[Span] = []
 
     def heard_language(self) -> str:
         """A code: that of most of what was heard so far, "" while there is nothing."""
@@ -281,6 +282,7 @@ class _Result:
         self._usage = added(self._usage, heard.usage)
         self._looped += heard.looped
         self._cut += heard.cut
+        self._reckoned += heard.reckoned
         text, told, self._early = self._joiner.add(heard.text), self._early, ""
         if not text.startswith(told):
             raise InternalError("The model took back what was told of its text already. Try again.")
@@ -293,7 +295,7 @@ class _Result:
         return [*more, TranscriptPart(heard.segments)]
 
     def whole(self, ending: Ending) -> Transcript:
-        missing = incompleteness(self._looped, self._cut)
+        missing = incompleteness(self._looped, self._cut, self._reckoned)
         cut = (file_cut(ending.seconds),) if ending.cut else ()
         return Transcript(
             text="".join(self._text),

@@ -11,6 +11,7 @@ from engines.speech.alignment import Place, aligned, guessed_language
 from engines.speech.hearing import Hear
 from engines.speech.loops import has_loop
 from engines.speech.timing import by_words
+from engines.speech.word_times import is_plausible
 from engines.types import Delta, Started
 
 
@@ -23,7 +24,7 @@ class WithWords:
         self._aligner = aligner
 
     async def hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
-        """As the model's own; the last event's segments have words."""
+        """As the model's own; the last event's segments have words, unless it is `misaligned`."""
         async with aclosing(self._hear(msgspec.structs.replace(request, words=False))) as events:
             async for event in events:
                 yield await self._timed(request, event) if isinstance(event, PieceDone) else event
@@ -41,6 +42,8 @@ class WithWords:
             message = f"The times of words can't be found by {self._aligner}: {error.message} Ask for segments instead."
             raise InvalidRequest(message, param="timestamp_granularities") from error
         whole = done.segments[0]
+        if not is_plausible(words, done.segments[-1].end):
+            return msgspec.structs.replace(done, misaligned=True)
         segments = tuple(
             msgspec.structs.replace(
                 whole, start=one.start, end=one.end, text=one.text, words=one.words, approximate=False

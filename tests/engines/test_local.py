@@ -76,7 +76,11 @@ def test_words_have_times_by_the_model_itself_or_by_the_aligner(models: Path, re
         times = [time for word in words for time in (word.start, word.end)]
         assert times == sorted(times) and all(0 <= time <= heard.seconds for time in times)
         said = [segment for segment in heard.segments if any(map(str.isalnum, segment.text)) and not segment.looped]
-        assert all(segment.words and not segment.approximate for segment in said)
+        assert said and all(segment.words for segment in said)
+        # The toy aligner has random weights, and says one time for everything: nobody speaks like that.
+        is_approximate = listener == "qwen3-asr"
+        assert {segment.approximate for segment in said} == {is_approximate}
+        assert any("times of words are approximate" in sentence for sentence in heard.incomplete) == is_approximate
 
     run(models, body)
 

@@ -1,8 +1,10 @@
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engines.audio_types import (
     EAR_RATE,
@@ -20,7 +22,9 @@ from engines.events import last
 from engines.media.client import Decoded
 from engines.speech.alignment import MOST_SECONDS, Alignment
 from engines.speech.with_words import WithWords
+from engines.speech.word_times import is_plausible, reckoned
 from engines.types import Started, Timings, Usage
+from tests.promises import promise
 
 WORDS = (Word("你", 0.1, 0.3), Word("好", 0.3, 0.5))
 
@@ -124,6 +128,82 @@ def test_a_runner_that_dies_is_asked_once_more() -> None:
     assert align(Media(CLIP), Model(deaths=1)).words == WORDS
     with pytest.raises(RunnerDied):
         align(Media(CLIP), Model(deaths=2))
+
+
+TEXT = "One, two and three. Four or five, or 六七八."
+NAN = float("nan")
+# What an aligner that fails says of that text, in two seconds.
+FAILURES: dict[str, Sequence[tuple[float, float]]] = {
+    "all at one time": [(0.0, 0.0)] * 11,
+    "all at the end": [(2.0, 2.0)] * 11,
+    "all within a moment": [(0.5 + n / 200, 0.5 + (n + 1) / 200) for n in range(11)],
+    "going back": [(1.8 - n / 10, 1.9 - n / 10) for n in range(11)],
+    "one that goes back": [*((n / 10, (n + 1) / 10) for n in range(10)), (0.2, 0.3)],
+    "ends before beginnings": [(n / 10 + 0.1, n / 10) for n in range(11)],
+    "behind the sound": [(n / 2, (n + 1) / 2) for n in range(11)],
+    "before the sound": [(n / 10 - 1, n / 10 - 0.9) for n in range(11)],
+    "no numbers": [(NAN, NAN)] * 11,
+    "one that is no number": [*((n / 10, (n + 1) / 10) for n in range(10)), (1.0, NAN)],
+    "endless": [*((n / 10, (n + 1) / 10) for n in range(10)), (1.0, float("inf"))],
+    "no words": [],
+}
+UNITS = ("One", "two", "and", "three", "Four", "or", "five", "or", "六", "七", "八")
+
+
+def timed(times: Sequence[tuple[float, float]]) -> tuple[Word, ...]:
+    return tuple(Word(text, start, end) for text, (start, end) in zip(UNITS, times, strict=False))
+
+
+def heard_with_words(words: tuple[Word, ...], segments: Sequence[Segment]) -> PieceDone:
+    async def hear(request: PieceRequest) -> AsyncGenerator[Started | PieceDone]:
+        yield PieceDone(tuple(segments), "en", "stop", Usage(1, 1), Timings(0, 0, 0))
+
+    async def place(request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
+        yield Started("m", 1)
+        yield AlignmentDone(words, Usage(1, 1), Timings(0, 0, 0))
+
+    return asyncio.run(
+        last(WithWords(hear, place, "qwen3-aligner").hear(PieceRequest("m", b"", words=True)), PieceDone)
+    )
+
+
+@promise("audio:words:checked")
+@pytest.mark.parametrize("times", FAILURES.values(), ids=FAILURES)
+def test_times_that_can_not_be_true_leave_those_that_were_there(times: Sequence[tuple[float, float]]) -> None:
+    whole = Segment(0.0, 2.0, TEXT, approximate=True, avg_logprob=-0.5, compression_ratio=1.1)
+    done = heard_with_words(timed(times), [whole])
+    assert done.misaligned and done.segments == (whole,)
+
+
+@promise("audio:words:checked")
+def test_times_that_can_be_true_are_taken_with_the_figures_of_the_text() -> None:
+    for step in (0.08, 0.12, 0.18):
+        words = timed([(round(n * step, 2), round((n + 1) * step, 2)) for n in range(11)])
+        done = heard_with_words(words, [Segment(0.0, 2.0, TEXT, approximate=True, avg_logprob=-0.5)])
+        assert not done.misaligned and [word for one in done.segments for word in one.words] == list(words)
+        assert [one.text for one in done.segments] == ["One, two and three.", "Four or five, or 六七八."]
+        assert {(one.avg_logprob, one.approximate) for one in done.segments} == {(-0.5, False)}
+
+
+@promise("audio:words:checked")
+@pytest.mark.parametrize("times", FAILURES.values(), ids=FAILURES)
+def test_of_a_given_text_too_times_that_can_not_be_true_are_reckoned(times: Sequence[tuple[float, float]]) -> None:
+    async def place(request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
+        yield AlignmentDone(timed(times), Usage(1, 1), Timings(0, 0, 0))
+
+    alignment = Alignment(Media(Decoded(b"1234", 2.0, False)), name, place)
+    found = asyncio.run(alignment.run(AlignRequest("m", "/file", TEXT)))
+    assert found.approximate and tuple(word.text for word in found.words) == UNITS
+    assert is_plausible(found.words, 2.0)
+
+
+@given(st.text(alphabet="ab 好。, 7'-\n", max_size=60), st.floats(0, 1e4), st.floats(0, 60))
+def test_reckoned_words_fill_their_segment_in_order(text: str, start: float, seconds: float) -> None:
+    words = reckoned(Segment(start, start + seconds, text))
+    times = [time for word in words for time in (word.start, word.end)]
+    assert times == sorted(times) and all(start <= time <= start + seconds for time in times)
+    letters = [character for character in text if character.isalnum()]
+    assert [character for word in words for character in word.text if character.isalnum()] == letters
 
 
 def test_words_in_a_language_that_the_aligner_lacks_are_refused_with_what_to_do() -> None:

@@ -567,6 +567,23 @@ def test_times_that_the_model_tells_are_kept_and_moved_to_where_the_piece_is() -
     run(work())
 
 
+@promise("audio:words:checked")
+def test_words_that_could_not_be_aligned_are_reckoned_and_told() -> None:
+    async def work() -> None:
+        wrong = msgspec.structs.replace(said("Good morning. All is well.", "en"), misaligned=True)
+        transcript = whole(await events_of(Media(pieces(0, 1)), Model({1: lambda request: wrong}), asking(words=True)))
+        (sentence,) = transcript.incomplete
+        assert "approximate from 1:00 to" in sentence
+        first, *rest = transcript.segments
+        assert not first.words and [one.text for one in rest] == ["Good morning.", "All is well."]
+        assert all(one.approximate for one in rest)
+        assert [word.text for one in rest for word in one.words] == ["Good", "morning", "All", "is", "well"]
+        times = [time for one in rest for word in one.words for time in (word.start, word.end)]
+        assert times == sorted(times) and times[0] == 60.0
+
+    run(work())
+
+
 def test_the_language_is_that_of_most_of_the_recording() -> None:
     async def work() -> None:
         answers = {n: (lambda request, n=n: said("ok", "en" if n == 1 else "yue")) for n in range(3)}
