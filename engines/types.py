@@ -53,12 +53,14 @@ class ToolChoice(msgspec.Struct, frozen=True):
 
 
 class Constraint(msgspec.Struct, frozen=True):
-    """What the answer must be: `value` is a JSON schema, a Lark grammar, a regular expression or a list of texts.
+    """What the answer must be: `value` is a JSON schema, a grammar, a regular expression or a list of texts.
+
+    A `grammar` is written in Lark or in EBNF, whichever it looks like.
 
     `at` is the request's field, for errors. A `json_object` has no value.
     """
 
-    kind: Literal["json_object", "json_schema", "grammar", "regex", "choice"]
+    kind: Literal["json_object", "json_schema", "grammar", "ebnf", "regex", "choice"]
     value: Any = None
     at: str = "response_format"
 

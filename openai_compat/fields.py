@@ -9,7 +9,8 @@ from engines import openai_messages as conversation
 from engines import sampling_defaults
 from engines.errors import InvalidRequest
 from engines.reading import LONGEST, Reader, decode_object
-from engines.types import ChatRequest, CompletionRequest, Constraint, Request, Sampling, Thinking
+from engines.types import ChatRequest, CompletionRequest, Request, Sampling, Thinking
+from openai_compat import structure
 from openai_compat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE, strays
 
 MOST_CHOICES = 16
@@ -61,7 +62,7 @@ def parse_completion(body: bytes, trace: str) -> Parsed:
     count = fields.whole("n", 1, 1, MOST_CHOICES)
     if fields.whole("best_of", count, 1) != count:
         raise fields.error("best_of", "the same as n")
-    constraint = _constraint(fields)
+    constraint = structure.constraint(fields)
     requests = [
         CompletionRequest(_model(fields), prompt, sampling, trace, echo, constraint) for prompt in _prompts(fields)
     ]
@@ -140,7 +141,7 @@ def _chat(fields: Reader, trace: str, sampling: Sampling) -> tuple[ChatRequest, 
         trace=trace,
         tools=tools,
         tool_choice=conversation.tool_choice(fields, tools),
-        constraint=_constraint(fields),
+        constraint=structure.constraint(fields),
         thinking=_thinking(fields),
         continue_final=continue_final,
         template={
@@ -209,50 +210,6 @@ def _thinking(fields: Reader) -> Thinking:
     if budget == 0 or enabled is False:
         return Thinking(False, None, format != "none")
     return Thinking(enabled, budget, format != "none")
-
-
-def _constraint(fields: Reader) -> Constraint | None:
-    """The one thing that the answer must be."""
-    found = [made for made in (_response_format(fields), _grammar(fields), _regex(fields), _choices(fields)) if made]
-    if len(found) > 1:
-        names = " and ".join(one.at.split(".")[0] for one in found)
-        raise InvalidRequest(f"{names} can't be given together.", param=found[1].at)
-    return found[0] if found else None
-
-
-def _response_format(fields: Reader) -> Constraint | None:
-    format = fields.object("response_format")
-    if "response_format" not in fields or format.raw("type") == "text":
-        return None
-    kind = format.one_of("type", ("text", "json_object", "json_schema"), None)
-    if kind is None:
-        raise format.error("type", "one of text, json_object, json_schema")
-    if kind == "json_object":
-        return Constraint("json_object")
-    holder = format.object("json_schema")
-    schema = holder.raw("schema")
-    if not isinstance(schema, dict | bool):
-        raise holder.error("schema", "a JSON schema")
-    return Constraint("json_schema", schema, holder.place("schema"))
-
-
-def _grammar(fields: Reader) -> Constraint | None:
-    text = fields.text("grammar", None)
-    return Constraint("grammar", text, "grammar") if text is not None else None
-
-
-def _regex(fields: Reader) -> Constraint | None:
-    text = fields.text("regex", None)
-    return Constraint("regex", text, "regex") if text is not None else None
-
-
-def _choices(fields: Reader) -> Constraint | None:
-    if "choice" not in fields:
-        return None
-    texts = fields.items("choice")
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise fields.error("choice", "a list of at least one text")
-    return Constraint("choice", tuple(texts), "choice")
 
 
 def _prompts(fields: Reader) -> list[str | tuple[int, ...]]:

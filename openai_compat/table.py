@@ -30,7 +30,9 @@ class Table(msgspec.Struct, frozen=True):
 # What objects within a body hold; lists of them are named like one. Other names in them are told back too.
 _WITHIN = {
     "stream_options": "include_usage include_obfuscation",
-    "response_format": "type json_schema",
+    "response_format": "type json_schema schema",
+    "structured_outputs": "json regex choice grammar json_object structural_tag whitespace_pattern "
+    "disable_additional_properties disable_any_whitespace disable_fallback backend",
     "response_format.json_schema": "name description schema strict",
     "tools": "type function",
     "tools.function": "name description parameters strict",
@@ -76,11 +78,21 @@ _BOTH = {
     "repetition_penalty": "above 0, 1 is none; over prompt and answer, positive logits are divided by it",
     "logit_bias": "token ids, each with a number from -100 to 100 that is added to its logit",
     "stop": "a text or up to four at which the answer ends; they are not shown, and not looked for in thoughts",
-    "grammar": "a Lark grammar that the answer must follow",
+    "grammar": "a grammar that the answer must follow, in Lark, or in llama.cpp's and XGrammar's EBNF (`root ::= …`)",
+    "response_format": "`json_object`, or a `json_schema` that the answer follows, behind its thought",
+    "ebnf": "a grammar in EBNF; SGLang's name",
     "regex": "a regular expression that the whole answer must match",
     "choice": "texts, exactly one of which the answer must be",
+    "json_schema": "a JSON schema, as an object or as text; SGLang's and llama.cpp's name",
+    "structured_outputs": "vLLM's: one of `json`, `regex`, `choice`, `grammar` and `json_object`",
+    "guided_json": "as `json_schema`; vLLM's older name",
+    "guided_regex": "as `regex`",
+    "guided_choice": "as `choice`",
+    "guided_grammar": "as `grammar`",
 }
+_STRUCTURE_REFUSED: dict[str, tuple[object, ...]] = {"guided_whitespace_pattern": (), "structural_tag": ()}
 _BOOKKEEPING = {
+    "guided_decoding_backend": "chooses among vLLM's engines for grammars; here there is one",
     "user": "says who asks, for abuse checks",
     "metadata": "notes of the client's, for its own lists",
     "store": "asks a cloud to keep the answer; nothing is kept here",
@@ -98,7 +110,6 @@ CHAT = Table(
         "max_completion_tokens": "as `max_tokens`; the smaller of both acts",
         "logprobs": "`true`: each token of the content with its logprob, before any of the above",
         "top_logprobs": "0 to 20: so many likeliest tokens beside each",
-        "response_format": "`json_object`, or a `json_schema` that the answer follows, behind its thought",
         "tools": "functions that the model may call",
         "tool_choice": "`auto`, `none`, `required` or a function; what must be called follows its schema",
         "parallel_tool_calls": "`false`: one call at most",
@@ -120,7 +131,8 @@ CHAT = Table(
         "prediction": (),
         "verbosity": ("medium",),
         "web_search_options": (),
-    },
+    }
+    | _STRUCTURE_REFUSED,
     without_effect=_BOOKKEEPING,
 )
 
@@ -132,7 +144,7 @@ COMPLETIONS = Table(
         "logprobs": "0 to 20: each token's logprob, and so many likeliest tokens beside it",
         "best_of": "the same as `n`: all answers are given",
     },
-    refused={"suffix": ("",)},
+    refused={"suffix": ("",)} | _STRUCTURE_REFUSED,
     without_effect=_BOOKKEEPING,
 )
 

@@ -123,6 +123,9 @@ PROMISES: dict[str, Promise] = {
         "A4", "Broken markup around a call is mended or left as text, and nothing vanishes."
     ),
     "chat:schema:holds": Promise(ENGINE, "A document is valid unless cut, behind a thought too."),
+    "chat:structure:spellings": Promise(
+        "issue 13", "What an answer must be is obeyed in the spellings of OpenAI, vLLM, SGLang and llama.cpp."
+    ),
     "chat:schema:refused": Promise("A6", "A schema that can't be enforced is refused with the place."),
     "chat:fields:classes": Promise(
         ENGINE, "Every field of the reference acts, is refused by name, or can not change an answer."

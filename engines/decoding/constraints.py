@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from llguidance import regex_to_lark
 
+from engines.decoding.ebnf import EbnfFault, is_ebnf, lark_of
 from engines.decoding.patterns import regex_fault
 from engines.decoding.schemas import MAX_SCHEMA_BYTES, enforced, json_text
 from engines.errors import InvalidRequest
@@ -153,12 +154,21 @@ def _document(constraint: Constraint) -> tuple[list[Part], list[Placed]]:
     if constraint.kind in ("json_object", "json_schema"):
         schema = {"type": "object"} if constraint.kind == "json_object" else enforced(value, at)
         return [{"name": "answer", "json_schema": styled(schema)}], [(at, schema)]
-    lark = {"grammar": _lark, "regex": _regex, "choice": _choice}[constraint.kind](value, at)
+    lark = {"grammar": _grammar, "ebnf": _ebnf, "regex": _regex, "choice": _choice}[constraint.kind](value, at)
     return [{"name": "answer", "lark_grammar": lark}], []
 
 
-def _lark(value: object, at: str) -> str:
+def _ebnf(value: object, at: str) -> str:
+    try:
+        return lark_of(_short_text(value, at))
+    except EbnfFault as fault:
+        raise constraint_refused(at, str(fault)) from fault
+
+
+def _grammar(value: object, at: str) -> str:
     text = _short_text(value, at)
+    if is_ebnf(text):
+        return _ebnf(text, at)
     option = re.search(r"^\s*[?!]?[\w-]+\s*\[[^\]\n]*?\b(temperature|stop)\s*=", text, re.MULTILINE)
     if option:
         raise constraint_refused(at, f"can't be enforced: the option {option[1]} isn't supported")

@@ -48,6 +48,11 @@ ROUTES: dict[str, tuple[Parse, dict[str, Any], frozenset[str]]] = {
         {"model": "m", "messages": [{"role": "user", "content": "x"}], "response_format": SCHEMA},
         frozenset(CHAT.refused),
     ),
+    "structure": (
+        lambda body: parse_completion(body, "t"),
+        {"model": "m", "prompt": "x", "structured_outputs": {"json": {"type": "object"}, "backend": "x"}},
+        frozenset(COMPLETIONS.acts),
+    ),
     "completions": (
         lambda body: parse_completion(body, "t"),
         {"model": "m", "prompt": [[1, 2], [3]], "stop": "x", "logit_bias": {"3": 1}, "stream_options": {}},
