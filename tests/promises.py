@@ -145,6 +145,7 @@ PROMISES: dict[str, Promise] = {
         "13", "What other servers call a field of speech is that field, or refused by name, and never another voice."
     ),
     "audio:names:openai": Promise("C3", "OpenAI's names of models and voices work, with nothing else set."),
+    "audio:mix:loses-nobody": Promise("13", "Whatever channels and phases a voice is in, it is in the mix."),
     "audio:words": Promise(AUDIO, "Words have times on both engines; where the aligner is missing, a 400 says so."),
     "audio:curl": Promise(AUDIO, "Users' curl lines work as they stand, and bundled recordings are heard rightly."),
     "audio:refused-early": Promise(AUDIO, "A file that is no recording is refused without loading a model."),

@@ -1,4 +1,4 @@
-"""The sound of a file as one channel of float32 at one rate: block by block, so that its length costs no memory."""
+"""The sound of a file as float32 at one rate: block by block, so that its length costs no memory."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -9,9 +9,11 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from engines.errors import InvalidRequest
 from engines.media.extent import is_cut
-from engines.media.graph import Chain, Samples
-from engines.media.source import Source, audio_track, check_parameters, open_container, refused
+from engines.media.mix import Channels, Mix, Samples
+from engines.media.resample import Resampler
+from engines.media.source import Source, audio_track, open_container, refused
 
 Check = Callable[[float, float | None], None]
 
@@ -24,40 +26,6 @@ EXACT = ("flac", "aiff", "caf", "au", "w64")  # formats whose header counts the 
 DAMAGE_SHOWS_AT_THE_END = ("flac", "aac", "mp3")
 
 
-class Mono:
-    """Frames of any kind in, one channel at one rate out; the kind may change between two frames."""
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._kind: tuple[str, str, int] | None = None
-        self._chain: Chain | None = None
-        self._fed = 0
-
-    def feed(self, frame: AudioFrame) -> Iterator[Samples]:
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self._chain is None or kind != self._kind:
-            yield from self.flush()
-            check_parameters(frame.sample_rate, len(frame.layout.channels))
-            self._chain, self._kind, self._fed = self._new_chain(kind), kind, 0
-        frame.pts, frame.time_base = self._fed, Fraction(1, frame.sample_rate)
-        self._fed += frame.samples
-        yield from self._chain.feed(frame)
-
-    def _new_chain(self, kind: tuple[str, str, int]) -> Chain:
-        try:
-            return Chain(*kind, self._rate, most=self._rate // 2)
-        except MemoryError:
-            raise
-        except (av.FFmpegError, ValueError):
-            raise refused(f"The recording's channels ({kind[1]}) can't be made one. Convert it to mono.") from None
-
-    def flush(self) -> Iterator[Samples]:
-        """What is still inside; what follows is converted on its own."""
-        if self._chain is not None:
-            yield from self._chain.feed(None)
-            self._chain = None
-
-
 class Recording:
     """One file's sound. `blocks` is to be iterated once; `seconds`, `cut` and so on are true after it.
 
@@ -65,8 +33,12 @@ class Recording:
     for a track that begins later than its film, there is silence, so that what follows is at its true time.
     """
 
-    def __init__(self, path: str, rate: int, limit: float, check: Check) -> None:
-        """`check` is called all the time with the seconds done and their total; it ends everything by raising."""
+    def __init__(self, path: str, rate: int, limit: float, check: Check, channel: int | None = None) -> None:
+        """`check` is called all the time with the seconds done and their total; it ends everything by raising.
+
+        `channel` counts from 1; None mixes all.
+        """
+        self._channel = channel
         self._rate = rate
         self._limit = limit
         self._check = check
@@ -111,17 +83,34 @@ class Recording:
         self._source.close()
 
     def blocks(self) -> Iterator[Samples]:
-        """At most half a second each. Raises `InvalidRequest` if there is no sound, or more than the limit."""
-        mono = Mono(self._rate)
+        """One channel, in which everybody is heard or which was chosen; at most a quarter of a second each.
+
+        Raises `InvalidRequest` if there is no sound, more than the limit, or no such channel.
+        """
+        mix = Mix(self._rate)
+        for channels in self.channels():
+            yield mix.feed(channels) if self._channel is None else _chosen(channels, self._channel)
+
+    def channels(self) -> Iterator[Channels]:
+        """As `blocks`, but all channels, a row each. How many there are may change."""
+        resampler = Resampler(self._rate)
         clock = Clock(self._container, self._track) if self._format in TIMED else None
         for frame in self._frames():
+            self._check_channel(frame)
             if clock is not None and (gap := clock.gap(frame)):
-                yield from self._counted(mono.flush())
+                yield from self._counted(resampler.flush())
                 yield from self._counted(self._silence(gap))
-            yield from self._counted(mono.feed(frame))
-        yield from self._counted(mono.flush())
+            yield from self._counted(resampler.feed(frame))
+        yield from self._counted(resampler.flush())
         if not self._given:
             raise refused("The file holds no sound.")
+
+    def _check_channel(self, first: AudioFrame) -> None:
+        count = len(first.layout.channels)
+        if self._channel is not None and not self._given and not 1 <= self._channel <= count:
+            there = "one channel" if count == 1 else f"{count} channels"
+            message = f"There is no channel {self._channel}: the recording has {there}, counted from 1."
+            raise InvalidRequest(message, param="channels")
 
     def _frames(self) -> Iterator[AudioFrame]:
         """All that can be decoded; damage is counted."""
@@ -150,20 +139,19 @@ class Recording:
             self._heard += len(frames)
             yield from frames
 
-    def _counted(self, blocks: Iterator[Samples]) -> Iterator[Samples]:
+    def _counted(self, blocks: Iterator[Channels]) -> Iterator[Channels]:
         for block in blocks:
-            self._given += len(block)
+            self._given += block.shape[1]
             if self.seconds > self._limit + 0.1:
                 raise self._too_long()
-            np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            yield np.clip(block, -1.0, 1.0)
+            yield block
 
-    def _silence(self, seconds: float) -> Iterator[Samples]:
+    def _silence(self, seconds: float) -> Iterator[Channels]:
         left = round(seconds * self._rate)
         while left > 0:
             self._check(self.seconds, self.total)
-            block = np.zeros(min(left, self._rate // 2), np.float32)
-            left -= len(block)
+            block = np.zeros((1, min(left, self._rate // 4)), np.float32)
+            left -= block.shape[1]
             yield block
 
     def _has_count(self) -> bool:
@@ -174,6 +162,11 @@ class Recording:
     def _too_long(self) -> Exception:
         longest = f"{self._limit / 3600:g} hours" if self._limit >= 7200 else f"{self._limit:g} seconds"
         return refused(f"The recording is longer than {longest}, which is the limit. Split it, or cut it shorter.")
+
+
+def _chosen(channels: Channels, number: int) -> Samples:
+    """One of them; silence where the recording has fewer for a while."""
+    return channels[number - 1] if number <= len(channels) else np.zeros(channels.shape[1], np.float32)
 
 
 class Clock:

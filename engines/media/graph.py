@@ -15,22 +15,17 @@ Filter = tuple[str, dict[str, str]]
 class Chain:
     """One channel comes out, at a rate. Frames must all be of the kind, layout and rate that are given."""
 
-    def __init__(self, kind: str, layout: str, rate_in: int, rate_out: int, *between: Filter, most: int = 0) -> None:
-        """`most`: the number of samples that come out at a time, but for the last; 0 leaves it open."""
+    def __init__(self, kind: str, layout: str, rate_in: int, rate_out: int, *between: Filter) -> None:
         self._graph = Graph()
         self._graph.threads = 1  # else each graph has as many as there are processors
         form = {"sample_fmt": kind, "channel_layout": layout, "sample_rate": str(rate_in), "time_base": f"1/{rate_in}"}
         filters: list[Filter] = [
             ("abuffer", form),
             *between,
-            # By default, two loud channels would add up to more than full scale.
-            ("aresample", {"rematrix_maxval": "1.0"}),
             ("aformat", {"sample_fmts": "flt", "channel_layouts": "mono", "sample_rates": str(rate_out)}),
             ("abuffersink", {}),
         ]
         self._graph.link_nodes(*(self._graph.add(name, **options) for name, options in filters)).configure()
-        if most:
-            self._graph.set_audio_frame_size(most)
 
     def feed(self, frame: AudioFrame | None) -> Iterator[Samples]:
         """What comes out now; None for the frame is the end, after which nothing can be fed."""

@@ -54,15 +54,20 @@ def encoded(
     video: bool = False,
     delay: float = 0.0,
     options: dict[str, str] | None = None,
+    apart: bool = False,
 ) -> bytes:
-    """A file of these samples, the same in all channels; `delay`: how much later than its pictures it begins."""
+    """A file of these samples, the same in all channels, or `apart`: theirs in turn.
+
+    `delay`: how much later than its pictures it begins.
+    """
     sink: Any = Forward() if streamed else io.BytesIO()
     with av.open(sink, "w", format=container, options=options or {}) as output:
         sound: Any = output.add_stream(codec, rate=rate, layout=layout)
         if video:
             _add_pictures(output, delay + len(samples) / rate)
         channels = len(av.AudioLayout(layout).channels)
-        frame = av.AudioFrame.from_ndarray(np.repeat(samples, channels).reshape(1, -1), "flt", layout)
+        wide = samples if apart else np.repeat(samples, channels)
+        frame = av.AudioFrame.from_ndarray(wide.reshape(1, -1), "flt", layout)
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
         size = sound.codec_context.frame_size or 1024
         converter = av.AudioResampler(sound.codec_context.format, layout, rate, frame_size=size)
@@ -92,10 +97,10 @@ def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
 
 def wav(
     samples: Samples, rate: int, bits: int = 16, channels: int = 1, *, is_float: bool = False, extensible: bool = False,
-    before: bytes = b"", after: bytes = b"", size: int | None = None,
+    before: bytes = b"", after: bytes = b"", size: int | None = None, apart: bool = False,
 ) -> bytes:  # fmt: skip
-    """Written by hand, so that it may have what no library writes; `size` is what the header says."""
-    wide = np.repeat(samples, channels).astype(np.float64)
+    """Written by hand, so that it may have what no library writes; `size` is what the header says, `apart` as above."""
+    wide = (samples if apart else np.repeat(samples, channels)).astype(np.float64)
     if is_float:
         data = wide.astype(f"<f{bits // 8}").tobytes()
     elif bits == 8:

@@ -30,8 +30,8 @@ class Heard(NamedTuple):
         return float(np.argmax(spectrum)) * 16_000 / len(middle)
 
 
-def hear(path: str, limit: float = LIMIT) -> Heard:
-    with closing(Recording(path, 16_000, limit, lambda done, total: None)) as recording:
+def hear(path: str, limit: float = LIMIT, channel: int | None = None) -> Heard:
+    with closing(Recording(path, 16_000, limit, lambda done, total: None, channel)) as recording:
         samples = np.concatenate(list(recording.blocks()))
         assert samples.dtype == np.float32 and len(samples) == round(recording.seconds * 16_000)
         return Heard(samples, recording.seconds, recording.total, recording.cut)
@@ -63,7 +63,8 @@ def test_formats_channels_and_rates_are_told_by_content(tmp_path: Path, kind: st
             heard = hear(write(tmp_path, file_of(kind, tone(1.5, rate, 500, 0.2), rate, layout), name))
             assert 1.5 - 0.01 <= heard.seconds <= 1.51 + PADDED.get(kind, 0.0)
             assert heard.hertz == pytest.approx(500, abs=3)
-            assert decibel(heard.samples[4000:20_000]) == pytest.approx(decibel(tone(1, level=0.2)), abs=0.6)
+            low = 1.6 if FORMATS[kind][1] == "aac" and layout == "5.1" else 0.0  # its subwoofer plays deep tones alone
+            assert decibel(heard.samples[4000:20_000]) == pytest.approx(decibel(tone(1, level=0.2)) - low, abs=0.6)
             assert not heard.cut
             assert heard.total is None or heard.total == pytest.approx(heard.seconds, abs=0.15)
 
@@ -233,6 +234,12 @@ def test_samples_that_are_not_numbers_are_silence_and_others_are_kept_within_bou
     assert not heard.samples[4000:4100].any() and heard.samples[8000] == 0
 
 
+def test_channels_of_no_usual_place_are_read(tmp_path: Path) -> None:
+    odd = wav(tone(1.0, level=0.2), 16_000, 16, 2, extensible=True)
+    odd = odd[:40] + (0x900).to_bytes(4, "little") + odd[44:]  # loudspeakers in the back and in the ceiling
+    assert decibel(hear(write(tmp_path, odd)).samples) == pytest.approx(decibel(tone(1.0, level=0.2)), abs=0.1)
+
+
 def test_a_loud_recording_in_stereo_is_not_clipped(tmp_path: Path) -> None:
     heard = hear(write(tmp_path, wav(tone(1.0, 44_100, 500, 0.99), 44_100, 16, 2)))
     assert decibel(heard.samples) == pytest.approx(decibel(tone(1.0, level=0.99)), abs=0.05)
@@ -240,10 +247,7 @@ def test_a_loud_recording_in_stereo_is_not_clipped(tmp_path: Path) -> None:
 
 def test_what_is_no_recording_is_refused_with_the_reason(tmp_path: Path) -> None:
     random = np.random.default_rng(1).bytes(100_000)
-    nowhere = wav(tone(0.1), 16_000, 16, 2, extensible=True)
-    nowhere = nowhere[:40] + (0x900).to_bytes(4, "little") + nowhere[44:]  # loudspeakers in the back and in the ceiling
     cases = {
-        "channels of no place": (nowhere, "mono"),
         "empty": (b"", "empty"),
         "text": (b"hello world\n" * 1000, "damaged"),
         "page": (b"<!doctype html><html><body>hello</body></html>", "damaged"),
