@@ -16,6 +16,7 @@ EAR_RATE = 16_000  # samples a second that models which listen take
 VOICE_RATE = 24_000  # samples a second that models which speak make and take
 
 Script = Literal["as-is", "traditional", "simplified"]
+Channels = Literal["mix", "separate"] | int  # all as one, each for itself, or one of them, counted from 1
 SoundFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm"]
 
 

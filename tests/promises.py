@@ -146,6 +146,11 @@ PROMISES: dict[str, Promise] = {
     ),
     "audio:names:openai": Promise("C3", "OpenAI's names of models and voices work, with nothing else set."),
     "audio:mix:loses-nobody": Promise("13", "Whatever channels and phases a voice is in, it is in the mix."),
+    "audio:gaps:told": Promise("13", "Sound that is missing in mid-file is told with its times, and later times hold."),
+    "audio:tracks:chosen": Promise("13", "One of several audio tracks can be chosen; one without sound yields."),
+    "audio:kinds:read": Promise(
+        "13", "What the library can decode is read; a refusal says what was found and what works."
+    ),
     "audio:words": Promise(AUDIO, "Words have times on both engines; where the aligner is missing, a 400 says so."),
     "audio:curl": Promise(AUDIO, "Users' curl lines work as they stand, and bundled recordings are heard rightly."),
     "audio:refused-early": Promise(AUDIO, "A file that is no recording is refused without loading a model."),

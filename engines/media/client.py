@@ -12,15 +12,16 @@ from typing import ClassVar, Self, TypeVar
 from engines.audio_types import EAR_RATE, SoundFormat
 from engines.errors import InternalError, RunnerDied, ServiceError, Stalled, stopping
 from engines.media import wire
-from engines.media.wire import Decoded, Ending, Piece, PieceOptions, Progress
+from engines.media.wire import Decoded, Ending, Piece, PieceOptions, Progress, Selection
 from engines.process import ChildProcess
 from engines.tasks import Tasks
 
-__all__ = ["Decoded", "Encoding", "Ending", "Media", "Piece", "PieceOptions", "Progress"]
+__all__ = ["Decoded", "Encoding", "Ending", "Media", "Piece", "PieceOptions", "Progress", "Selection"]
 
 COMMAND = ("-P", "-m", "engines.media.process")
 PIECES_AHEAD = 2
 MOST_RECORDINGS = 32  # at a time; each holds as much as its longest piece
+WHOLE = Selection()
 PROGRESS_SECONDS = 10.0  # of the recording
 TICK_SECONDS = 1.0  # patience is counted in these, so that a machine that slept isn't taken for a decoder that hangs
 PATIENCE_SECONDS = 60.0
@@ -253,21 +254,23 @@ class Media:
                         samples, told = b"".join(data), said.done
                         data.clear()
                         end = said.start + len(samples) / (4 * EAR_RATE)
-                        yield Piece(said.start, end, samples, said.done, said.total)
+                        yield Piece(said.start, end, samples, said.done, said.total, said.channel)
                         line.send(wire.Credit(line.id, 1))
                     case wire.Beat() if said.done - told >= PROGRESS_SECONDS:
                         told = said.done
                         yield Progress(said.done, said.total)
                     case wire.Ended():
-                        yield Ending(said.seconds, said.cut)
+                        yield Ending(said.seconds, said.cut, said.gaps, said.track, said.tracks)
                         return
 
-    async def decode(self, path: str, rate: int, longest_seconds: float) -> Decoded:
+    async def decode(self, path: str, rate: int, longest_seconds: float, selection: Selection = WHOLE) -> Decoded:
         """The whole of a short recording, at a rate. Raises `InvalidRequest` as `pieces` does."""
-        async with self._job(lambda id: wire.Clip(id, path, rate, longest_seconds), self._recordings) as line:
+        async with self._job(
+            lambda id: wire.Clip(id, path, rate, longest_seconds, selection), self._recordings
+        ) as line:
             samples, said = await line.collected()
             ended = _expect(said, wire.Ended)
-            return Decoded(samples, ended.seconds, ended.cut)
+            return Decoded(samples, ended.seconds, ended.cut, ended.gaps, ended.track, ended.tracks)
 
     @asynccontextmanager
     async def encoder(

@@ -1,7 +1,7 @@
 """The sound of a file as float32 at one rate: block by block, so that its length costs no memory."""
 
 from collections.abc import Callable, Iterator
-from fractions import Fraction
+from itertools import chain, pairwise
 
 import av
 import numpy as np
@@ -10,18 +10,24 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from engines.errors import InvalidRequest
+from engines.media.clock import LONGEST_GAP, Clock, Gaps, Moment, Room, Span
 from engines.media.extent import is_cut
+from engines.media.holes import lost_pages
 from engines.media.mix import Channels, Mix, Samples
+from engines.media.packets import TIMED, Packets, Step
 from engines.media.resample import Resampler
-from engines.media.source import Source, audio_track, open_container, refused
+from engines.media.source import Source, open_container, refused
+from engines.media.tracks import candidates, opened
 
 Check = Callable[[float, float | None], None]
 
-GAP_SECONDS = 0.15  # more than encoders' delays and rounded times make up
-LONGEST_GAP = 6 * 3600.0  # times that jump further are wrong
 LATE_SECONDS = 0.25  # a recording may be shorter by this much than its header says
 FORGIVEN = 2  # frames that can't be decoded: after a seek or a splice there are a few
-TIMED = ("mov", "matroska")  # formats whose frames have times that leave room for pauses
+FORGIVEN_SECONDS = 0.15
+PAGE_SECONDS = 20.0  # more than a page of Ogg holds
+USUAL_PAGE_SECONDS = 1.0
+SURE = ("wav", "mov", "matroska")  # whose header can be believed, if there are about as many bytes
+LEAST_BYTES = 250  # a second
 EXACT = ("flac", "aiff", "caf", "au", "w64")  # formats whose header counts the samples
 DAMAGE_SHOWS_AT_THE_END = ("flac", "aac", "mp3")
 
@@ -33,28 +39,30 @@ class Recording:
     for a track that begins later than its film, there is silence, so that what follows is at its true time.
     """
 
-    def __init__(self, path: str, rate: int, limit: float, check: Check, channel: int | None = None) -> None:
+    def __init__(
+        self, path: str, rate: int, limit: float, check: Check, channel: int | None = None, track: int | None = None
+    ) -> None:
         """`check` is called all the time with the seconds done and their total; it ends everything by raising.
 
-        `channel` counts from 1; None mixes all.
+        `channel` counts from 1; None mixes all. `track` counts the audio tracks from 1; None takes the best.
         """
         self._channel = channel
         self._rate = rate
         self._limit = limit
         self._check = check
         self._given = 0  # samples
-        self._lost = 0  # packets that can't be decoded
-        self._last_lost = False
-        self._heard = 0  # frames
-        self._broken = False
+        self._gaps = Gaps()
         self._source = Source(path)
         try:
             self._container = open_container(self._source)
-            self._track = audio_track(self._container)
+            self.track, *self.others = candidates(self._container, track)  # `others` are worth a try as well
+            self.tracks = len(self._container.streams.audio)
+            self._track = opened(self._container, self.track)
             self._format = self._container.format.name.split(",")[0]
+            self._packets = Packets(self._source, self._container, self._track, self._format)
             self._exact = self._format in EXACT or (self._format == "mp3" and self._has_count())
             self.total = _duration(self._container, self._track)
-            sure = self._exact or self._format in ("wav", "ogg", *TIMED)
+            sure = self._exact or (self._format in SURE and self._source.size > LEAST_BYTES * (self.total or 0))
             if self.total is not None and sure and self.total > limit + 1:
                 raise self._too_long()
         except BaseException:
@@ -66,13 +74,21 @@ class Recording:
         return self._given / self._rate
 
     @property
+    def gaps(self) -> tuple[Span, ...]:
+        """Where sound is missing within the recording: there is silence instead, if it is known how long."""
+        spans = self._gaps.spans
+        few = self._packets.lost <= FORGIVEN and sum(end - start for start, end in spans) < FORGIVEN_SECONDS
+        return () if few else spans
+
+    @property
     def cut(self) -> bool:
-        """Whether the file ends too early or is damaged; what could be decoded was given."""
-        missing = (self.total or 0.0) - self.seconds if self._exact else 0.0
+        """Whether the file ends too early; what could be decoded was given."""
+        # What an MP3 lacks is missing where it is damaged, if it is.
+        missing = (self.total or 0.0) - self.seconds if self._exact and not self._gaps.spans else 0.0
         return (
-            self._broken
-            or self._lost > FORGIVEN
-            or (self._last_lost and self._format in DAMAGE_SHOWS_AT_THE_END)
+            self._packets.broken
+            or (self._packets.last_lost and self._format in DAMAGE_SHOWS_AT_THE_END)
+            or self._packets.lost_at_end > FORGIVEN
             or missing > LATE_SECONDS
             or is_cut(self._format, self._source.peek, self._source.size)
         )
@@ -94,16 +110,33 @@ class Recording:
     def channels(self) -> Iterator[Channels]:
         """As `blocks`, but all channels, a row each. How many there are may change."""
         resampler = Resampler(self._rate)
-        clock = Clock(self._container, self._track) if self._format in TIMED else None
-        for frame in self._frames():
-            self._check_channel(frame)
-            if clock is not None and (gap := clock.gap(frame)):
+        clock = self._clock()
+        for step, after in _with_next(self._packets.steps(lambda: self._check(self.seconds, self.total))):
+            self._check_channel(step.frame)
+            gap, is_loss = self._gap(clock, step, after)
+            if gap:
                 yield from self._counted(resampler.flush())
+                if is_loss:
+                    self._gaps.add(self.seconds, self.seconds + gap)
                 yield from self._counted(self._silence(gap))
-            yield from self._counted(resampler.feed(frame))
+            yield from self._counted(resampler.feed(step.frame))
         yield from self._counted(resampler.flush())
         if not self._given:
             raise refused("The file holds no sound.")
+
+    def _clock(self) -> Clock | None:
+        if self._format not in TIMED:
+            return None
+        origin = (self._container.start_time or 0) / av.time_base
+        return Clock(origin, self._container.duration / av.time_base if self._container.duration else LONGEST_GAP)
+
+    def _gap(self, clock: Clock | None, step: Step, after: Step | None) -> tuple[float, bool]:
+        """Seconds of silence in front of a frame, and whether they are loss."""
+        if clock is None:
+            return step.lost, step.lost > 0
+        now, then = _moment(step), None if after is None else _moment(after)
+        gap, jumps = clock.gap(now, then, step.lost > 0, lambda: self._room(step))
+        return gap, jumps and (step.lost > 0 or not step.paused)
 
     def _check_channel(self, first: AudioFrame) -> None:
         count = len(first.layout.channels)
@@ -112,32 +145,12 @@ class Recording:
             message = f"There is no channel {self._channel}: the recording has {there}, counted from 1."
             raise InvalidRequest(message, param="channels")
 
-    def _frames(self) -> Iterator[AudioFrame]:
-        """All that can be decoded; damage is counted."""
-        packets = self._container.demux(self._track)
-        while True:
-            self._check(self.seconds, self.total)
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    return
-            except MemoryError:
-                raise
-            except (av.FFmpegError, ValueError, OSError):
-                self._broken = True
-                return
-            try:
-                frames = packet.decode()
-            except MemoryError:
-                raise
-            except (av.FFmpegError, ValueError):
-                self._lost += self._heard > 0
-                self._last_lost = True
-                continue
-            if packet.size:
-                self._last_lost = self._format == "mp3" and is_partial(bytes(packet)[:4], packet.size)
-            self._heard += len(frames)
-            yield from frames
+    def _room(self, step: Step) -> Room:
+        """How long the silence may be that belongs in front of a late frame."""
+        if self._format != "ogg":
+            return Room(LONGEST_GAP, 0.0)
+        pages = max(step.lost > 0, lost_pages(self._source.peek, step.before, step.at))
+        return Room(PAGE_SECONDS * pages, USUAL_PAGE_SECONDS * pages)
 
     def _counted(self, blocks: Iterator[Channels]) -> Iterator[Channels]:
         for block in blocks:
@@ -164,30 +177,20 @@ class Recording:
         return refused(f"The recording is longer than {longest}, which is the limit. Split it, or cut it shorter.")
 
 
+def _with_next(steps: Iterator[Step]) -> Iterator[tuple[Step, Step | None]]:
+    """Each with the one behind it."""
+    for step, after in pairwise(chain(steps, (None,))):
+        if step is not None:
+            yield step, after
+
+
+def _moment(step: Step) -> Moment:
+    return Moment(step.time, step.frame.samples / step.frame.sample_rate)
+
+
 def _chosen(channels: Channels, number: int) -> Samples:
     """One of them; silence where the recording has fewer for a while."""
     return channels[number - 1] if number <= len(channels) else np.zeros(channels.shape[1], np.float32)
-
-
-class Clock:
-    """Times of frames against the sound so far. Times count from the beginning of the file, pictures included."""
-
-    def __init__(self, container: InputContainer, track: AudioStream) -> None:
-        self._time_base = track.time_base or Fraction(1, 1_000_000)
-        self._longest = container.duration / av.time_base if container.duration else LONGEST_GAP
-        self._origin = (container.start_time or 0) / av.time_base
-        self._done = 0.0
-
-    def gap(self, frame: AudioFrame) -> float:
-        """Seconds of silence that belong in front of this frame; 0 for none."""
-        gap = 0.0
-        if frame.pts is not None:
-            base = frame.time_base or self._time_base
-            gap = float(frame.pts * base) - self._origin - self._done
-            if not GAP_SECONDS < gap < self._longest:
-                gap = 0.0
-        self._done += gap + frame.samples / frame.sample_rate
-        return gap
 
 
 def _duration(container: InputContainer, track: AudioStream) -> float | None:
@@ -196,20 +199,3 @@ def _duration(container: InputContainer, track: AudioStream) -> float | None:
         late = float((track.start_time or 0) * track.time_base) - (container.start_time or 0) / av.time_base
         return float(track.duration * track.time_base) + max(0.0, late)
     return container.duration / av.time_base if container.duration else None
-
-
-def is_partial(header: bytes, size: int) -> bool:
-    """Whether a frame of MP3, of which the first four bytes are given, should be longer than it is."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return False
-    version = header[1] >> 3 & 3  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
-    steps = (
-        (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-        if version == 3
-        else (*(0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),)
-    )
-    bit_rate, rate = header[2] >> 4, header[2] >> 2 & 3
-    if version == 1 or bit_rate in (0, 15) or rate == 3:
-        return False
-    per_second = (44_100, 48_000, 32_000)[rate] >> (0 if version == 3 else 1 if version == 2 else 2)
-    return size < (144_000 if version == 3 else 72_000) * steps[bit_rate] // per_second

@@ -102,3 +102,20 @@ def _last_page(peek: Peek, size: int) -> bool:
     entries = tail[at + 26] if len(tail) > at + 26 else 0
     table = tail[at + 27 : at + 27 + entries]
     return len(tail) < at + 27 + entries + sum(table) or len(tail) <= at + 26
+
+
+def is_partial(header: bytes, size: int) -> bool:
+    """Whether a frame of MP3, of which the first four bytes are given, should be longer than it is."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return False
+    version = header[1] >> 3 & 3  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
+    steps = (
+        (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+        if version == 3
+        else (*(0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),)
+    )
+    bit_rate, rate = header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or bit_rate in (0, 15) or rate == 3:
+        return False
+    per_second = (44_100, 48_000, 32_000)[rate] >> (0 if version == 3 else 1 if version == 2 else 2)
+    return size < (144_000 if version == 3 else 72_000) * steps[bit_rate] // per_second

@@ -5,7 +5,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from engines.errors import Failure, InternalError, InvalidRequest, ServiceError
 from engines.media import wire
 from engines.media.decode import Recording
 from engines.media.encode import Encoder
-from engines.media.split import Part, Splitter
+from engines.media.listen import Listener, has_sound, with_sound
+from engines.media.split import Part, Samples
+from engines.media.wire import Selection
 
 BEAT_SECONDS = 0.25
 MOST_CPU_SECONDS = 120.0  # of a thread, and in addition
@@ -96,18 +98,27 @@ class Job:
             self._send(wire.Data(self._command.id, data[at : at + wire.MAX_DATA]))
 
     def _split(self, command: wire.Split) -> None:
-        options = command.options
-        splitter = Splitter(options.longest, options.least, EAR_RATE)
-        credit = command.credit
-        with closing(Recording(command.path, EAR_RATE, options.limit, self._check)) as recording:
-            for block in recording.blocks():
-                for part in splitter.feed(block):
-                    credit = self._give(part, credit, recording)
-            for part in splitter.finish():
-                credit = self._give(part, credit, recording)
-            self._send(wire.Ended(command.id, recording.seconds, recording.cut))
+        selection, credit = command.options.selection, command.credit
+        with ExitStack() as stack:
 
-    def _give(self, part: Part, credit: int, recording: Recording) -> int:
+            def listener(track: int | None) -> Listener:
+                recording = self._recording(command.path, EAR_RATE, command.options.limit, selection, track)
+                return Listener(stack.enter_context(closing(recording)), command.options)
+
+            chosen = with_sound(listener, selection.track)
+            for part, channel in chosen.parts():
+                credit = self._give(part, channel, credit, chosen.recording)
+            self._end(chosen.recording)
+
+    def _recording(self, path: str, rate: int, limit: float, selection: Selection, track: int | None) -> Recording:
+        channel = selection.channels if isinstance(selection.channels, int) else None
+        return Recording(path, rate, limit, self._check, channel, track)
+
+    def _end(self, recording: Recording) -> None:
+        cut, gaps = recording.cut, recording.gaps
+        self._send(wire.Ended(self._command.id, recording.seconds, cut, gaps, recording.track, recording.tracks))
+
+    def _give(self, part: Part, channel: int, credit: int, recording: Recording) -> int:
         """The credit that is left. Waits while there is none."""
         while credit < 1:
             match self._take():
@@ -115,14 +126,26 @@ class Job:
                     credit += pieces
         self._data(part.samples.tobytes())
         done = recording.seconds
-        self._send(wire.Part(self._command.id, part.start / EAR_RATE, done, _at_least(recording.total, done)))
+        self._send(wire.Part(self._command.id, part.start / EAR_RATE, done, _at_least(recording.total, done), channel))
         return credit - 1
 
     def _clip(self, command: wire.Clip) -> None:
-        with closing(Recording(command.path, command.rate, command.longest, self._check)) as recording:
-            blocks = list(recording.blocks())
-            self._data(np.concatenate(blocks).tobytes())
-            self._send(wire.Ended(command.id, recording.seconds, recording.cut))
+        with ExitStack() as stack:
+
+            def clip(track: int | None) -> tuple[Recording, Samples]:
+                opened = self._recording(command.path, command.rate, command.longest, command.selection, track)
+                recording = stack.enter_context(closing(opened))
+                return recording, np.concatenate(list(recording.blocks()))
+
+            recording, samples = first = clip(command.selection.track)
+            for other in first[0].others:
+                if has_sound(samples, command.rate):
+                    break
+                recording, samples = clip(other)
+            if not has_sound(samples, command.rate):
+                recording, samples = first
+            self._data(samples.tobytes())
+            self._end(recording)
 
     def _encode(self, command: wire.Encode) -> None:
         encoder = Encoder(command.format, command.rate_in, command.rate_out, command.speed, command.whole)

@@ -5,28 +5,17 @@ import stat
 from typing import NoReturn
 
 import av
-from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from engines.errors import InvalidRequest
+from engines.media.formats import CODECS, DEMUXERS, KINDS
+from engines.media.found import described
 
-# Formats that name other files or addresses (playlists, concat, DASH, SDP) are not among them, and neither are any that
-# nobody records speech in.
-DEMUXERS = ("wav", "w64", "aiff", "caf", "au", "mp3", "aac", "flac", "ogg", "matroska", "mov", "amr")
-CODECS = (
-    *("pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be"),
-    *("pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be", "pcm_alaw", "pcm_mulaw"),
-    *("adpcm_ms", "adpcm_ima_wav", "adpcm_ima_qt", "gsm_ms"),
-    *("mp3float", "mp3", "mp2float", "mp2", "mp1float", "aac", "alac", "flac", "vorbis", "opus"),
-    *("ac3", "eac3", "amrnb", "amrwb"),
-)
 RATES = range(1_000, 768_001)
 MAX_CHANNELS = 64
 BUFFER_BYTES = 1 << 16
 ID3_HEADER = 10
 MOST_TAGS = 4
-
-KINDS = "wav, mp3, m4a, mp4, mov, flac, ogg, webm, mkv, aac, aiff"
 
 
 def refused(message: str) -> InvalidRequest:
@@ -103,28 +92,19 @@ def open_container(source: Source) -> InputContainer:
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError, OSError):
-        raise refused(
-            f"The file can't be read as a recording: it is damaged, isn't complete, or is of another kind than {KINDS}."
-        ) from None
+        raise unreadable(source) from None
+
+
+def unreadable(source: Source) -> InvalidRequest:
+    """Says what the file is, and what can be read."""
+    what = described(source.peek, source.size)
+    return refused(
+        f"The file can't be read as a recording: it is {what} ({source.size:,} bytes). What can be read: {KINDS}."
+    )
 
 
 def _nothing_else(url: str, flags: int, options: dict[str, str]) -> NoReturn:
     raise PermissionError("a recording may not name other files")
-
-
-def audio_track(container: InputContainer) -> AudioStream:
-    """The track to listen to, checked; `InvalidRequest` if there is none that can be decoded."""
-    tracks = container.streams.audio
-    if not tracks:
-        raise refused("The file has no audio track.")
-    readable = [track for track in tracks if track.codec_context is not None and track.codec_context.name in CODECS]
-    if not readable:
-        raise refused("The sound in the file is encoded in a way that can't be read. Convert it to wav, mp3 or m4a.")
-    best = container.streams.best("audio")
-    track = next((track for track in readable if best is not None and track.index == best.index), readable[0])
-    track.codec_context.thread_count = 1
-    check_parameters(track.codec_context.sample_rate, len(track.codec_context.layout.channels))
-    return track
 
 
 def check_parameters(rate: int, channels: int) -> None:

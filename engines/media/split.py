@@ -156,6 +156,11 @@ class Splitter:
         self._last = 0  # its last frame of sound
         self._free = 0  # the frame with which the next piece may begin
 
+    @property
+    def has_sound(self) -> bool:
+        """Whether there was sound, as far as it is known yet."""
+        return self._start is not None or self._free > 0
+
     def feed(self, block: Samples) -> list[Part]:
         parts: list[Part] = []
         step = FRAMES_PER_SECOND * self._frame

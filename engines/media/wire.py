@@ -7,10 +7,21 @@ Every job ends with exactly one of `Ended`, `Failed` and `Dropped`, unless the p
 
 import msgspec
 
-from engines.audio_types import SoundFormat
+from engines.audio_types import Channels, SoundFormat
 from engines.errors import Failure
 
 MAX_DATA = 1 << 20  # bytes in one frame, so that what others wait for gets in between
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """What of a file is listened to. Tracks and channels count from 1.
+
+    `track` None takes the one that is marked as default, or the next if there is no sound in its first ten minutes.
+    `channels` "separate" gives each channel for itself.
+    """
+
+    track: int | None = None
+    channels: Channels = "mix"
 
 
 class PieceOptions(msgspec.Struct, frozen=True):
@@ -20,6 +31,7 @@ class PieceOptions(msgspec.Struct, frozen=True):
     longest: float = 30.0
     least: float = 0.5
     limit: float = 12 * 3600.0
+    selection: Selection = Selection()
 
     def __post_init__(self) -> None:
         if not (0 <= self.least <= 2 and 1 <= self.longest <= 1200 and self.least <= self.longest / 4):
@@ -29,7 +41,8 @@ class PieceOptions(msgspec.Struct, frozen=True):
 class Piece(msgspec.Struct, frozen=True):
     """A stretch of a recording in which there is sound: float32 at `EAR_RATE`, and when it is, in seconds.
 
-    So many seconds of the recording are `done`, i.e. decoded; `total` is None when the file doesn't say.
+    So many seconds of the recording are `done`, i.e. decoded; `total` is None when the file doesn't say. `channel` is 0
+    unless channels are given separately: their pieces come by when they end.
     """
 
     start: float
@@ -37,6 +50,7 @@ class Piece(msgspec.Struct, frozen=True):
     samples: bytes
     done: float
     total: float | None
+    channel: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -47,18 +61,28 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Ending(msgspec.Struct, frozen=True):
-    """How long the recording truly was. `cut`: its file ends too early, or is damaged; what was there, was given."""
+    """How long the recording truly was, and which of how many audio tracks of the file it was.
+
+    `cut`: its file ends too early; what was there, was given. `gaps`: where sound is missing within it, in seconds;
+    there is silence instead, as far as it is known how long.
+    """
 
     seconds: float
     cut: bool
+    gaps: tuple[tuple[float, float], ...] = ()
+    track: int = 1
+    tracks: int = 1
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """A whole clip: float32, one channel, at the rate asked for. `cut` as in `Ending`."""
+    """A whole clip: float32, one channel, at the rate asked for. The rest as in `Ending`."""
 
     samples: bytes
     seconds: float
     cut: bool
+    gaps: tuple[tuple[float, float], ...] = ()
+    track: int = 1
+    tracks: int = 1
 
 
 # -- to the process -----------------------------------------------------------------------------------------------
@@ -80,6 +104,7 @@ class Clip(msgspec.Struct, frozen=True, tag=True):
     path: str
     rate: int
     longest: float
+    selection: Selection = Selection()
 
 
 class Encode(msgspec.Struct, frozen=True, tag=True):
@@ -137,6 +162,7 @@ class Part(msgspec.Struct, frozen=True, tag=True):
     start: float
     done: float
     total: float | None
+    channel: int = 0
 
 
 class Turn(msgspec.Struct, frozen=True, tag=True):
@@ -154,11 +180,14 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
-    """The job is done; how long the recording was."""
+    """The job is done; what is said of the recording is as in `Ending`."""
 
     id: int
     seconds: float
     cut: bool
+    gaps: tuple[tuple[float, float], ...] = ()
+    track: int = 1
+    tracks: int = 1
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -55,6 +55,7 @@ def encoded(
     delay: float = 0.0,
     options: dict[str, str] | None = None,
     apart: bool = False,
+    codec_options: dict[str, str] | None = None,
 ) -> bytes:
     """A file of these samples, the same in all channels, or `apart`: theirs in turn.
 
@@ -62,7 +63,7 @@ def encoded(
     """
     sink: Any = Forward() if streamed else io.BytesIO()
     with av.open(sink, "w", format=container, options=options or {}) as output:
-        sound: Any = output.add_stream(codec, rate=rate, layout=layout)
+        sound: Any = output.add_stream(codec, rate=rate, layout=layout, options=codec_options)
         if video:
             _add_pictures(output, delay + len(samples) / rate)
         channels = len(av.AudioLayout(layout).channels)

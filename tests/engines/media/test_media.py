@@ -16,7 +16,7 @@ import pytest
 
 from engines.errors import InternalError, InvalidRequest, RunnerDied, ShuttingDown, Stalled
 from engines.media import client, jobs, wire
-from engines.media.client import Ending, Media, Piece, PieceOptions, Progress
+from engines.media.client import WHOLE, Ending, Media, Piece, PieceOptions, Progress, Selection
 from tests.engines.media.sounds import decibel, file_of, noise, speechlike, tone, wav, write
 
 HEAD = "import socket, sys, time; from engines.wire import encode; from engines.media import wire; "
@@ -37,8 +37,10 @@ def run(body: Callable[[Media], Coroutine[None, None, None]], patience: float = 
     assert not [child for child in psutil.Process().children() if "engines.media.process" in child.cmdline()]
 
 
-async def all_of(media: Media, path: str, **options: float) -> tuple[list[Piece], Ending]:
-    async with aclosing(media.pieces(path, PieceOptions(**options))) as events:
+async def all_of(
+    media: Media, path: str, longest: float = 30.0, selection: Selection = WHOLE
+) -> tuple[list[Piece], Ending]:
+    async with aclosing(media.pieces(path, PieceOptions(longest, selection=selection))) as events:
         *pieces, ending = [event async for event in events if not isinstance(event, Progress)]
     assert isinstance(ending, Ending)
     return [piece for piece in pieces if isinstance(piece, Piece)], ending
