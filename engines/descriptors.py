@@ -5,7 +5,9 @@ macOS gives a terminal and launchd a soft limit of 256; a library lowers the lim
 
 import contextlib
 import errno
+import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 
 WANTED = 10_240  # macOS's OPEN_MAX: beyond it, older releases refuse
@@ -44,6 +46,17 @@ def kept() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit = set_limit
+
+
+def fill_standard() -> None:
+    """Open what of stdin, stdout and stderr was closed, for else a socket gets its number and a library's lines."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)
 
 
 def are_short(error: BaseException) -> bool:

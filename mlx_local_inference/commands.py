@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engines.catalog import Catalog, default_roots
 from mlx_local_inference import chat_command, config_command, demo_command, models_command, serving, settings
+from mlx_local_inference.ports import local_url
 from mlx_local_inference.settings import Resolved, SettingsError
 
 
@@ -72,8 +73,9 @@ def _carry_out(options: argparse.Namespace, resolved: Resolved) -> int:
         models_command.list_models(catalog, sys.stdout, options.json)
         return 0
     if options.verb == "chat":
-        url = options.url or os.environ.get("MLX_LOCAL_URL") or f"http://127.0.0.1:{resolved.settings.port}"
-        return chat_command.run(url, options.model, options.prompt, options.max_tokens, resolved.settings.api_keys)
+        used = resolved.settings
+        url = options.url or os.environ.get("MLX_LOCAL_URL") or local_url(used.host, used.port)
+        return chat_command.run(url, options.model, options.prompt, options.max_tokens, used.api_keys)
     command = serving.Command(options.demo, options.audio_listen, options.json)
     return asyncio.run(serving.run(resolved.settings, command))
 

@@ -6,13 +6,11 @@ import json
 import logging
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 import psutil
@@ -29,18 +27,19 @@ from http_server.limits import Limits, most_connections
 from http_server.protocol import Guard
 from http_server.server import Site, serving
 from mcp_server import paths
-from mcp_server.relay_service import socket_path
-from mcp_server.sockets import SocketTaken, listen
+from mcp_server.sockets import SocketTaken
 from mlx_local_inference.mcp_service import McpService
+from mlx_local_inference.places import Places, StartFailed, bind, needed, scratch_folder
+from mlx_local_inference.ports import PortTaken, is_loopback, plain
 from mlx_local_inference.settings import Settings
+from mlx_local_inference.stopping import Stop
 from openai_compat import app as http
 from openai_compat.boundary import body_of
 from openai_compat.names import Defaults
 
 GIB = 1 << 30
 BUDGET_SHARE = 0.75
-SCRATCH = "mlx-local-scratch-"  # and the number of the process that made it
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+DEMO_MB = 60
 DEMO_NAMES = {
     "qwen3-14b": "demo-qwen3",
     "gemma-3-12b": "demo-gemma3",
@@ -63,48 +62,58 @@ class Command(msgspec.Struct, frozen=True):
     as_json: bool = False
 
 
-class PortTaken(Exception):
-    """Names the port and, where it can be seen, the program that has it."""
-
-
 async def run(settings: Settings, command: Command) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
+    """Serve until a signal; the exit status."""
     descriptors.raise_limit()
+    descriptors.fill_standard()
     _log_to_stderr()
-    stop = _stop_on_signals()
-    ready_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # stdout carries the ready line alone; what libraries print belongs to the log
-    if settings.audio_host not in LOOPBACK and not settings.api_keys:
-        sys.stderr.write("mlx-local: audio_host can leave this machine only where api_keys are set.\n")
+    stop = Stop()
+    ready_line = _ready_line()
+    try:
+        if not (settings.api_keys or is_loopback(settings.audio_host)):
+            raise StartFailed("audio_host can leave this machine only where api_keys are set.")
+        with scratch_folder() as scratch:
+            stop.last_acts.append(lambda: shutil.rmtree(scratch, ignore_errors=True))
+            await _run(settings, command, scratch, stop, ready_line)
+    except (StartFailed, PortTaken, SocketTaken) as error:
+        sys.stderr.write(f"mlx-local: {error}\n")
         return 1
-    if settings.host not in LOOPBACK and not settings.api_keys:
-        log.warning("listening on %s without api_keys: anybody who reaches this machine may use it", settings.host)
-    await asyncio.to_thread(_sweep)
-    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as scratch:
-        try:
-            places = await asyncio.to_thread(_bind, settings, command, Path(scratch))
-        except (PortTaken, SocketTaken) as error:
-            sys.stderr.write(f"mlx-local: {error}\n")
-            return 1
-        catalog = await _catalog(settings, command, Path(scratch))
-        audio = _audio_options(settings, command, Path(scratch))
-        async with Local(catalog, _runtime_options(settings), audio) as runtime:
-            async with _listening(runtime, settings, places):
-                ready_line.write(_ready(places, command))
-                ready_line.flush()
-                await stop.wait()
-                log.info("stopping")
-                await runtime.close(settings.stop_grace)
     return 0
 
 
-def _sweep() -> None:
-    """Uploads and models that a server of ours left behind when it was killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
-        number = folder.name.removeprefix(SCRATCH).partition("-")[0]
-        with contextlib.suppress(OSError):
-            if number.isdecimal() and not psutil.pid_exists(int(number)) and folder.stat().st_uid == os.getuid():
-                shutil.rmtree(folder, ignore_errors=True)
+def _ready_line() -> TextIO:
+    """Stdout carries the ready line alone; what libraries print belongs to the log."""
+    ready_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return ready_line
+
+
+async def _run(settings: Settings, command: Command, scratch: Path, stop: Stop, ready_line: TextIO) -> None:
+    files = _files_folder(settings, command, scratch)
+    places = await asyncio.to_thread(bind, settings, command.audio_listen, files, scratch)
+    stop.last_acts.append(places.unlink)
+    if not (settings.api_keys or is_loopback(settings.host)):
+        log.warning("listening on %s without api_keys: anybody who reaches this machine may use it", settings.host)
+    try:
+        catalog = await _catalog(settings, command, scratch)
+        audio = _audio_options(settings, command, scratch)
+        with needed("can't make a temporary file", "Choose another folder by TMPDIR."):
+            local = Local(catalog, _runtime_options(settings), audio)
+        async with local as runtime, _listening(runtime, settings, places):
+            with contextlib.suppress(OSError):  # whoever started it may not read
+                ready_line.write(_ready(places, command))
+                ready_line.flush()
+            await stop.asked.wait()
+            log.info("stopping")
+            await runtime.close(settings.stop_grace)
+    finally:
+        await asyncio.to_thread(places.unlink)
+
+
+def _files_folder(settings: Settings, command: Command, scratch: Path) -> Path:
+    if settings.files_dir is not None:
+        return Path(settings.files_dir).expanduser()
+    return scratch / "files" if command.demo else Path.home() / ".mlx-server" / "files"
 
 
 def _log_to_stderr() -> None:
@@ -116,66 +125,22 @@ def _log_to_stderr() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
-class Places(msgspec.Struct, frozen=True):
-    """Where clients find the server: listening sockets, bound; the folders for files that it makes, and for uploads."""
-
-    main: socket.socket
-    audio: socket.socket
-    audio_url: str
-    relays: socket.socket
-    relay_path: Path
-    files: Path
-    uploads: Path
-
-
-def _bind(settings: Settings, command: Command, scratch: Path) -> Places:
-    main = _bound(settings.host, settings.port)
-    if command.audio_listen is None:
-        audio = _bound(settings.audio_host, settings.audio_port)
-        audio_url = _url(audio)
-    else:
-        audio = listen(Path(command.audio_listen.removeprefix("unix:")))
-        audio_url = command.audio_listen
-    relay_path = Path(socket_path(main.getsockname()[1], dict(os.environ)))
-    files = scratch / "files" if command.demo else Path.home() / ".mlx-server" / "files"
-    files.mkdir(parents=True, exist_ok=True)
-    return Places(main, audio, audio_url, listen(relay_path), relay_path, files, scratch / "uploads")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # By its protocol asyncio knows that it may send at once: else small writes wait for the client's ACK, 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        raise PortTaken(f"can't listen on {host}:{port}: {error.strerror}.{_owner(port)}") from error
-    return listener
-
-
-def _owner(port: int) -> str:
-    for process in psutil.process_iter(["pid", "name"]):
-        with contextlib.suppress(psutil.Error):
-            for link in process.net_connections("tcp"):
-                if link.status == psutil.CONN_LISTEN and link.laddr.port == port:
-                    return f" It is taken by process {process.pid} ({process.name()})."
-    return ""
-
-
 async def _catalog(settings: Settings, command: Command, scratch: Path) -> Catalog:
     folders = _folders(settings.model_dirs)
     if not command.demo:
         return Catalog(default_roots(os.environ, Path.home(), folders), settings.aliases)
-    await asyncio.to_thread(
+    made = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-P", "-m", "demo", str(scratch)],
-        check=True,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         start_new_session=True,  # a Ctrl-C is for the server
     )
+    if made.returncode:
+        reason = (made.stderr.decode(errors="replace").strip() or f"status {made.returncode}").splitlines()[-1]
+        raise StartFailed(
+            f"can't write the demo's models to {scratch}, {DEMO_MB} MB: {reason}. Choose another folder by TMPDIR."
+        )
     return Catalog(Roots(configured=(scratch, *folders)), {**_demo_aliases(), **settings.aliases})
 
 
@@ -236,13 +201,13 @@ async def _listening(runtime: Local, settings: Settings, places: Places) -> Asyn
     main_app = http.build(runtime, _front(settings, places, main), agents)
     audio_app = http.build(runtime, _front(settings, places, audio))
     sessions = Tasks()
-    async with serving([Site(main_app, [places.main]), Site(audio_app, [places.audio])], _guard(settings)):
+    async with serving([Site(main_app, places.main), Site(audio_app, places.audio)], _guard(settings)):
         sessions.spawn(mcp.run(runtime, places.relays))
         try:
             yield
         finally:
             # Before the ports are free: whoever has them next makes sockets of the same names.
-            await asyncio.to_thread(_unlink, places)
+            await asyncio.to_thread(places.unlink)
             await sessions.close()
 
 
@@ -256,7 +221,10 @@ def _guard(settings: Settings) -> Guard:
 def _front(settings: Settings, places: Places, defaults: Defaults) -> http.Options:
     return http.Options(
         api_keys=settings.api_keys,
-        hosts=(*(host.partition("%")[0] for host in (settings.host, settings.audio_host)), *settings.allowed_hosts),
+        hosts=(
+            *(plain(host).partition("%")[0] for host in (settings.host, settings.audio_host)),
+            *settings.allowed_hosts,
+        ),
         origins=settings.allowed_origins,
         max_body_bytes=int(settings.max_body_mb * (1 << 20)),
         keepalive_seconds=settings.keepalive,
@@ -266,30 +234,9 @@ def _front(settings: Settings, places: Places, defaults: Defaults) -> http.Optio
     )
 
 
-def _unlink(places: Places) -> None:
-    """Take the unix sockets' names out of the file system."""
-    places.relay_path.unlink(missing_ok=True)
-    if places.audio_url.startswith("unix:"):
-        Path(places.audio_url.removeprefix("unix:")).unlink(missing_ok=True)
-
-
 def _ready(places: Places, command: Command) -> str:
-    main_url = _url(places.main)
+    main_url = places.main_url
     if command.as_json:
         where = {"main_url": main_url, "audio_url": places.audio_url, "socket": str(places.relay_path)}
         return json.dumps({"event": "ready", **where, "files_dir": str(places.files)}) + "\n"
     return f"Ready: {main_url}/v1 (MCP: {main_url}/mcp, audio: {places.audio_url})\n"
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _stop_on_signals() -> asyncio.Event:
-    """Set by a signal, also by one that comes before the server is ready: it then starts, and stops in order."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

@@ -31,9 +31,11 @@ Address = Annotated[str, Meta(min_length=1)]
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings of the service. Times are seconds; the unit of a size is in its name."""
 
-    host: Annotated[Address, Meta(description="address that the HTTP server listens on")] = "127.0.0.1"
+    host: Annotated[
+        Address, Meta(description="address that the HTTP server listens on; localhost is 127.0.0.1 and ::1")
+    ] = "localhost"
     port: Annotated[Port, Meta(description="port of the HTTP server, 0 for any free one")] = 8787
-    audio_host: Annotated[Address, Meta(description="address of the audio service")] = "127.0.0.1"
+    audio_host: Annotated[Address, Meta(description="address of the audio service, likewise")] = "localhost"
     audio_port: Annotated[Port, Meta(description="port of the audio service")] = 8788
     api_keys: Annotated[tuple[str, ...], Meta(description="keys that clients must present, none for no check")] = ()
     allowed_hosts: Annotated[
@@ -107,6 +109,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="folder of the voices that are stored for imitation; ~/.mlx-server/voices if unset, in a demo "
             "a folder that ends with it"
         ),
+    ] = None
+    files_dir: Annotated[
+        Address | None,
+        Meta(description="folder of the files that agents ask for without naming one, ~/.mlx-server/files if unset"),
     ] = None
     checkpoint_sampling: Annotated[
         bool, Meta(description="where a request doesn't say how to sample, the model's generation_config.json does")
@@ -272,7 +278,7 @@ def _metavar(field: Field) -> str:
 def _read(path: Path, required: bool) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if required:
             raise SettingsError(f"file {path} does not exist; create it, or leave --config out") from error
         return {}

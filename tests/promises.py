@@ -51,6 +51,9 @@ PROMISES: dict[str, Promise] = {
     "core:watchdog:idle": Promise(FIELD, "An idle or spare runner that hangs is told by /health, and replaced."),
     "core:server:killed": Promise(CORE, "When the server is killed, every runner ends within a second."),
     "core:server:stopped": Promise(CORE, "A stop lets requests end for a while, tells the rest and leaves no process."),
+    "core:server:hangup": Promise("13", "The end of the terminal stops the server in order; nohup is obeyed."),
+    "core:server:interrupted-twice": Promise("13", "A second SIGINT ends the server and its children at once."),
+    "core:server:start-sentence": Promise("13", "What prevents the start is one sentence: what, why, what moves it."),
     "core:server:sleep": Promise("G6", "After a sleep of the machine the work goes on."),
     "core:server:awake": Promise("G6", "A Mac is kept awake while there is work, and no longer."),
     "core:server:loop": Promise("our own", "Nothing blocks the event loop of the server."),
@@ -186,6 +189,7 @@ PROMISES: dict[str, Promise] = {
     "http:upgrade:ignored": Promise(
         "13, H1", "An offered Upgrade is ignored: the request is answered in HTTP/1.1, the connection goes on."
     ),
+    "http:loopback:both": Promise("13, H2", "localhost is both loopbacks, on one port, and nobody else's."),
     "http:head:limits": Promise("13", "Endless headers, targets, trailers and chunk extensions are refused."),
     "http:time:limits": Promise("13", "Headers, bodies that stand still and idle connections have a time limit."),
     "http:connections:bound": Promise(

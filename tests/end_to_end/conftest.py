@@ -38,6 +38,7 @@ class Service(msgspec.Struct):
     url: str
     audio_url: str
     socket: str
+    files: str
     home: Path
     environ: dict[str, str]
     http: httpx2.Client
@@ -116,7 +117,8 @@ def started(home: Path, *flags: str, demo: bool = True) -> Iterator[Service]:
             ready = json.loads(server.stdout.readline())
             assert ready["event"] == "ready" and Path(ready["files_dir"]).is_dir()
             with httpx2.Client(base_url=ready["main_url"], timeout=100) as http:
-                yield Service(server, ready["main_url"], ready["audio_url"], ready["socket"], home, environ, http)
+                where = (ready["main_url"], ready["audio_url"], ready["socket"], ready["files_dir"])
+                yield Service(server, *where, home, environ, http)
             if server.poll() is None:
                 server.terminate()
                 assert server.wait(20) == 0

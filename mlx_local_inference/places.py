@@ -1,0 +1,95 @@
+"""Where a server is found and what it writes to: sockets and folders, made at the start, gone at the end."""
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from mcp_server.relay_service import socket_path
+from mcp_server.sockets import SocketTaken, listen
+from mlx_local_inference import ports
+from mlx_local_inference.settings import Settings
+
+SCRATCH = "mlx-local-scratch-"  # and the number of the process that made it
+
+
+class StartFailed(Exception):
+    """One sentence: what can't be had, why, and the setting or variable that moves it."""
+
+
+@contextlib.contextmanager
+def needed(what: str, remedy: str) -> Iterator[None]:
+    """What the server can't start without. Raises `StartFailed` for an `OSError` in it."""
+    try:
+        yield
+    except SocketTaken:
+        raise
+    except OSError as error:
+        raise StartFailed(f"{what}: {error.strerror or error}. {remedy}") from error
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where clients find the server: listening sockets, bound; the folders for files that it makes, and for uploads."""
+
+    main: list[socket.socket]
+    audio: list[socket.socket]
+    audio_url: str
+    relays: socket.socket
+    relay_path: Path
+    files: Path
+    uploads: Path
+
+    @property
+    def main_url(self) -> str:
+        return ports.url(self.main[0])
+
+    def unlink(self) -> None:
+        """Take the unix sockets' names out of the file system."""
+        self.relay_path.unlink(missing_ok=True)
+        if self.audio_url.startswith("unix:"):
+            Path(self.audio_url.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def bind(settings: Settings, audio_listen: str | None, files: Path, scratch: Path) -> Places:
+    """Raises `StartFailed`, `PortTaken` or `SocketTaken`."""
+    with needed(f"can't make {files}, the folder for files that agents ask for", "Choose another with --files-dir."):
+        files.mkdir(parents=True, exist_ok=True)
+    main = ports.listen(settings.host, settings.port)
+    if audio_listen is None:
+        audio = ports.listen(settings.audio_host, settings.audio_port)
+        audio_url = ports.url(audio[0])
+    else:
+        with needed(f"can't listen on {audio_listen}", "Choose another path with --audio-listen, 100 bytes at most."):
+            audio = [listen(Path(audio_listen.removeprefix("unix:")))]
+        audio_url = audio_listen
+    relay_path = Path(socket_path(main[0].getsockname()[1], dict(os.environ)))
+    with needed(f"can't listen on {relay_path}, the socket for agents", "Choose another folder by MLX_LOCAL_RUN_DIR."):
+        relays = listen(relay_path)
+    return Places(main, audio, audio_url, relays, relay_path, files, scratch / "uploads")
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder of this process; what a killed one left is removed. Raises `StartFailed`."""
+    with needed("can't make a temporary folder", "Choose another by TMPDIR."):
+        _sweep()
+        folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Uploads and models that a server of ours left behind when it was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        number = folder.name.removeprefix(SCRATCH).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if number.isdecimal() and not psutil.pid_exists(int(number)) and folder.stat().st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
