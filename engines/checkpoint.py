@@ -31,7 +31,6 @@ PIECE_TOKENS, PIECES = 4096, 4
 # What half a minute of sound, and the text of it, take in a Whisper decoder.
 _WHISPER_POSITIONS = 1500 + 448
 WHISPER_MULTILINGUAL = 51865  # ids: Whispers of this size and larger know many languages
-_WHISPER_WITH_TOKENIZER = "mlx-community/whisper-large-v3-turbo-asr-fp16"
 # Gemma 3's published configurations leave out whatever equals these.
 _GEMMA3 = {
     "num_hidden_layers": 26,
@@ -42,6 +41,8 @@ _GEMMA3 = {
     "sliding_window_pattern": 6,
     "max_position_embeddings": 131072,
 }
+# What mlx-whisper's configurations say, some of them without a `model_type`.
+_OPENAI_WHISPER = frozenset({"n_mels", "n_audio_state", "n_text_layer", "n_vocab"})
 _SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
 
@@ -141,6 +142,8 @@ def _architecture(config: Json) -> str:
     thinker = config.get("thinker_config")
     below = thinker.get("model_type") if isinstance(thinker, dict) else None
     architecture = below if below == "qwen3_forced_aligner" else config.get("model_type")
+    if architecture is None and _OPENAI_WHISPER <= config.keys():
+        return "whisper"
     return architecture if isinstance(architecture, str) else ""
 
 
@@ -149,9 +152,7 @@ def _missing(folder: Path, architecture: str, capability: Capability | None) -> 
     missing = [] if is_whole(folder / "config.json") else ["config.json"]
     older = all(is_whole(folder / name) for name in ("vocab.json", "merges.txt"))
     if not is_whole(folder / "tokenizer.json"):
-        if architecture == "whisper":
-            missing.append(f"tokenizer.json ({_WHISPER_WITH_TOKENIZER} has one)")
-        elif not older:
+        if architecture != "whisper" and not older:  # for Whisper, OpenAI's own vocabulary is at hand
             missing.append("tokenizer.json")
     if architecture != "whisper" and not is_whole(folder / "tokenizer_config.json"):
         missing.append("tokenizer_config.json")

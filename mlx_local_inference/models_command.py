@@ -15,7 +15,7 @@ _DOWNLOAD = """
 import json, sys
 try:
     from huggingface_hub import snapshot_download
-    patterns = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+    patterns = ["*.safetensors", "*.npz", "*.json", "*.jinja", "*.txt", "*.model"]
     print(json.dumps({"folder": snapshot_download(sys.argv[1], allow_patterns=patterns)}))
 except Exception as error:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

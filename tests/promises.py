@@ -218,6 +218,7 @@ PROMISES: dict[str, Promise] = {
     ),
     "checkpoints:formats": Promise(FIELD, "A folder of another format is named as that, with what to do."),
     "checkpoints:context": Promise(FIELD, "A model's context is what its rotary embeddings are scaled to."),
+    "checkpoints:whisper": Promise(FIELD, "Whisper without a tokenizer, as mlx-whisper has it, runs as downloaded."),
     "checkpoints:sampling": Promise(FIELD, "A checkpoint's own sampling holds where the client gives none."),
     "checkpoints:refused-once": Promise(
         FIELD, "A checkpoint that can't be run is a 422 that says why, and isn't loaded again."

@@ -307,10 +307,8 @@ def _decoded(data: bytearray) -> tuple[str | None, int]:
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _MOVED = [byte for byte in range(256) if byte not in _PRINTABLE]
 # GPT-2's alphabet: each byte has a printable character; those that have none are moved up from U+0100.
-_BYTE_OF = {
-    **{chr(byte): byte for byte in _PRINTABLE},
-    **{chr(256 + place): byte for place, byte in enumerate(_MOVED)},
-}
+BYTE_ALPHABET = [*map(chr, _PRINTABLE), *(chr(256 + place) for place in range(len(_MOVED)))]
+_BYTE_OF = dict(zip(BYTE_ALPHABET, (*_PRINTABLE, *_MOVED), strict=True))
 
 
 def byte_level(token: str) -> bytes:

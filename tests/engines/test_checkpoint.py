@@ -134,9 +134,14 @@ def test_what_a_model_of_sound_lacks_is_named(tmp_path: Path) -> None:
     (speaks / "speech_tokenizer/config.json").write_text("{}")
     (speaks / "speech_tokenizer/model.safetensors").write_bytes(b"123")
     assert inspect(speaks).missing == () and inspect(speaks).weights_bytes == 8
-    whisper = write(tmp_path / "whisper", WHISPER)
-    (whisper / "tokenizer.json").unlink()
-    assert "whisper-large-v3-turbo-asr-fp16" in inspect(whisper).missing[0]
+
+
+def test_whisper_needs_no_tokenizer_and_no_name_of_its_architecture(tmp_path: Path) -> None:
+    own = {**WHISPER, "n_mels": 80, "n_audio_state": 1280, "n_vocab": 51865}
+    whisper = write(tmp_path / "whisper", {name: value for name, value in own.items() if name != "model_type"})
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (whisper / name).unlink()
+    assert inspect(whisper).architecture == "whisper" and inspect(whisper).missing == ()
 
 
 def test_the_older_files_of_a_tokenizer_will_do(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 from engines.checkpoint import WHISPER_MULTILINGUAL
 from engines.decoding.detokenize import TokenTable
 from engines.errors import CheckpointUnusable
+from engines.model_files import MOST_TOKENIZER_BYTES, read_json
+from engines.speech.whisper import openai_vocabulary
 
 STEPS_PER_SECOND = 50  # a time is a multiple of 20 ms
 TIMES = 30 * STEPS_PER_SECOND + 1
@@ -52,14 +54,17 @@ class Vocabulary:
 
     @classmethod
     def read(cls, folder: Path, size: int) -> "Vocabulary":
-        """From tokenizer.json, for a model of so many token ids. Raises `CheckpointUnusable` if it isn't Whisper's."""
-        file = folder / "tokenizer.json"
-        if not file.is_file():
+        """From tokenizer.json, or else OpenAI's own, for a model of so many token ids.
+
+        Raises `CheckpointUnusable` if it isn't Whisper's.
+        """
+        data = read_json(folder / "tokenizer.json", MOST_TOKENIZER_BYTES)
+        if not data and size not in openai_vocabulary.SIZES:
             raise CheckpointUnusable(
-                f"{folder} has no tokenizer.json. Fetch a repository that has one, such as "
-                "mlx-community/whisper-large-v3-turbo-asr-fp16."
+                f"{folder} has no tokenizer.json, and {size} tokens are no vocabulary of OpenAI's. Fetch a repository "
+                "that has one, such as mlx-community/whisper-large-v3-turbo-asr-fp16."
             )
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = data or openai_vocabulary.tokenizer_json(size)
         table = TokenTable.from_tokenizer_json(data)
         ids = {**data["model"]["vocab"], **{token["content"]: token["id"] for token in data.get("added_tokens", [])}}
         marks = _marks(ids, size)

@@ -107,14 +107,6 @@ def test_signs_that_are_no_speech_and_ids_without_a_token_are_never_said(desk: D
     assert not any(speakable[2000:])
 
 
-def test_a_checkpoint_without_a_tokenizer_is_refused_with_the_name_of_one_that_has_it(
-    multilingual: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "config.json").write_bytes((multilingual / "config.json").read_bytes())
-    with pytest.raises(CheckpointUnusable, match="tokenizer.json.*whisper-large-v3-turbo-asr-fp16"):
-        WhisperPreparer.read(tmp_path)
-
-
 def without(folder: Path, target: Path, unnamed: Callable[[str], bool]) -> None:
     """A tokenizer that doesn't name some tokens."""
     data = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
