@@ -167,10 +167,14 @@ def _missing(folder: Path, architecture: str, capability: Capability | None) -> 
 
 
 def eos_ids(folder: Path) -> frozenset[int]:
-    """The tokens that end an answer: the generation configuration's override the model's."""
-    generation, config = read_json(folder / "generation_config.json"), read_json(folder / "config.json")
-    ids = generation.get("eos_token_id", config.get("eos_token_id"))
-    return frozenset([ids] if isinstance(ids, int) else ids if isinstance(ids, list) else [])
+    """The tokens that end an answer: the generation configuration's override the model's. Empty if both name none."""
+    config = read_json(folder / "config.json")
+    for held in (read_json(folder / "generation_config.json"), config, _text_config(config)):
+        given = held.get("eos_token_id")
+        ids = [id for id in (given if isinstance(given, list) else [given]) if type(id) is int and id >= 0]
+        if ids:
+            return frozenset(ids)
+    return frozenset()
 
 
 def _has_template(folder: Path) -> bool:

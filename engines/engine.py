@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from engines import wire
+from engines.patience import Patience
 from engines.types import Adjusted, Request
 
 Asked = TypeVar("Asked", contravariant=True, bound=wire.Work)
@@ -37,8 +38,8 @@ class Preparer(Protocol, Generic[Asked, Given]):
         """Tokens read and made together, at most."""
         ...
 
-    def write(self, request: Asked) -> Given:
-        """Raises `ServiceError` for what is wrong with the request."""
+    def write(self, request: Asked, patience: Patience | None = None) -> Given:
+        """Raises `ServiceError` for what is wrong with the request; `Abandoned` where it takes long."""
         ...
 
 
@@ -46,7 +47,7 @@ class Preparer(Protocol, Generic[Asked, Given]):
 class Tokens(Protocol):
     """What a preparer of text can tell beside."""
 
-    def ids_of(self, request: Request) -> tuple[int, ...]: ...
+    def ids_of(self, request: Request, patience: Patience | None = None) -> tuple[int, ...]: ...
 
     def text_of(self, ids: Sequence[int]) -> str: ...
 

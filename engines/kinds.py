@@ -45,11 +45,12 @@ def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> Engine[An
     others have their `turns` in between."""
     seen = checkpoint.inspect(folder)
     if seen.capability == "chat":
+        from engines.chat.ends import end_ids
         from engines.decoding import model
         from engines.decoding.detokenize import TokenTable
         from engines.decoding.engine import DecodingEngine
 
-        return DecodingEngine(model.load(folder), TokenTable.read(folder), kv_bytes)
+        return DecodingEngine(model.load(folder, end_ids(folder)), TokenTable.read(folder), kv_bytes)
     if seen.architecture == "qwen3_asr":
         from engines.speech.qwen3 import engine as qwen3_engine
 

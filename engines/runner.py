@@ -1,8 +1,8 @@
 """The runner: a process that owns one checkpoint, and MLX on its main thread.
 
-Three more threads serve the main one: a reader (fills the inbox; ends the process at end of file, because macOS has no
-parent-death signal and a load lasts seconds), a helper (tokenizer and template: `Open`, `Prepare`) and a writer. What
-the writer holds is bounded by the credit of each request. Started as `python -P -m engines.runner FD TURNS`.
+More threads serve the main one: a reader (fills the inbox; ends the process at end of file, because macOS has no
+parent-death signal and a load lasts seconds), two of a helper (tokenizer and template: `Open`, `Prepare`) and a writer.
+What the writer holds is bounded by the credit of each request. Started as `python -P -m engines.runner FD TURNS`.
 """
 
 import ctypes
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines import descriptors, device_fault, wire
-from engines.errors import CheckpointUnusable, Failure, InternalError, LoadFailed, ServiceError, WrongCapability
+from engines.errors import CheckpointUnusable, Failure, LoadFailed, ServiceError
+from engines.helper import ForHelper, ForHelperAlone, Helper
 from engines.turns import Turns
-from engines.types import Tokenized
 
 if TYPE_CHECKING:
-    from engines.engine import Engine, Prepared, Preparer
+    from engines.engine import Engine
 
 # What a spare has imported. Speech isn't in it: 1.6 s and 50 MB, most of it scipy's, where all of these are 70 MB.
 HEAVY = (
@@ -45,9 +45,6 @@ HEAP_BYTES = 256 << 20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 Reports = Sequence[wire.Report]
-ForHelperAlone = wire.Prepare | wire.Tokenize | wire.Detokenize
-ForHelper = ForHelperAlone | wire.Open | wire.Cancel
-
 log = logging.getLogger("runner")
 
 
@@ -67,78 +64,6 @@ def keep_heap() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, HEAP_BYTES)
         mallopt(M_TRIM_THRESHOLD, HEAP_BYTES)
-
-
-class Helper:
-    """Tokenizer work, on a thread of its own: prompts wait here, prepared, until the main thread takes them."""
-
-    def __init__(self, outbox: "queue.SimpleQueue[Reports]") -> None:
-        self._inbox: queue.SimpleQueue[ForHelper] = queue.SimpleQueue()
-        self._outbox = outbox
-        self._preparer: Preparer[Any, Any] | None = None
-        self._prepared: dict[int, Prepared] = {}
-
-    def put(self, command: "ForHelper") -> None:
-        self._inbox.put(command)
-
-    def take(self, id: int) -> "Prepared | None":
-        """The prepared request; None when it was cancelled meanwhile."""
-        return self._prepared.pop(id, None)
-
-    def run(self) -> None:
-        while True:
-            command = self._inbox.get()
-            match command:
-                case wire.Open():
-                    self._open(command)
-                case wire.Cancel():
-                    self._prepared.pop(command.id, None)
-                case _:
-                    self._answer(command)
-
-    def _open(self, command: wire.Open) -> None:
-        from engines import kinds  # what it imports takes a while; the spare has done most of it
-
-        try:
-            self._preparer = kinds.preparer(Path(command.folder), command.context_limit)
-        except ServiceError as error:
-            self._outbox.put([wire.OpenFailed(Failure.of(error))])
-        except Exception:
-            log.exception("the tokenizer of %s can't be read", command.folder)
-            unusable = CheckpointUnusable("The model's tokenizer or template can't be read; the log says why.")
-            self._outbox.put([wire.OpenFailed(Failure.of(unusable))])
-        else:
-            self._outbox.put([wire.Opened(self._preparer.context_length)])
-
-    def _answer(self, command: ForHelperAlone) -> None:
-        try:
-            if self._preparer is None:
-                raise InternalError("The model's tokenizer isn't open.")
-            report = self._report(self._preparer, command)
-        except ServiceError as error:
-            report = wire.Failed(command.id, Failure.of(error))
-        except Exception:
-            trace = "-" if isinstance(command, wire.Detokenize) else command.request.trace
-            log.exception("request %s can't be prepared", trace)
-            unexpected = InternalError("The request could not be prepared; the server's log says why.")
-            report = wire.Failed(command.id, Failure.of(unexpected))
-        self._outbox.put([report])
-
-    def _report(self, preparer: "Preparer[Any, Any]", command: ForHelperAlone) -> wire.Report:
-        from engines.engine import Adjusting, Tokens
-
-        match command:
-            case wire.Prepare():
-                prepared = preparer.write(command.request)
-                self._prepared[command.id] = prepared
-                adjusted = prepared.adjusted if isinstance(prepared, Adjusting) else ()
-                return wire.Prepared(command.id, prepared.prompt_tokens, prepared.max_tokens, adjusted)
-            case _ if not isinstance(preparer, Tokens):
-                raise WrongCapability("This model doesn't read or write text alone.", param="model")
-            case wire.Tokenize():
-                return wire.Tokens(command.id, Tokenized(preparer.ids_of(command.request), preparer.context_length))
-            case wire.Detokenize():
-                return wire.Detokenized(command.id, preparer.text_of(command.tokens))
 
 
 class Loop:
@@ -295,7 +220,7 @@ def main() -> None:
     from engines.decoding import model as models
 
     outbox.put([wire.Hello(os.getpid(), models.device_name(), models.device_bytes())])
-    threading.Thread(target=helper.run, daemon=True).start()
+    helper.start()
     status = 1
     try:
         loop.run()

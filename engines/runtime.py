@@ -172,6 +172,10 @@ class Runtime:
         ticket = await self._admit(model, "chat", None)
         try:
             return await self._supervisor.ask(ticket, command(ticket.id))
+        except asyncio.CancelledError:
+            if ticket.worker is not None:
+                ticket.worker.send(wire.Cancel(ticket.id))
+            raise
         finally:
             self._forget(ticket)
 

@@ -101,6 +101,8 @@ PROMISES: dict[str, Promise] = {
     "chat:orders:prefix": Promise(
         "H11", "A longer conversation begins as the shorter one did, so that its cache helps."
     ),
+    "chat:length:refused": Promise("H14", "What can't fit by its length alone is refused before it is encoded."),
+    "chat:length:pieces": Promise("H14", "A long text is encoded in pieces, beside other threads, to the same tokens."),
     "chat:template:bounds": Promise(
         "issue 13", "A template that has no end, or makes huge texts, harms its request alone."
     ),

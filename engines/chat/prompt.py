@@ -5,7 +5,8 @@ template looks for in it, is broken by a sentinel before the template sees it, a
 each sentinel. All other text is encoded in one piece with what surrounds it, as in training.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,18 +17,22 @@ from tokenizers import Tokenizer
 from engines import tokenizer as tokenizers
 from engines.chat import template_files
 from engines.chat.conversation import arranged, definition, mapped, strings, turn
+from engines.chat.ends import found
 from engines.chat.orders import PLAINEST, Manners, stands
 from engines.chat.reply import ReplyParser
 from engines.chat.template import Template, Templates
 from engines.checkpoint import eos_ids, positions
 from engines.decoding.control import any_of, breaker, unused_characters
+from engines.decoding.encoding import Encoder, TooManyTokens, too_long
 from engines.decoding.grammar import GrammarCompiler
 from engines.decoding.prompt import Prompt, Thought
 from engines.errors import ContextLengthExceeded, InvalidRequest
 from engines.model_files import read_json
+from engines.patience import Patience
 from engines.types import Adjusted, ChatRequest, CompletionRequest, Request, Sampling, Tool
 
 OPEN, CLOSE = "<think>", "</think>"
+TOLD_CONTEXTS = 16  # a prompt of so many contexts is still told its tokens, where that alone is asked for
 CLOSING = f"\n{CLOSE}\n\n"
 ASSISTANT_MARKS = frozenset({OPEN, CLOSE})
 
@@ -53,9 +58,11 @@ class PromptWriter:
         self, tokenizer: Tokenizer, templates: Templates, context_length: int, grammars: GrammarCompiler
     ) -> None:
         self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._templates = templates
         self._context_length = context_length
         self._grammars = grammars
+        self._compiling = threading.Lock()  # long and short requests are made ready by two threads
         added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         # Added tokens of white space alone (Gemma has some) control nothing: they are how such text is written.
         tokens = [token for token in added if len(token.strip(" \t\r\n▁")) > 1]
@@ -76,8 +83,9 @@ class PromptWriter:
         templates = template_files.read(folder)
         tokenizer = tokenizers.read(folder)
         marks = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
+        ends = eos_ids(folder) or found(tokenizer, templates, template_files.eos(folder))
         width = max(text.get("vocab_size") or 0, tokenizer.get_vocab_size())
-        grammars = GrammarCompiler(tokenizers.source(folder), width, sorted(eos_ids(folder)), marks)
+        grammars = GrammarCompiler(tokenizers.source(folder), width, sorted(ends), marks)
         return cls(tokenizer, templates, min(known or context_limit, context_limit), grammars)
 
     @property
@@ -85,30 +93,46 @@ class PromptWriter:
         """Tokens of prompt and answer together, at most."""
         return self._context_length
 
-    def write(self, request: Request) -> Prompt:
-        """Raises `InvalidRequest` for what can't be done, `ContextLengthExceeded` for what is too long."""
+    def write(self, request: Request, patience: Patience | None = None) -> Prompt:
+        """Raises `InvalidRequest` for what can't be done, `ContextLengthExceeded` for what is too long; `Abandoned`."""
         self._check_bias(request.sampling)
-        return self._completion(request) if isinstance(request, CompletionRequest) else self._chat(request)
-
-    def ids_of(self, request: Request) -> tuple[int, ...]:
-        """The tokens of the prompt alone, whatever its length."""
+        ids, text = self._read(request, self._context_length, patience or Patience())
         if isinstance(request, CompletionRequest):
-            return self._given(request.prompt)
-        return self._encoded(*self._rendered(request))
+            return self._completion(request, ids)
+        return self._chat(request, ids, text)
+
+    def ids_of(self, request: Request, patience: Patience | None = None) -> tuple[int, ...]:
+        """The tokens of the prompt alone, also of one that is several times too long."""
+        return self._read(request, self._context_length * TOLD_CONTEXTS, patience or Patience())[0]
 
     def text_of(self, ids: Sequence[int]) -> str:
         """The text of tokens, control tokens included. Raises `InvalidRequest` for ids that no token has."""
         self._check_ids(ids, "tokens")
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
+    def _read(self, request: Request, most: int, patience: Patience) -> tuple[tuple[int, ...], str]:
+        """The prompt's tokens, at most so many, and the text that they are of a chat."""
+        param = "prompt" if isinstance(request, CompletionRequest) else "messages"
+        try:
+            for texts in _texts(request):
+                self._encoder.check(texts, most)
+            if isinstance(request, CompletionRequest):
+                return self._given(request.prompt, most, patience), ""
+            text, sentinel = self._rendered(request, patience)
+            return self._encoded(text, sentinel, most, patience), text
+        except TooManyTokens as error:
+            if most > self._context_length:
+                told = f"Tokens are told of prompts of up to {most}; the {param} alone has {error.at_least} or more."
+                raise ContextLengthExceeded(f"{told} Shorten the {param}.", param=param) from error
+            raise too_long(most, error, param) from error
+
     # -- chat ---------------------------------------------------------------------------------------------------
 
-    def _chat(self, request: ChatRequest) -> Prompt:
-        text, sentinel = self._rendered(request)
-        ids = self._encoded(text, sentinel)
+    def _chat(self, request: ChatRequest, ids: tuple[int, ...], text: str) -> Prompt:
         plan = self._plan(request, text)
-        grammar = self._grammars.answer(request.constraint, request.tools, request.tool_choice)
-        calls = self._grammars.call_body(request.tools, request.tool_choice) if grammar is None else None
+        with self._compiling:
+            grammar = self._grammars.answer(request.constraint, request.tools, request.tool_choice)
+            calls = self._grammars.call_body(request.tools, request.tool_choice) if grammar is None else None
         max_tokens, adjusted = self._room(ids, request.sampling.max_tokens, "messages")
         adjusted += self._budget_adjusted(request.thinking.budget, len(ids))
         return Prompt(
@@ -124,7 +148,7 @@ class PromptWriter:
             adjusted=adjusted,
         )
 
-    def _rendered(self, request: ChatRequest) -> tuple[str, str]:
+    def _rendered(self, request: ChatRequest, patience: Patience) -> tuple[str, str]:
         """The text, and the character in it at which it is to be encoded apart.
 
         What a template renders is checked: where a turn's text is missing, and where it refuses the conversation, it
@@ -139,7 +163,7 @@ class PromptWriter:
         refused: InvalidRequest | None = None
         for manners in (template.manners(with_tools=bool(named)), PLAINEST):
             try:
-                text, complete = self._rendered_by(template, manners, request, named, sentinel, end)
+                text, complete = self._rendered_by(template, manners, request, named, (sentinel, end), patience)
             except InvalidRequest as error:
                 refused = refused or error
                 continue
@@ -156,10 +180,11 @@ class PromptWriter:
         manners: Manners,
         request: ChatRequest,
         named: Sequence[Tool],
-        sentinel: str,
-        end: str,
+        marks: tuple[str, str],
+        patience: Patience,
     ) -> tuple[str, bool]:
         """The text, and whether every turn's own text stands in it."""
+        sentinel, end = marks
         messages, tools = arranged(request.messages, named, knows_tools=template.knows_tools, manners=manners)
         broken = breaker(self._control, sentinel)
         turns = [{**mapped(turn(message, manners), broken), "role": message.role} for message in messages]
@@ -173,13 +198,16 @@ class PromptWriter:
             variables["tools"] = [mapped(definition(tool), broken) for tool in tools]
         if request.thinking.enabled is not None:
             variables["enable_thinking"] = request.thinking.enabled
-        text = template.render(turns, variables)
+        text = template.render(turns, variables, patience)
         shown = [replace(message, content=made["content"]) for message, made in zip(messages, turns, strict=True)]
         complete = stands(shown, text)
         return (text.split(end)[0] if request.continue_final else text), complete
 
-    def _encoded(self, text: str, sentinel: str) -> tuple[int, ...]:
-        return tuple(id for part in text.split(sentinel) for id in self._plain(part))
+    def _encoded(self, text: str, sentinel: str, most: int, patience: Patience) -> tuple[int, ...]:
+        ids: list[int] = []
+        for place, part in enumerate(text.split(sentinel)):
+            ids += self._encoder.ids(part, most=most - len(ids), patience=patience, behind=place > 0)
+        return tuple(ids)
 
     def _plan(self, request: ChatRequest, text: str) -> ReplyPlan:
         return ReplyPlan(
@@ -214,14 +242,14 @@ class PromptWriter:
 
     # -- completions --------------------------------------------------------------------------------------------
 
-    def _completion(self, request: CompletionRequest) -> Prompt:
-        ids = self._given(request.prompt)
+    def _completion(self, request: CompletionRequest, ids: tuple[int, ...]) -> Prompt:
         if not ids:
             raise InvalidRequest("prompt is empty: give some text to continue.", param="prompt")
         echo = None
         if request.echo:
             echo = request.prompt if isinstance(request.prompt, str) else self.text_of(ids)
-        grammar = self._grammars.answer(request.constraint, (), ChatRequest("", ()).tool_choice)
+        with self._compiling:
+            grammar = self._grammars.answer(request.constraint, (), ChatRequest("", ()).tool_choice)
         max_tokens, adjusted = self._room(ids, request.sampling.max_tokens, "prompt")
         return Prompt(
             ids,
@@ -234,17 +262,17 @@ class PromptWriter:
             adjusted=adjusted,
         )
 
-    def _given(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+    def _given(self, prompt: str | tuple[int, ...], most: int, patience: Patience) -> tuple[int, ...]:
         """As the model's makers encode text: with what the tokenizer puts before it, control tokens as such."""
         if isinstance(prompt, str):
-            return tuple(self._tokenizer.encode(prompt, add_special_tokens=True).ids)
+            return tuple(self._encoder.ids(prompt, most=most, patience=patience, special=True))
         self._check_ids(prompt, "prompt")
         return prompt
 
     # -- both ---------------------------------------------------------------------------------------------------
 
     def _plain(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return tuple(self._encoder.ids(text))
 
     def _room(self, ids: Sequence[int], asked: int | None, param: str) -> tuple[int, tuple[Adjusted, ...]]:
         """Tokens that the answer may have. What is asked for beyond them is a wish: agents always send 32,000."""
@@ -271,6 +299,19 @@ class PromptWriter:
         for id, _ in sampling.logit_bias:
             if self._tokenizer.id_to_token(id) is None:
                 raise InvalidRequest(f"logit_bias names {id}, which no token of this model has.", param="logit_bias")
+
+
+def _texts(request: Request) -> Iterator[list[str]]:
+    """The texts that must fit together: those of a prompt; of tools; each thought and call, which may look shorter."""
+    if isinstance(request, CompletionRequest):
+        yield [request.prompt] if isinstance(request.prompt, str) else []
+        return
+    messages = request.messages
+    yield [message.content for message in messages]
+    yield list(strings([definition(tool) for tool in request.tools]))
+    yield list(strings(request.template))
+    for message in messages:
+        yield from ([text] for text in (message.reasoning, *(call.arguments for call in message.tool_calls)))
 
 
 def _unused_characters(request: ChatRequest) -> tuple[str, str]:

@@ -22,6 +22,11 @@ def read(folder: Path) -> Templates:
     return Templates(_texts(folder, settings), needed)
 
 
+def eos(folder: Path) -> str:
+    """The tokenizer's own end of a text; empty if it names none."""
+    return _content(read_json(folder / "tokenizer_config.json").get("eos_token"))
+
+
 def _texts(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     files = {path.stem: path for path in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     if (folder / "chat_template.jinja").exists():

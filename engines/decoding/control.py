@@ -19,5 +19,6 @@ def unused_characters(texts: Iterable[str]) -> Iterator[str]:
     """Characters of the private use area that stand in none of these texts."""
     used: set[str] = set()
     for text in texts:
-        used |= set(text)
+        for start in range(0, len(text), 1 << 16):  # others run in between
+            used.update(text[start : start + (1 << 16)])
     return (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)

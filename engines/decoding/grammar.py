@@ -78,7 +78,10 @@ class Grammar:
     @property
     def finished(self) -> bool:
         """Nothing but the end may follow."""
-        return self._ended or (self._matcher.is_stopped() and not self._open_ended)
+        if self._ended or (self._matcher.is_stopped() and not self._open_ended):
+            return True
+        # Of a model that has no token for the end: it is over where nothing else may come.
+        return not self._eos and not self._free and self._matcher.is_accepting() and not self.mask().any()
 
     def mask(self) -> Mask:
         """One bit per token id: what may come next. The tokens of the end are in it when the answer is complete.
@@ -223,6 +226,11 @@ class _Foreign:
 
 
 def _tokenizer(data: Json, table: TokenTable, width: int, eos: list[int]) -> LLTokenizer:
+    if not eos:  # llguidance wants one: an id behind all others, which no mask has
+        eos, width = [table.size], max(width, table.size + 1)
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        nothing = {"id": table.size, "content": "<|no end|>", "special": True, **flags}
+        data = {**data, "added_tokens": [*data.get("added_tokens", ()), nothing]}
     try:
         return LLTokenizer(json_text(data), n_vocab=width, eos_token=eos)
     except ValueError:

@@ -93,13 +93,16 @@ def _evaluated(logits: mx.array, cache: Cache) -> mx.array:
     return logits
 
 
-def load(folder: Path) -> Model:
-    """Load the weights of a checkpoint's folder, strictly. Never looks at a hub: the folder must exist."""
+def load(folder: Path, ends: frozenset[int] | None = None) -> Model:
+    """Load the weights of a checkpoint's folder, strictly. Never looks at a hub: the folder must exist.
+
+    `ends` are the tokens that end an answer, if they aren't those that the configurations name.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(folder)
     module, config = load_model(folder, strict=True)
     mx.eval(module.parameters())
-    return Model(module, eos_ids(folder), prefill_limits(config))
+    return Model(module, eos_ids(folder) if ends is None else ends, prefill_limits(config))
 
 
 def prefill_limits(config: Mapping[str, Any]) -> PrefillLimits:

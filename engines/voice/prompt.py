@@ -6,8 +6,10 @@ from pathlib import Path
 import msgspec
 
 from engines.audio_types import VOICE_RATE, UtteranceRequest
+from engines.decoding.encoding import TooManyTokens, too_long
 from engines.errors import ContextLengthExceeded, InvalidRequest
 from engines.model_files import read_json
+from engines.patience import Patience
 from engines.voice.reference import check_reference
 from engines.voice.tokens import TextTokens
 from engines.voice.voices import Speakers, read_speakers
@@ -67,9 +69,10 @@ class UtteranceWriter:
     def context_length(self) -> int:
         return self._context_length
 
-    def write(self, request: UtteranceRequest) -> Utterance:
+    def write(self, request: UtteranceRequest, patience: Patience | None = None) -> Utterance:
         """Raises `InvalidRequest` for what this model can't do, `ContextLengthExceeded` for what is too long."""
         self._check_kind(request)
+        self._check_lengths(request)
         text = self._tokens.plain(request.text.strip())
         if not text:
             raise InvalidRequest("There is nothing to speak: input is empty.", param="input")
@@ -94,6 +97,15 @@ class UtteranceWriter:
                 param="input",
             )
         return made
+
+    def _check_lengths(self, request: UtteranceRequest) -> None:
+        """Raises `ContextLengthExceeded` for a text that is too long whatever else there is."""
+        texts = {"input": request.text, "instructions": request.instructions, "reference_text": request.reference_text}
+        for param, text in texts.items():
+            try:
+                self._tokens.check(text, self._context_length)
+            except TooManyTokens as error:
+                raise too_long(self._context_length, error, param) from error
 
     def _check_kind(self, request: UtteranceRequest) -> None:
         kind = self._speakers.kind

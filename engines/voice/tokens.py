@@ -5,6 +5,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from engines import tokenizer as tokenizers
+from engines.decoding.encoding import Encoder
 from engines.errors import CheckpointUnusable
 
 
@@ -14,6 +15,7 @@ class TextTokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._start, self._end = self._id("<|im_start|>"), self._id("<|im_end|>")
         self._line = self.plain("\n")
         self.role = (self._start, *self.plain("assistant\n"))
@@ -26,7 +28,11 @@ class TextTokens:
         return cls(tokenizers.read(folder))
 
     def plain(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return tuple(self._encoder.ids(text))
+
+    def check(self, text: str, most: int) -> None:
+        """Raises `TooManyTokens` for a text that has more than `most` by its length alone."""
+        self._encoder.check([text], most)
 
     def instructions(self, text: str) -> tuple[int, ...]:
         """As a user's turn before the model's own."""

@@ -13,8 +13,10 @@ from tokenizers import Tokenizer
 
 from engines import tokenizer as tokenizers
 from engines.audio_types import EAR_RATE, AlignmentRequest
+from engines.decoding.encoding import Encoder, TooManyTokens, too_long
 from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest
 from engines.model_files import read_json
+from engines.patience import Patience
 from engines.speech.aligner.text import units
 from engines.speech.qwen3.languages import SupportedLanguages
 from engines.speech.qwen3.prompt import PAD, mel_bins, read_samples, spectrogram
@@ -49,7 +51,7 @@ class AlignmentWriter:
         mark, pad = tokenizer.token_to_id(MARK), tokenizer.token_to_id(PAD)
         if mark is None or pad is None:
             raise CheckpointUnusable(f"The tokenizer of this checkpoint has no {MARK} or {PAD}: it is no aligner's.")
-        self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._bins = mel_bins(thinker)
         self._pad, self._mark = int(pad), int(mark)
         self._languages = SupportedLanguages(supported)
@@ -70,9 +72,13 @@ class AlignmentWriter:
         """Tokens of sound and text together, at most."""
         return self._context_length
 
-    def write(self, request: AlignmentRequest) -> Alignment:
+    def write(self, request: AlignmentRequest, patience: Patience | None = None) -> Alignment:
         """Raises `InvalidRequest` for what can't be done, `ContextLengthExceeded` for what is too long."""
         self._languages.name(request.language)
+        try:
+            self._encoder.check([request.text], self._context_length)
+        except TooManyTokens as error:
+            raise too_long(self._context_length, error, "text") from error
         words = units(request.text)
         if not words:
             raise InvalidRequest("text holds no word: give what is spoken in the recording.", param="text")
@@ -95,4 +101,4 @@ class AlignmentWriter:
         return Alignment(tuple(ids), sound, tuple(word.text for word in words), tuple(places), request.trace)
 
     def _encoded(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._encoder.ids(text)

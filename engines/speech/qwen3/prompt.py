@@ -16,9 +16,11 @@ from tokenizers import Tokenizer
 from engines import tokenizer as tokenizers
 from engines.audio_types import EAR_RATE, PieceRequest
 from engines.decoding.control import any_of, breaker, unused_characters
+from engines.decoding.encoding import Encoder, TooManyTokens, too_long
 from engines.decoding.prompt import Prompt
 from engines.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest, UnsupportedField
 from engines.model_files import read_json
+from engines.patience import Patience
 from engines.speech import mel
 from engines.speech.qwen3.languages import SupportedLanguages
 from engines.speech.qwen3.sound import Sound, tokens_of
@@ -50,7 +52,7 @@ class PieceWriter:
         pad = tokenizer.token_to_id(PAD)
         if pad is None:
             raise CheckpointUnusable(f"The tokenizer of this checkpoint has no {PAD}: it isn't Qwen3-ASR's.")
-        self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._bins = bins
         self._pad = pad
         self._languages = SupportedLanguages(supported)
@@ -72,7 +74,7 @@ class PieceWriter:
         """Tokens of prompt and text together, at most."""
         return self._context_length
 
-    def write(self, request: PieceRequest) -> Prompt:
+    def write(self, request: PieceRequest, patience: Patience | None = None) -> Prompt:
         """Raises `InvalidRequest` for what can't be done, `ContextLengthExceeded` for what is too long."""
         if request.translate:
             raise UnsupportedField("Qwen3-ASR writes down and doesn't translate: use a Whisper model.", param="model")
@@ -84,7 +86,7 @@ class PieceWriter:
         samples = read_samples(request.samples)
         seconds = len(samples) / EAR_RATE
         frames = spectrogram(samples, self._bins)
-        head = self._marked("<|im_start|>system\n", request.context, "<|im_end|>\n<|im_start|>user\n<|audio_start|>")
+        head = self._head(request.context, patience)
         tail = "<|audio_end|><|im_end|>\n<|im_start|>assistant\n" + (f"language {name}<asr_text>" if name else "")
         begun = self._marked("", request.beginning, "")
         ids = (*head, *[self._pad] * tokens_of(len(frames)), *self._encoded(tail), *begun)
@@ -99,14 +101,26 @@ class PieceWriter:
         sampling = Sampling(request.temperature, repetition_penalty=request.repetition_penalty, logprobs=0)
         return PiecePrompt(ids, most, sampling, request.trace, content=sound, begun=len(begun))
 
-    def _marked(self, before: str, text: str, behind: str) -> tuple[int, ...]:
+    def _head(self, context: str, patience: Patience | None) -> tuple[int, ...]:
+        """What stands before the sound. Raises `ContextLengthExceeded` for a context that is too long by itself."""
+        try:
+            self._encoder.check([context], self._context_length)
+            behind = "<|im_end|>\n<|im_start|>user\n<|audio_start|>"
+            return self._marked("<|im_start|>system\n", context, behind, patience)
+        except TooManyTokens as error:
+            raise too_long(self._context_length, error, "prompt") from error
+
+    def _marked(self, before: str, text: str, behind: str, patience: Patience | None = None) -> tuple[int, ...]:
         """Text between markup; encoded in one piece with it, but for what would be markup in the text."""
         sentinel = next(unused_characters([text]))
         parts = f"{before}{breaker(self._control, sentinel)(text)}{behind}".split(sentinel)
-        return tuple(id for part in parts for id in self._encoded(part))
+        ids: list[int] = []
+        for part in parts:
+            ids += self._encoder.ids(part, most=self._context_length - len(ids), patience=patience)
+        return tuple(ids)
 
     def _encoded(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._encoder.ids(text)
 
 
 def mel_bins(thinker: Mapping[str, Any]) -> int:

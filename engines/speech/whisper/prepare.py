@@ -11,10 +11,12 @@ import numpy.typing as npt
 from engines.audio_types import EAR_RATE, PieceRequest
 from engines.errors import CheckpointUnusable, InvalidRequest, UnsupportedField
 from engines.model_files import read_json
+from engines.patience import Patience
 from engines.speech import mel
 from engines.speech.whisper.rules import temperatures
 from engines.speech.whisper.vocabulary import Vocabulary
 
+MAX_CONTEXT = 64 * 1024  # characters; the model takes the last 223 tokens
 LONGEST = 30  # seconds: what the encoder takes
 
 Array = npt.NDArray[np.float32]
@@ -65,18 +67,18 @@ class WhisperPreparer:
     def context_length(self) -> int:
         return self._context_length
 
-    def write(self, request: PieceRequest) -> Piece:
+    def write(self, request: PieceRequest, patience: Patience | None = None) -> Piece:
         """Raises `InvalidRequest` for sound that isn't one, `UnsupportedField` and it for what the model can't do."""
         samples = _samples(request.samples)
         self._check(request)
         half = self._context_length // 2
-        context = self._vocabulary.encode(f" {request.context.strip()}") if request.context.strip() else ()
+        context = request.context.strip()[-MAX_CONTEXT:]
         return Piece(
             features=_features(samples, self._bins),
             seconds=len(samples) / EAR_RATE,
             language=request.language,
             translate=request.translate,
-            context=context[-(half - 1) :],
+            context=self._vocabulary.encode(f" {context}")[-(half - 1) :] if context else (),
             temperatures=temperatures(request.temperature),
             repetition_penalty=request.repetition_penalty,
             words=request.words,
