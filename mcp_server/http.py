@@ -19,6 +19,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcp_server.http_border import Checked, Streams
 from mcp_server.paths import METHODS
 
 IDLE_SECONDS = 600.0
@@ -36,6 +37,7 @@ def routes(server: Server[Any], max_sessions: int = MAX_SESSIONS) -> tuple[list[
         server, security_settings=unchecked, session_idle_timeout=IDLE_SECONDS, max_sessions=max_sessions
     )
     sse = SseServerTransport("/messages/", security_settings=unchecked)
+    streams = Streams(_Sse(server, sse))
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -43,9 +45,9 @@ def routes(server: Server[Any], max_sessions: int = MAX_SESSIONS) -> tuple[list[
             yield
 
     return [
-        _route("/mcp", CancelOnLeave(manager.handle_request)),
-        _route("/sse", _Sse(server, sse)),
-        Mount("/messages/", sse.handle_post_message),
+        _route("/mcp", Checked(CancelOnLeave(manager.handle_request))),
+        _route("/sse", streams),
+        Mount("/messages/", Checked(sse.handle_post_message, streams.refuse)),
     ], lifespan
 
 
@@ -91,7 +93,11 @@ class _Sse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._transport.connect_sse(scope, receive, send) as (read, write):
-            await self._server.run(read, write, self._server.create_initialization_options())
+            try:
+                await self._server.run(read, write, self._server.create_initialization_options())
+            finally:
+                read.close()
+                write.close()
 
 
 class CancelOnLeave:

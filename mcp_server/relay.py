@@ -159,10 +159,9 @@ class Relay:
         lines = _lines(self._client_rest, data)
         if not data or len(self._client_rest) > LONGEST_LINE:
             self._client_open = False
-            lines.append(bytes(self._client_rest))
+            lines += [bytes(self._client_rest)] if self._client_rest.strip() else []
         for line in lines:
-            if line.strip():
-                self._session.from_client(line)
+            self._session.from_client(line)
 
     def _answer_client(self) -> None:
         try:

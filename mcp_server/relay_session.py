@@ -31,17 +31,18 @@ class Message:
         params = body.get("params")
         self.method = body.get("method")
         self.id = body.get("id")
-        self.kind = self._kind(has_id="id" in body)
+        self.kind = self._kind(body)
         self.has_result = "result" in body
         # The id of the request that a notification takes back, if it is one that does.
         self.cancelled = params.get("requestId") if isinstance(params, dict) else None
 
-    def _kind(self, has_id: bool) -> str:
-        if not isinstance(self.method, str):
-            return ANSWER if has_id else UNCLEAR
-        if not has_id:
-            return NOTIFICATION
-        return REQUEST if isinstance(self.id, str | int) else UNCLEAR
+    def _kind(self, body: "dict[str, Any]") -> str:
+        """What is wrong, but has an id, is a request: the service answers it as one."""
+        if "id" not in body:
+            return NOTIFICATION if isinstance(self.method, str) else UNCLEAR
+        if "method" not in body and ("result" in body or "error" in body):
+            return ANSWER
+        return REQUEST if _is_id(self.id) else UNCLEAR
 
 
 class Session:
@@ -188,6 +189,13 @@ class Session:
                 self.to_client += json.dumps(error).encode() + b"\n"
 
 
+def _is_id(value: object) -> bool:
+    """Whether the standard allows it as a request's id: text, a number (not NaN, not endless) or null."""
+    if isinstance(value, float):
+        return value - value == 0
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+
+
 def _take(messages: list[Message], id: object) -> Message | None:
     """The first of them with this id, which is no longer among them; None if there is none."""
     for place, message in enumerate(messages):
@@ -211,9 +219,9 @@ _scan = _json.make_scanner(_Reading)  # type: ignore[arg-type]  # any object wit
 
 
 def _read(line: bytes) -> object:
-    """The line's value; None if it has none."""
+    """The line's value, even if it is no good JSON and the service will say so; None if it has none."""
     try:
-        text = line.decode().strip()
+        text = line.decode(errors="replace").strip()
         value, end = _scan(text, 0)
     except (StopIteration, ValueError, RecursionError, SystemError):  # the last where it can't find `json`'s own error
         return None

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from engines.unix_sockets import widen
 from http_server.accepting import Acceptor
+from mcp_server import messages
 from mcp_server.relay_session import MAX_LINE
 
 PATIENCE_SECONDS = 60.0
@@ -70,19 +71,19 @@ async def _read(
             try:
                 line = await reader.readline()
             except ValueError:
-                writer.write(_refusal(mcp.INVALID_REQUEST, f"A message may have {MAX_LINE} bytes at most."))
+                told = f"A message may have {MAX_LINE} bytes at most."
+                writer.write(messages.Refused(None, mcp.INVALID_REQUEST, told).encoded() + b"\n")
                 break
             if not line:
                 break
-            try:
-                message = mcp.jsonrpc_message_adapter.validate_json(line, by_name=False)
-            except ValidationError:
-                code = mcp.PARSE_ERROR if not line.lstrip().startswith((b"{", b"[")) else mcp.INVALID_REQUEST
-                writer.write(_refusal(code, "This line is no JSON-RPC message (batches are not taken)."))
+            read = messages.read(line)
+            message = _message(read) if isinstance(read, dict) else read
+            if isinstance(message, messages.Refused):
+                writer.write(message.encoded() + b"\n")
                 # Who sends only such lines and reads no answers is held back, not stored.
                 await writer.drain()
-                continue
-            await incoming.send(SessionMessage(message))
+            elif message is not None:
+                await incoming.send(SessionMessage(message))
     incoming.close()
 
 
@@ -91,7 +92,7 @@ async def _write(writer: asyncio.StreamWriter, outgoing: ContextReceiveStream[Se
     try:
         while True:
             item = await outgoing.receive()
-            writer.write(item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+            writer.write(messages.encoded(item.message) + b"\n")
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await writer.drain()
     except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -100,6 +101,8 @@ async def _write(writer: asyncio.StreamWriter, outgoing: ContextReceiveStream[Se
         writer.transport.abort()
 
 
-def _refusal(code: int, message: str) -> bytes:
-    error = mcp.JSONRPCError(jsonrpc="2.0", id=None, error=mcp.ErrorData(code=code, message=message))
-    return error.model_dump_json(by_alias=True).encode() + b"\n"
+def _message(body: messages.Body) -> mcp.JSONRPCMessage | messages.Refused:
+    try:
+        return mcp.jsonrpc_message_adapter.validate_python(body, by_name=False)
+    except ValidationError:
+        return messages.of_wrong_shape(body)

@@ -229,6 +229,29 @@ def test_what_cannot_be_read_is_passed_on_or_told_without_an_id(unclear: bytes) 
     assert bytes(session.to_service) == unclear + b"\n"
 
 
+@promise("mcp:lines:ids")
+@pytest.mark.parametrize("id", [0, -1, 1.5, 2**70, 1e300, "", "x", "\ud83d", None])
+@pytest.mark.parametrize("wrong", [{}, {"method": 5}, {"method": "x", "params": 5}, {"method": "x", "result": 1}])
+def test_a_request_with_any_id_is_answered_by_the_service_or_told_that_it_ended(id: Any, wrong: dict[str, Any]) -> None:
+    session = Session()
+    opened(session)
+    session.from_client(line(id=id, **wrong))
+    session.from_service(line(id=id, error={"code": -32600, "message": "wrong"}))
+    assert [message["id"] for message in taken(session.to_client)] == [id]
+    session.from_client(line(id=id, **wrong))
+    taken(session.to_service)
+    session.lost("gone")
+    assert [(message["id"], message["error"]["message"]) for message in taken(session.to_client)] == [(id, "gone")]
+
+
+@pytest.mark.parametrize("id", ["true", "[]", "{}", "NaN", "1e999"])
+def test_what_cannot_be_an_id_is_told_without_one(id: str) -> None:
+    session = Session()
+    session.from_client(b'{"jsonrpc": "2.0", "method": "x", "id": ' + id.encode() + b"}")
+    session.unreachable("nobody")
+    assert [message["id"] for message in taken(session.to_client)] == [None]
+
+
 class World:
     """An agent, processes that come and go, and between them a session; everything said is kept."""
 
