@@ -185,6 +185,11 @@ def english_name(code: str) -> str:
     return _NAMES[code] if code else ""
 
 
+def names_of_qwen() -> frozenset[str]:
+    """All that `name_for_qwen` gives."""
+    return frozenset(map(name_for_qwen, CODES))
+
+
 def name_for_qwen(code: str) -> str:
     """The name by which Qwen's models know a language ("Chinese", "Cantonese"); "" for "".
 

@@ -10,17 +10,27 @@ from engines.decoding.prompt import Prompt
 from engines.decoding.reader import End, Phase
 from engines.decoding.sampling import Choice
 from engines.speech import languages
-from engines.speech.figures import compression_ratio
-from engines.speech.qwen3.marks import Header, Marks, header_alone
+from engines.speech.early import MAY_BE_NOBODY, NOBODY
+from engines.speech.qwen3.marks import Marks, header_alone
 from engines.speech.qwen3.sound import Sound
 from engines.types import Delta, FinishReason, Timings, Usage
+
+NONE = "None"
+_NAMES = languages.names_of_qwen()
+
+
+def _may_lead(text: str) -> bool:
+    """Whether it may become a language, or nobody's words, with nothing before it."""
+    name = text.strip()
+    return MAY_BE_NOBODY.fullmatch(text) is not None or any(one.startswith(name) for one in _NAMES)
 
 
 class LanguageReader:
     """A `Reader` of an answer, in any pieces. `begun`: text has begun, at once where the prompt held the language.
 
     An answer without markup is text from its beginning. `name` is the language as the model calls it: the first one in
-    which something is said. What it writes as the words of nobody (language None) is no text.
+    which something is said. What it writes as the words of nobody (language None) is no text; nor is "None", once or
+    again and again, where it was to tell the language and did so by that alone.
     """
 
     phase: Phase = "answer"
@@ -33,6 +43,7 @@ class LanguageReader:
         self._marks = Marks()
         self._of_nobody = False
         self._shown = False
+        self._lead = ""  # text at the beginning that may be all of a header that there is
 
     @property
     def no_speech(self) -> bool:
@@ -42,10 +53,13 @@ class LanguageReader:
     def feed(self, text: str) -> list[Delta]:
         deltas: list[Delta] = []
         for part in self._marks.feed(text):
-            if isinstance(part, Header):
+            if isinstance(part, str):
+                deltas += self._text(part)
+            elif part.name is not None:
+                deltas += self._let_go(NOBODY.fullmatch(self._lead) is not None)
                 self._head(part.name)
             else:
-                deltas += self._text(part)
+                deltas += self._marked()
         return deltas
 
     def finish(self, *, cut: bool) -> End:
@@ -57,7 +71,11 @@ class LanguageReader:
             if (is_marked and is_name) or (not self._shown and (is_name or (cut and not self._prompted))):
                 self._head(name)
                 held = ""
-        return End(tuple(self._text(held)), (), "", called=False)
+        deltas = self._text(held)
+        if not self._prompted and NOBODY.fullmatch(self._lead):
+            self._head(NONE)
+            self._lead = ""
+        return End((*deltas, *self._let_go()), (), "", called=False)
 
     def _head(self, name: str) -> None:
         self.begun = True
@@ -65,9 +83,30 @@ class LanguageReader:
         if not self._shown:
             self.name = name
 
+    def _marked(self) -> list[Delta]:
+        """A mark alone: what is before it is the language, if there is nothing else and it is one."""
+        lead = self._lead.strip()
+        name = NONE if NOBODY.fullmatch(lead) else lead if lead in _NAMES else ""
+        if name:
+            self._head(name)
+        return self._let_go(bool(name))
+
+    def _let_go(self, in_vain: bool = False) -> list[Delta]:
+        """The text at the beginning, which is known to be some, or `in_vain` to be none."""
+        lead, self._lead = self._lead, ""
+        if in_vain or not lead:
+            return []
+        self._shown = self._shown or bool(lead.strip())
+        return [Delta(lead)]
+
     def _text(self, text: str) -> list[Delta]:
         if not text or self._of_nobody:
             return []
+        if not self._shown and not self.name:
+            self._lead += text
+            if _may_lead(self._lead):
+                return []
+            text, self._lead = self._lead, ""
         self.begun = True
         self._shown = self._shown or bool(text.strip())
         return [Delta(text)]
@@ -113,9 +152,9 @@ class PieceAnswer(Answer):
             text,
             approximate=True,
             avg_logprob=quality,
-            compression_ratio=compression_ratio(text),
             temperature=self._temperature,
         )
         segments = (segment,) if text.strip() else ()
-        ended: Literal["stop", "length"] = "length" if reason == "length" else "stop"
-        return PieceDone(segments, self._language, ended, usage, timings, no_speech=self._reader.no_speech)
+        no_speech = self._reader.no_speech  # however often it says so
+        ended: Literal["stop", "length"] = "length" if reason == "length" and not no_speech else "stop"
+        return PieceDone(segments, self._language, ended, usage, timings, no_speech=no_speech)

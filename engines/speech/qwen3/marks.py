@@ -24,9 +24,12 @@ _BROKEN_OFF = re.compile(rf"(?:{_NAMED})?{_FRAGMENT}*<(?:\||asr){_FRAGMENT}*[^<>
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What follows is said in the language of this `name`, as the model calls it; nobody says it if that is "None"."""
+    """What follows is said in the language of this `name`, as the model calls it; nobody says it if that is "None".
 
-    name: str
+    `name` None: a mark alone, without a language before it.
+    """
+
+    name: str | None
 
 
 class Marks:
@@ -43,11 +46,9 @@ class Marks:
             if not (mark := _MARK.search(self._held)):
                 continue
             before, self._held = self._held[: mark.start()], ""
-            if mark["name"] is None:
-                self._held = before
-            else:
-                yield before
-                yield Header(mark["name"].strip())
+            yield before
+            if mark[0].endswith(TEXT):
+                yield Header(mark["name"].strip() if mark["name"] is not None else None)
         self._held += rest
         opening = _OPEN.search(self._held)
         place = opening.start() if opening else len(self._held)
