@@ -120,6 +120,12 @@ PROMISES: dict[str, Promise] = {
     "chat:thought:budget": Promise(ENGINE, "A thought that has used up its budget is closed, and the answer follows."),
     "chat:tools:round-trip": Promise(ENGINE, "A tool is called in the genuine format, and its result is told."),
     "chat:tools:required": Promise(ENGINE, "A call that must be made is made, and matches its schema."),
+    "chat:tools:hints": Promise(
+        "H6", "Without strict a tool's schema is a hint: what can't be enforced is left out and told, never refused."
+    ),
+    "chat:tools:declared": Promise(
+        "issue 13", "Arguments that follow a schema have no undeclared property, unless additionalProperties says so."
+    ),
     "chat:tools:one-entry": Promise(
         "issue 13", "A chunk of a streamed call has one entry, and the first no arguments."
     ),

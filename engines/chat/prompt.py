@@ -135,6 +135,7 @@ class PromptWriter:
             calls = self._grammars.call_body(request.tools, request.tool_choice) if grammar is None else None
         max_tokens, adjusted = self._room(ids, request.sampling.max_tokens, "messages")
         adjusted += self._budget_adjusted(request.thinking.budget, len(ids))
+        adjusted += tuple(one for found in (grammar, calls) if found is not None for one in found.adjusted)
         return Prompt(
             ids,
             max_tokens,
@@ -212,7 +213,7 @@ class PromptWriter:
     def _plan(self, request: ChatRequest, text: str) -> ReplyPlan:
         return ReplyPlan(
             tools=frozenset(tool.name for tool in request.tools) if request.tool_choice.mode != "none" else frozenset(),
-            parallel=request.tool_choice.parallel,
+            parallel=request.tool_choice.parallel and request.tool_choice.mode != "named",
             thinking=self._thinking_state(request, text),
             separate=request.thinking.separate,
         )

@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 from llguidance import regex_to_lark
 
+from engines.decoding.closing import closed
 from engines.decoding.ebnf import EbnfFault, is_ebnf, lark_of
+from engines.decoding.loosening import loosened, without
 from engines.decoding.patterns import regex_fault
-from engines.decoding.schemas import MAX_SCHEMA_BYTES, enforced, json_text
+from engines.decoding.schemas import MAX_SCHEMA_BYTES, Fault, cut, enforced, json_text, schema_refused
 from engines.errors import InvalidRequest
-from engines.types import Constraint, Json, Tool, ToolChoice
+from engines.types import Adjusted, Constraint, Json, Tool, ToolChoice
 
 MAX_GRAMMAR_BYTES = 64 * 1024
 MAX_CHOICES = 1000
@@ -26,11 +28,20 @@ STYLE = {
     "key_separator": ": ?",
     "json_allowed_escapes": 'nrbtf\\"',
 }
+ANY_OBJECT: Json = {"type": "object"}
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 Numbered = tuple[int, Tool]  # a tool with its place in the request
-Placed = tuple[str, Json]  # a schema with its place in the request
 Part = dict[str, Any]  # one of llguidance's grammars, as its JSON has it
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """A schema with its place in the request, and what is left out of it; of a `hint`, anything may be."""
+
+    at: str
+    schema: Json
+    hint: bool = False
+    left_out: tuple[Fault, ...] = ()
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -62,7 +73,7 @@ def wanted_answer(constraint: Constraint | None, tools: Sequence[Tool], choice: 
     if not must_call and constraint is None:
         return None
     callees = _callable(tools, choice) if must_call or choice.mode == "auto" else []
-    return Wanted(constraint, callees, all_strict=must_call, parallel=choice.parallel)
+    return Wanted(constraint, callees, all_strict=must_call, parallel=choice.parallel and choice.mode != "named")
 
 
 def wanted_call_body(tools: Sequence[Tool], choice: ToolChoice) -> Wanted | None:
@@ -72,18 +83,42 @@ def wanted_call_body(tools: Sequence[Tool], choice: ToolChoice) -> Wanted | None
     return Wanted(None, list(enumerate(tools)), body_only=True)
 
 
-def written(wanted: Wanted, marks: Mapping[str, int]) -> tuple[list[Part], list[Placed]]:
-    """llguidance's grammars, the one to start with first, and the schemas in them.
+def schemas_of(wanted: Wanted) -> list[Placed]:
+    """The schemas that it holds to: the document's, if it is one by a schema, then those of the tools, in order.
 
-    `marks` are tokens by their text. Raises `InvalidRequest` for what can't be enforced, as far as it shows here.
+    Raises `InvalidRequest` for what can't be enforced and isn't a hint, as far as it shows here.
     """
-    parts, schemas = ([], []) if wanted.document is None else _document(wanted.document)
+    found: list[Placed] = []
+    document = wanted.document
+    if document is not None and document.kind in ("json_object", "json_schema"):
+        is_free = document.kind == "json_object"
+        found.append(Placed(document.at, ANY_OBJECT if is_free else enforced(document.value, document.at)))
+    return [*found, *(_arguments(number, tool, wanted.all_strict) for number, tool in wanted.tools)]
+
+
+def written(wanted: Wanted, schemas: Sequence[Placed], marks: Mapping[str, int]) -> list[Part]:
+    """llguidance's grammars, the one to start with first. `marks` are tokens by their text."""
+    documents = schemas[: len(schemas) - len(wanted.tools)]
+    parts = [] if wanted.document is None else [_document(wanted.document, documents)]
     if wanted.tools:
-        arguments = _arguments(wanted.tools, wanted.all_strict)
-        rules = [*_call_rules(wanted, marks), *_body_rules(wanted.tools, arguments, marks)]
+        rules = [*_call_rules(wanted, marks), *_body_rules(wanted.tools, schemas[len(documents) :], marks)]
         parts.insert(0, {"name": "main", "lark_grammar": "\n".join(rules)})
-        schemas += arguments
-    return parts, schemas
+    return parts
+
+
+def weaker(placed: Placed, fault: Fault) -> Placed:
+    """A hint without what is at fault. Nothing but an object is left of what is at fault as a whole."""
+    schema = without(placed.schema, fault.path) if fault.path else {}
+    return Placed(placed.at, {**schema, "type": "object"}, True, (*placed.left_out, fault))
+
+
+def adjusted(schemas: Sequence[Placed]) -> tuple[Adjusted, ...]:
+    """What is left out of hints, for the client."""
+    return tuple(
+        Adjusted(placed.at, f"{fault.path or 'the schema as a whole'} is left out ({fault.reason})")
+        for placed in schemas
+        for fault in placed.left_out
+    )
 
 
 def styled(schema: Json) -> Json:
@@ -118,44 +153,46 @@ def _call_rules(wanted: Wanted, marks: Mapping[str, int]) -> list[str]:
 
 def _body_rules(tools: Sequence[Numbered], arguments: Sequence[Placed], marks: Mapping[str, int]) -> Iterator[str]:
     yield f'body: ({" | ".join(f"call_{index}" for index, _ in tools)}) "\\n" {_mark(CLOSE, marks)}'
-    for (index, tool), (_, schema) in zip(tools, arguments, strict=True):
+    for (index, tool), placed in zip(tools, arguments, strict=True):
         head = json_text(f'{{"name": {json_text(tool.name)}, "arguments": ')
-        yield f'call_{index}: {head} %json {json_text(styled(schema))} "}}"'
+        yield f'call_{index}: {head} %json {json_text(styled(placed.schema))} "}}"'
 
 
 def _mark(text: str, marks: Mapping[str, int]) -> str:
     return f"<[{marks[text]}]>" if text in marks else json_text(text)
 
 
-def _arguments(tools: Sequence[Numbered], all_strict: bool) -> list[Placed]:
-    """Where each tool's schema stands in the request, and what is enforced of it."""
-    found: list[Placed] = []
-    for index, tool in tools:
-        at = f"tools[{index}].function.parameters"
-        if not (all_strict or tool.strict):
-            found.append((at, {"type": "object"}))
-        elif not tool.parameters:
-            found.append((at, {"type": "object", "additionalProperties": False}))
-        else:
-            found.append((at, _object(enforced(tool.parameters, at), at)))
-    return found
-
-
-def _object(schema: Json, at: str) -> Json:
+def _arguments(index: int, tool: Tool, all_strict: bool) -> Placed:
+    """Where a tool's schema stands in the request, and what is enforced of it."""
+    at = f"tools[{index}].function.parameters"
+    if not (all_strict or tool.strict):
+        return Placed(at, ANY_OBJECT)
+    if not tool.parameters:
+        return Placed(at, {"type": "object", "additionalProperties": False})
+    schema = tool.parameters
+    faults: list[Fault] = []
+    if tool.strict:
+        enforced(schema, at)
+    else:
+        schema, faults = loosened(schema)
     kinds = schema.get("type", "object")
     if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
-        raise InvalidRequest(f"{at} must describe an object, for arguments have names.", param=at)
-    return {**schema, "type": "object"}
+        fault = Fault("/type", "arguments have names, so they are an object")
+        if tool.strict:
+            raise schema_refused(at, fault)
+        return Placed(at, ANY_OBJECT, True, (*faults, fault))
+    is_gone = any(not fault.path for fault in faults)
+    made = cut({**schema, "type": "object"} if is_gone else {**closed(schema), "type": "object"})
+    return Placed(at, made, not tool.strict, tuple(faults))
 
 
-def _document(constraint: Constraint) -> tuple[list[Part], list[Placed]]:
-    """The grammar of a constrained document, and its schema if it has one."""
+def _document(constraint: Constraint, schemas: Sequence[Placed]) -> Part:
+    """The grammar of a constrained document."""
     value, at = constraint.value, constraint.at
-    if constraint.kind in ("json_object", "json_schema"):
-        schema = {"type": "object"} if constraint.kind == "json_object" else enforced(value, at)
-        return [{"name": "answer", "json_schema": styled(schema)}], [(at, schema)]
+    if schemas:
+        return {"name": "answer", "json_schema": styled(schemas[0].schema)}
     lark = {"grammar": _grammar, "ebnf": _ebnf, "regex": _regex, "choice": _choice}[constraint.kind](value, at)
-    return [{"name": "answer", "lark_grammar": lark}], []
+    return {"name": "answer", "lark_grammar": lark}
 
 
 def _ebnf(value: object, at: str) -> str:

@@ -2,49 +2,39 @@
 
 import hashlib
 import json
-import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from tokenizers import Tokenizer
 
 from engines.decoding.constraints import (
-    Part,
-    Placed,
     Wanted,
+    adjusted,
     constraint_refused,
-    styled,
+    schemas_of,
     wanted_answer,
     wanted_call_body,
     written,
 )
 from engines.decoding.detokenize import TokenTable
-from engines.decoding.schemas import DEFINITIONS, json_text, places, schema_refused
+from engines.decoding.schemas import json_text
+from engines.decoding.trying import reason_of, tried, weakened
 from engines.errors import InvalidRequest
-from engines.types import Constraint, Json, Tool, ToolChoice
+from engines.types import Adjusted, Constraint, Json, Tool, ToolChoice
 
 CACHED = 32
 # llguidance recurses along chains of rules and references; what is within our limits never uses up 512 MiB (virtual).
 STACK = 512 * 1024 * 1024
-# The rows of objects with many optional properties are long; 250,000 states of a lexer would be half a gigabyte.
-LIMITS = LLParserLimits(max_items_in_row=8_000, max_lexer_states=50_000, verbose_errors=False)
-MAX_SECONDS = 2  # for all patterns of a schema
-MAX_EXPLAINED = 300  # parts of a schema that are tried to find the one at fault
-REASONS = (  # what llguidance says against a grammar, as a pattern, and what we say
-    (r"Unable to determine if regex|too (?:large|big|complex|many)|limit|row has", "it is too complex"),
-    (r"Unsatisfiable|InternalError|NoExtension", "nothing can satisfy it"),
-    (r"oneOf constraints", "oneOf is supported only where its options plainly exclude each other; use anyOf"),
-    (r"look-?around", "looking around (lookahead, lookbehind, borders of words and lines) isn't supported"),
-    (r"backreferences", "back references aren't supported"),
-)
+MAX_SECONDS_WEAKENING = 3  # then hints are left out whole
 
 T = TypeVar("T")
 Mask = npt.NDArray[np.uint32]
@@ -59,10 +49,20 @@ def allowed(mask: Mask, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float
 class Grammar:
     """One sequence's place in what its answer must be. Not to be shared; cheap to copy.
 
-    An `open_ended` one is over after its text: then anything may follow.
+    An `open_ended` one is over after its text: then anything may follow. `adjusted` is what it leaves
+    out of hints.
     """
 
-    def __init__(self, matcher: LLMatcher, tokens: Mask, eos: frozenset[int], at: str, open_ended: bool) -> None:
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        tokens: Mask,
+        eos: frozenset[int],
+        at: str,
+        open_ended: bool,
+        adjusted: tuple[Adjusted, ...] = (),
+    ) -> None:
+        self.adjusted = adjusted
         self._matcher = matcher
         self._tokens = tokens
         self._eos = eos
@@ -71,7 +71,7 @@ class Grammar:
         self._ended = False
 
     def copy(self) -> "Grammar":
-        copy = Grammar(self._matcher.deep_copy(), self._tokens, self._eos, self._at, self._open_ended)
+        copy = Grammar(self._matcher.deep_copy(), self._tokens, self._eos, self._at, self._open_ended, self.adjusted)
         copy._ended = self._ended
         return copy
 
@@ -96,7 +96,7 @@ class Grammar:
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint32, len(self._tokens)) & self._tokens
         if self._matcher.is_error():
             raise InvalidRequest(
-                f"The grammar became too complex to follow: {_reason(self._matcher.get_error())}. Make it simpler.",
+                f"The grammar became too complex to follow: {reason_of(self._matcher.get_error())}. Make it simpler.",
                 param=self._at,
             )
         return mask
@@ -188,14 +188,19 @@ class GrammarCompiler:
         return self._fresh[digest].copy()
 
     def _compile(self, wanted: Wanted) -> Grammar:
-        parts, schemas = written(wanted, self._marks)
+        """What can't be enforced of a hint is left out, one thing after the other, as long as it takes little time."""
+        schemas = schemas_of(wanted)
         tokenizer, tokens = self._load()
-        matcher = _on_deep_stack(lambda: _started(tokenizer, parts))
-        if isinstance(matcher, str):
-            _on_deep_stack(lambda: _explain(tokenizer, schemas))
-            raise constraint_refused(wanted.at, f"can't be enforced: {_reason(matcher)}")
-        _check_patterns(tokenizer, schemas)
-        return Grammar(matcher, tokens, frozenset(self._eos), wanted.at, wanted.body_only)
+        until = time.monotonic() + MAX_SECONDS_WEAKENING
+        while True:
+            parts = written(wanted, schemas, self._marks)
+            found = _on_deep_stack(partial(tried, tokenizer, parts, schemas))
+            if not isinstance(found, list):
+                end = frozenset(self._eos)
+                return Grammar(found, tokens, end, wanted.at, wanted.body_only, adjusted(schemas))
+            if time.monotonic() > until:
+                found = [one.as_a_whole for one in found]
+            schemas = _on_deep_stack(partial(weakened, tokenizer, schemas, found, wanted.at))
 
     def _load(self) -> tuple[LLTokenizer, Mask]:
         if self._loaded is None:
@@ -235,65 +240,6 @@ def _tokenizer(data: Json, table: TokenTable, width: int, eos: list[int]) -> LLT
         return LLTokenizer(json_text(data), n_vocab=width, eos_token=eos)
     except ValueError:
         return LLTokenizer(TokenizerWrapper(_Foreign(data, table, eos)), n_vocab=width, eos_token=eos)
-
-
-def _started(tokenizer: LLTokenizer, parts: Sequence[Part]) -> LLMatcher | str:
-    """A matcher at its start, or what llguidance has against the grammar."""
-    matcher = LLMatcher(tokenizer, json_text({"grammars": parts}), log_level=0, limits=LIMITS)
-    if matcher.is_error():
-        return matcher.get_error()
-    if warnings := matcher.get_grammar_warnings():
-        return warnings[0]
-    matcher.compute_bitmask()  # builds most of the lexer, and finds what is too complex to begin with
-    if matcher.is_error():
-        return matcher.get_error()
-    return "Unsatisfiable" if matcher.is_stopped() and not matcher.is_accepting() else matcher
-
-
-def _explain(tokenizer: LLTokenizer, schemas: Sequence[Placed]) -> None:
-    """Raises `InvalidRequest` for the innermost part of a schema that fails by itself, if one does."""
-    for at, schema in schemas:
-        fault = _fault(tokenizer, schema)
-        if fault is None:
-            continue
-        definitions: Json = {name: schema[name] for name in DEFINITIONS if name in schema}
-        inner = sorted(places(schema, ""), key=lambda place: -place[0].count("/"))
-        for path, part in inner[:MAX_EXPLAINED]:
-            reason = _fault(tokenizer, {**part, **definitions}) if isinstance(part, dict) else None
-            if reason is not None and "does not exist" not in reason:
-                raise schema_refused(at, path, _reason(reason))
-        raise schema_refused(at, "", _reason(fault))
-
-
-def _fault(tokenizer: LLTokenizer, schema: Json) -> str | None:
-    matcher = _started(tokenizer, [{"json_schema": styled(schema)}])
-    return matcher if isinstance(matcher, str) else None
-
-
-def _check_patterns(tokenizer: LLTokenizer, schemas: Sequence[Placed]) -> None:
-    """Refuses patterns that are too complex to follow, which else would show only once a text begins."""
-    until = time.monotonic() + MAX_SECONDS
-    for at, schema in schemas:
-        for path, part in [("", schema), *places(schema, "")]:
-            if not isinstance(part, dict) or "pattern" not in part:
-                continue
-            text = {keyword: part[keyword] for keyword in ("pattern", "minLength", "maxLength") if keyword in part}
-            matcher = _started(tokenizer, [{"json_schema": {"type": "string", **text}}])
-            if isinstance(matcher, str):
-                continue  # so it can't be chosen, for the whole was accepted
-            matcher.consume_tokens(tokenizer.tokenize_str('"'))
-            matcher.compute_bitmask()
-            if matcher.is_error() or time.monotonic() > until:
-                raise schema_refused(at, f"{path}/pattern", "it is too complex")
-
-
-def _reason(text: str) -> str:
-    """What llguidance has against a grammar, in words of ours."""
-    for pattern, words in REASONS:
-        if match := re.search(pattern, text, re.DOTALL):
-            return match.expand(words)
-    line = text.strip().splitlines()[0] if text.strip() else "it isn't understood"
-    return line.split("; following special tokens")[0].rstrip(".")[:300]
 
 
 def _on_deep_stack(work: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ silence.
 import json
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from engines.decoding.patterns import FORMATS, pattern_fault
@@ -43,20 +43,41 @@ EXACT = 2**53  # llguidance reads numbers as floats
 KNOWN_FORMATS = frozenset({*FORMATS, "duration", "email", "ipv4", "ipv6", "uuid", "uri"})
 
 
+class Fault(NamedTuple):
+    """What can't be enforced: a JSON pointer to a keyword or a schema, and the reason."""
+
+    path: str
+    reason: str
+
+
 def enforced(schema: object, at: str) -> Json:
     """A schema without what is a mere annotation. Raises `InvalidRequest` for what else we can't enforce."""
     if not isinstance(schema, dict):
         raise InvalidRequest(f"{at} must hold a JSON schema, an object.", param=at)
+    for fault in faults(schema):
+        raise schema_refused(at, fault)
+    return cut(schema)
+
+
+def faults(schema: Json) -> Iterator[Fault]:
+    """All of a schema that can't be enforced, as far as it shows without compiling it."""
     if _deeper_than(schema, MAX_DEPTH):
-        raise schema_refused(at, "", f"it is nested deeper than {MAX_DEPTH} levels")
-    if len(json_text(schema).encode()) > MAX_SCHEMA_BYTES:
-        raise schema_refused(at, "", f"it is longer than {MAX_SCHEMA_BYTES // 1024} KB")
-    return _Cutter(schema, at).cut_all()
+        yield Fault("", f"it is nested deeper than {MAX_DEPTH} levels")
+    elif len(json_text(schema).encode()) > MAX_SCHEMA_BYTES:
+        yield Fault("", f"it is longer than {MAX_SCHEMA_BYTES // 1024} KB")
+    else:
+        yield from _Schema(schema).faults()
 
 
-def schema_refused(at: str, path: str, reason: str) -> InvalidRequest:
-    """The error for the part of a schema at `path`, a JSON pointer."""
-    return InvalidRequest(f"The schema in {at} can't be enforced: {path or 'as a whole'}: {reason}.", param=at)
+def cut(schema: Json) -> Json:
+    """A schema without faults as llguidance gets it: what is enforced of it, in its order."""
+    return _Schema(schema).cut()
+
+
+def schema_refused(at: str, fault: Fault) -> InvalidRequest:
+    """The error for a fault of the schema in the field `at`."""
+    where = fault.path or "as a whole"
+    return InvalidRequest(f"The schema in {at} can't be enforced: {where}: {fault.reason}.", param=at)
 
 
 def json_text(value: object) -> str:
@@ -102,28 +123,44 @@ def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-class _Cutter:
+class _Schema:
     """One schema on its way to llguidance; paths are JSON pointers."""
 
-    def __init__(self, root: Json, at: str) -> None:
+    def __init__(self, root: Json) -> None:
         self._root = root
-        self._at = at
         self._places: dict[str, object] = {"": root, **dict(places(root, ""))}
 
-    def cut_all(self) -> Json:
+    def faults(self) -> Iterator[Fault]:
+        found = False
         for path, schema in self._places.items():
-            if isinstance(schema, dict):
-                self._check_schema(schema, path)
-            elif not isinstance(schema, bool):
-                raise schema_refused(self._at, path, "a schema must be an object or a boolean")
-        self._check_ends()
+            for fault in self._faults_of(schema, path):
+                found = True
+                yield fault
+        if not found:
+            yield from self._endless()
+
+    def cut(self) -> Json:
         return self._cut(self._root)
 
-    def _check_schema(self, schema: Json, path: str) -> None:
+    def _faults_of(self, schema: object, path: str) -> Iterator[Fault]:
+        if isinstance(schema, bool):
+            return
+        if not isinstance(schema, dict):
+            yield Fault(path, "a schema must be an object or a boolean")
+            return
+        misshapen = False
         for keyword, value in schema.items():
-            if self._is_kept(keyword, value, path):
-                self._check(keyword, value, path)
-        self._check_together(schema, path)
+            here = f"{path}/{_escaped(keyword)}"
+            if keyword not in KEPT:
+                if not _is_idle(keyword, value, path):
+                    yield Fault(here, f"the keyword {keyword} isn't supported")
+            elif wrong := _misshapen(keyword, value):
+                misshapen = True
+                yield Fault(here, wrong)
+            else:
+                yield from self._value_faults(keyword, value, here)
+        if not misshapen:
+            yield from _faults_together(schema, path)
 
     def _cut(self, schema: Json) -> Json:
         kept = {keyword: value for keyword, value in schema.items() if keyword in KEPT}
@@ -142,47 +179,19 @@ class _Cutter:
     def _cut_value(self, schema: Json | bool) -> Json | bool:
         return schema if isinstance(schema, bool) else self._cut(schema)
 
-    def _is_kept(self, keyword: str, value: object, path: str) -> bool:
-        if keyword in KEPT:
-            return True
-        harmless = keyword in ANNOTATIONS or (keyword.startswith("x-") and keyword != "x-guidance")
-        idle = keyword in WITHOUT_EFFECT and WITHOUT_EFFECT[keyword] is value
-        if harmless or idle or (keyword in ("$id", "id") and not path):
-            return False
-        raise schema_refused(self._at, f"{path}/{_escaped(keyword)}", f"the keyword {keyword} isn't supported")
-
-    def _check(self, keyword: str, value: Any, path: str) -> None:
-        here = f"{path}/{keyword}"
-        if wrong := _misshapen(keyword, value):
-            raise schema_refused(self._at, here, wrong)
+    def _value_faults(self, keyword: str, value: Any, here: str) -> Iterator[Fault]:
         if keyword == "$ref" and not self._is_reference(value):
-            raise schema_refused(self._at, here, f"{value} doesn't name a schema in this one (#, or #/ and a path)")
+            yield Fault(here, f"{value} doesn't name a schema in this one (#, or #/ and a path)")
         if keyword == "format" and value not in KNOWN_FORMATS:
-            known = ", ".join(sorted(KNOWN_FORMATS))
-            raise schema_refused(self._at, here, f"the format {value} isn't supported, only {known}")
-        if keyword == "pattern":
-            self._check_pattern(value, here)
+            yield Fault(here, f"the format {value} isn't supported, only {', '.join(sorted(KNOWN_FORMATS))}")
+        if keyword == "pattern" and (wrong := pattern_fault(value)):
+            yield Fault(here, wrong)
         if keyword == "patternProperties":
             for pattern in value:
-                self._check_pattern(pattern, f"{here}/{_escaped(pattern)}")
+                if wrong := pattern_fault(pattern):
+                    yield Fault(f"{here}/{_escaped(pattern)}", wrong)
         if keyword in NUMBERS | {"const", "enum"} and any(abs(number) > EXACT for number in _integers(value)):
-            raise schema_refused(self._at, here, "integers beyond 2^53 can't be told apart")
-
-    def _check_pattern(self, pattern: str, path: str) -> None:
-        if fault := pattern_fault(pattern):
-            raise schema_refused(self._at, path, fault)
-
-    def _check_together(self, schema: Json, path: str) -> None:
-        named = schema.get("required", ())
-        # Keys that aren't listed may come twice, so that more than one of them can't be counted.
-        if isinstance(least := schema.get("minProperties"), int) and least > len(set(named)) + 1:
-            raise schema_refused(
-                self._at, f"{path}/minProperties", "it may be at most one more than the required properties"
-            )
-        if "prefixItems" in schema and ("additionalItems" in schema or isinstance(schema.get("items"), list)):
-            raise schema_refused(
-                self._at, f"{path}/prefixItems", "it can't be mixed with an older draft's keywords for items"
-            )
+            yield Fault(here, "integers beyond 2^53 can't be told apart")
 
     def _is_reference(self, value: str) -> bool:
         return value[:1] == "#" and isinstance(self._target(value), dict | bool)
@@ -232,8 +241,8 @@ class _Cutter:
             schema = self._target(str(schema["$ref"]))
         return schema
 
-    def _check_ends(self) -> None:
-        """Refuses references that only lead on to themselves, so that no document ends."""
+    def _endless(self) -> Iterator[Fault]:
+        """References that only lead on to themselves, so that no document ends."""
         schemas = [schema for schema in self._places.values() if isinstance(schema, dict)]
         targets = {schema["$ref"] for schema in schemas if "$ref" in schema}
         ending: set[str] = set()
@@ -246,7 +255,23 @@ class _Cutter:
             return
         for name in sorted(targets - ending):
             if self._target(name) is not False:
-                raise schema_refused(self._at, name[1:], "no document that ends can satisfy it")
+                yield Fault(unquote(name[1:]), "no document that ends can satisfy it")
+
+
+def _is_idle(keyword: str, value: object, path: str) -> bool:
+    """A keyword that isn't enforced needn't be."""
+    harmless = keyword in ANNOTATIONS or (keyword.startswith("x-") and keyword != "x-guidance")
+    idle = keyword in WITHOUT_EFFECT and WITHOUT_EFFECT[keyword] is value
+    return harmless or idle or (keyword in ("$id", "id") and not path)
+
+
+def _faults_together(schema: Json, path: str) -> Iterator[Fault]:
+    named = schema.get("required", ())
+    # Keys that aren't listed may come twice, so that more than one of them can't be counted.
+    if isinstance(least := schema.get("minProperties"), int) and least > len(set(named)) + 1:
+        yield Fault(f"{path}/minProperties", "it may be at most one more than the required properties")
+    if "prefixItems" in schema and ("additionalItems" in schema or isinstance(schema.get("items"), list)):
+        yield Fault(f"{path}/prefixItems", "it can't be mixed with an older draft's keywords for items")
 
 
 def _ends(schema: object, ending: set[str]) -> bool:

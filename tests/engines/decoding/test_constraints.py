@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 
 from engines.decoding.grammar import Grammar
@@ -205,18 +206,24 @@ def test_text_in_a_document_is_never_made_of_marks(qwen3: Model) -> None:
 
 
 def test_a_tools_schema_is_refused_by_its_place_in_the_request(qwen3: Model) -> None:
-    tools = (TOOLS[0], Tool("bad", "", {"type": "object", "properties": {"a": {"not": {}}}}))
+    tools = (TOOLS[0], Tool("bad", "", {"type": "object", "properties": {"a": {"not": {}}}}, strict=True))
     error = refusal(lambda: qwen3.compiler.answer(None, tools, ToolChoice("required")))
     assert error.param == "tools[1].function.parameters" and "/properties/a/not" in error.message
     unsatisfiable = Tool(
-        "bad", "", {"properties": {"a": {"type": "string", "minLength": 2, "maxLength": 1}}, "required": ["a"]}
+        "bad",
+        "",
+        {"properties": {"a": {"type": "string", "minLength": 2, "maxLength": 1}}, "required": ["a"]},
+        strict=True,
     )
     error = refusal(lambda: qwen3.compiler.answer(None, (TOOLS[0], unsatisfiable), ToolChoice("required")))
     assert error.param == "tools[1].function.parameters" and "/properties/a: " in error.message
-    error = refusal(lambda: qwen3.compiler.answer(None, (Tool("bad", "", {"type": "string"}),), ToolChoice("required")))
+    error = refusal(
+        lambda: qwen3.compiler.answer(None, (Tool("bad", "", {"type": "string"}, True),), ToolChoice("required"))
+    )
     assert error.param == "tools[0].function.parameters"
     # Not strict, and nobody must call it: its schema is only shown to the model.
-    assert qwen3.compiler.call_body(tools, ToolChoice()) is not None
+    lenient = (TOOLS[0], msgspec.structs.replace(tools[1], strict=False))
+    assert qwen3.compiler.call_body(lenient, ToolChoice()) is not None
 
 
 @pytest.mark.parametrize("choice", [ToolChoice("named", "nope"), ToolChoice("named")])
