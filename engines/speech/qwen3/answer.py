@@ -64,14 +64,15 @@ class LanguageReader:
 
     def finish(self, *, cut: bool) -> End:
         """No more text comes. A language without a mark behind it is no text where it is all there is."""
-        held = self._marks.finish()
+        text, held = self._marks.finish()
+        deltas = self._text(text)
         if alone := header_alone(held):
             name, is_marked = alone
             is_name = bool(name) and languages.code_of(name) is not None
             if (is_marked and is_name) or (not self._shown and (is_name or (cut and not self._prompted))):
                 self._head(name)
                 held = ""
-        deltas = self._text(held)
+        deltas += self._text(held)
         if not self._prompted and NOBODY.fullmatch(self._lead):
             self._head(NONE)
             self._lead = ""
