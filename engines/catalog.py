@@ -7,7 +7,7 @@ import msgspec
 
 from engines import checkpoint, foreign
 from engines.checkpoint import Checkpoint
-from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
+from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability, raise_shortage
 from engines.model_files import read_text
 from engines.types import Capability
 
@@ -285,7 +285,8 @@ def _snapshot(repository: Path) -> Path | None:
 def _folders(root: Path) -> list[Path]:
     try:
         return sorted(path for path in root.iterdir() if not path.name.startswith(".") and path.is_dir())
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return []
 
 

@@ -4,7 +4,6 @@ macOS gives a terminal and launchd a soft limit of 256; a library lowers the lim
 """
 
 import contextlib
-import errno
 import os
 import resource
 import sys
@@ -57,8 +56,3 @@ def fill_standard() -> None:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)
-
-
-def are_short(error: BaseException) -> bool:
-    """Whether it says that this process, or the system, can open no more files."""
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)

@@ -30,6 +30,7 @@ ServiceError
 └── DoesNotFit                    507
 """
 
+import errno
 from typing import ClassVar, Literal
 
 import msgspec
@@ -165,6 +166,22 @@ class DoesNotFit(ServiceError):
 def stopping() -> ShuttingDown:
     """What whoever waits is told when the server stops."""
     return ShuttingDown("The server is stopping; try again when it is back.", retry_after=1.0)
+
+
+def shortage(error: BaseException) -> ServiceError | None:
+    """What a want of the system's, of disk or descriptors, is told as; None for another error."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return OutOfDescriptors("The server can open no more files now; try again in a moment.", retry_after=1.0)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return DoesNotFit("The server's disk is full: make room there, or send a smaller file.")
+    return None
+
+
+def raise_shortage(error: BaseException) -> None:
+    """Raise what `shortage` calls it; for where other errors have a meaning, such as "nothing there"."""
+    if (known := shortage(error)) is not None:
+        raise known from error
 
 
 def leaves(of: type[ServiceError] = ServiceError) -> list[type[ServiceError]]:

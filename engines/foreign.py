@@ -5,6 +5,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from engines.errors import raise_shortage
 from engines.model_files import is_whole
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -42,7 +43,8 @@ def names(folder: Path) -> list[str]:
     """What is in a folder, in order, apart from what is hidden (`.DS_Store`, `._name`)."""
     try:
         return sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engines.errors import CheckpointUnusable
+from engines.errors import CheckpointUnusable, raise_shortage
 
 Json = dict[str, Any]
 
@@ -27,6 +27,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        raise_shortage(error)
         if error.errno in (errno.ENXIO, errno.ENOTDIR, errno.EOPNOTSUPP):
             raise CheckpointUnusable(f"{path} is no file. {_AGAIN}") from error
         raise CheckpointUnusable(f"{path} can't be read: {error.strerror}. {_AGAIN}") from error

@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 import msgspec
 
 from engines import unix_sockets, wire
+from engines.errors import raise_shortage
 
 READ_BYTES = 1 << 18
 
@@ -40,7 +41,11 @@ class ChildProcess(Generic[CommandT, ReportT]):
 
         The child gets descriptors, of its socket and these `files`, as its arguments.
         """
-        ours, theirs = unix_sockets.pair()
+        try:
+            ours, theirs = unix_sockets.pair()
+        except OSError as error:
+            raise_shortage(error)
+            raise
         with theirs:
             # Ours first, so that nothing is left to wait for, or to be cancelled in, once there is a process.
             reader, writer = await asyncio.open_unix_connection(sock=ours)
@@ -55,8 +60,9 @@ class ChildProcess(Generic[CommandT, ReportT]):
                     start_new_session=True,  # a Ctrl-C on the terminal is for the server; it ends its runners itself
                     env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"},
                 )
-            except BaseException:
+            except BaseException as error:
                 writer.close()
+                raise_shortage(error)
                 raise
         return cls(child, reader, writer)
 

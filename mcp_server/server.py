@@ -9,7 +9,7 @@ import msgspec
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 
-from engines.errors import ServiceError
+from engines.errors import ServiceError, shortage
 from engines.inference import Inference
 from mcp_server import tools
 from mcp_server.options import Options
@@ -42,7 +42,9 @@ def build(inference: Inference, options: Options) -> Server[Any]:
             return await tools.call(inference, asked, params.name, params.arguments, context.session.report_progress)
         except ServiceError as error:
             return tools.failed(error.message)
-        except Exception:
+        except Exception as error:
+            if (known := shortage(error)) is not None:
+                return tools.failed(known.message)
             log.exception("the tool %s failed", params.name)
             return tools.failed(f"The tool {params.name} failed; the server's log says why.")
 

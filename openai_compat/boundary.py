@@ -25,9 +25,11 @@ from engines.errors import (
     MethodRefused,
     ServiceError,
     UnknownRoute,
+    shortage,
     stopping,
 )
 from engines.trace import current
+from http_server.encoding import TAKEN, inflated
 from openai_compat import cors
 from openai_compat.callers import Callers
 from openai_compat.told import ignored
@@ -51,6 +53,8 @@ def answer(error: ServiceError) -> JSONResponse:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     elif error.status >= 500:
         headers["X-Should-Retry"] = "false"
+    if error.status == 415:
+        headers["Accept-Encoding"] = TAKEN
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body_of(error), error.status, headers)
@@ -63,6 +67,7 @@ def error_handlers() -> Mapping[Any, Any]:
         405: _routing_error,
         ClientDisconnect: _left,
         ServiceError: _service_error,
+        OSError: _system_error,
         Exception: _unexpected,
     }
 
@@ -74,6 +79,14 @@ async def _left(request: Request, error: ClientDisconnect) -> Response:
 
 async def _service_error(request: Request, error: ServiceError) -> Response:
     return answer(error)
+
+
+async def _system_error(request: Request, error: OSError) -> Response:
+    """A want of disk or descriptors is told as that; anything else is as unexpected as all the rest."""
+    if (known := shortage(error)) is not None:
+        return answer(known)
+    log.error("request %s failed", request.scope["state"]["trace"], exc_info=error)
+    return await _unexpected(request, error)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -185,7 +198,8 @@ class Gate:
         declared = headers.get("content-length", "")
         if re.fullmatch(r"[0-9]{1,19}", declared) and int(declared) > limit:
             raise too_large  # before a client sends it in vain
-        await self._app(scope, _counted(receive, limit, too_large), send)
+        whole, read = inflated(scope, _counted(receive, limit, too_large))
+        await self._app(whole, read if whole is scope else _counted(read, limit, too_large), send)
 
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")

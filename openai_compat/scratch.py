@@ -1,7 +1,6 @@
 """A folder for what a request uploads, gone when its answer is sent, whatever becomes of it."""
 
 import asyncio
-import errno
 import os
 import shutil
 import tempfile
@@ -12,8 +11,6 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-
-from engines.errors import DoesNotFit
 
 Handler = Callable[[Request, Path], Awaitable[Response]]
 
@@ -27,14 +24,9 @@ class Spooled:
         self._scratch = scratch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with _folder(self._scratch) as folder:
-                response = await self._handler(Request(scope, receive, send), folder)
-                await response(scope, receive, send)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise DoesNotFit("The server's disk is full: make room there, or send a smaller file.") from error
+        async with _folder(self._scratch) as folder:
+            response = await self._handler(Request(scope, receive, send), folder)
+            await response(scope, receive, send)
 
 
 @asynccontextmanager

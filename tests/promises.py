@@ -198,6 +198,8 @@ PROMISES: dict[str, Promise] = {
         "13, H1", "An offered Upgrade is ignored: the request is answered in HTTP/1.1, the connection goes on."
     ),
     "http:loopback:both": Promise("13, H2", "localhost is both loopbacks, on one port, and nobody else's."),
+    "http:encoding:inflated": Promise("13", "A body in gzip or deflate is read within the size limits, or refused."),
+    "http:shortage:told": Promise("13", "A full disk is a 507 and a want of descriptors a 503, on every route."),
     "http:head:limits": Promise("13", "Endless headers, targets, trailers and chunk extensions are refused."),
     "http:time:limits": Promise("13", "Headers, bodies that stand still and idle connections have a time limit."),
     "http:connections:bound": Promise(

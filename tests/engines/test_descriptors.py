@@ -1,5 +1,3 @@
-import errno
-import os
 import resource
 import subprocess
 import sys
@@ -63,9 +61,3 @@ def test_a_library_that_wants_more_files_than_it_may_have_can_be_imported() -> N
     )
     ended = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60)
     assert ended.stdout == "(1024, 1024)\n", ended.stderr
-
-
-def test_only_a_want_of_descriptors_is_called_so() -> None:
-    assert descriptors.are_short(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-    assert not descriptors.are_short(FileNotFoundError(errno.ENOENT, "no"))
-    assert not descriptors.are_short(ValueError())

@@ -1,3 +1,8 @@
+import errno
+import os
+
+import pytest
+
 from engines import errors
 
 
@@ -15,3 +20,13 @@ def test_an_error_survives_being_data() -> None:
 
 def test_a_code_of_a_newer_peer_is_an_internal_error() -> None:
     assert isinstance(errors.Failure("from_the_future", "hm").error(), errors.InternalError)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(errno.EMFILE, 503), (errno.ENFILE, 503), (errno.ENOSPC, 507), (errno.EDQUOT, 507), (errno.ENOENT, None)],
+)
+def test_a_want_of_the_system_is_told_as_what_it_is(number: int, status: int | None) -> None:
+    told = errors.shortage(OSError(number, os.strerror(number)))
+    assert (told and told.status) == status
+    assert errors.shortage(ValueError()) is None
