@@ -32,7 +32,7 @@ from engines.speech.alignment import Alignment
 from engines.speech.piece_cache import PieceCache
 from engines.speech.transcription import Ear, Transcription
 from engines.speech.with_words import WithWords
-from engines.types import Delta, Started
+from engines.types import Delta, Health, Started
 from engines.voice.reference import spoken_text
 from engines.voice.speaking import Speaking
 from engines.voice.store import VoiceStore
@@ -84,6 +84,12 @@ class Local(Runtime):
         self._cache.clear()
         if self._expiry is not None:
             self._expiry.cancel()
+
+    def health(self) -> Health:
+        known = super().health()
+        if not self._media.is_late:
+            return known
+        return Health(False, (*known.problems, "the process that reads and writes sound: no answer for more than 10 s"))
 
     async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
         with self.visit():

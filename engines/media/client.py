@@ -25,6 +25,8 @@ WHOLE = Selection()
 PROGRESS_SECONDS = 10.0  # of the recording
 TICK_SECONDS = 1.0  # patience is counted in these, so that a machine that slept isn't taken for a decoder that hangs
 PATIENCE_SECONDS = 60.0
+PING_SECONDS = 2.0
+LATE_SECONDS = 10.0  # without a sign of life; from then on it is told
 IDLE_SECONDS = 300.0  # without a job: the process costs 60 MB, and its start a fifth of a second
 
 log = logging.getLogger("media")
@@ -74,7 +76,10 @@ class Line:
             raise said.failure.error()
         return said
 
-    def _stalled(self) -> Stalled:
+    def _stalled(self) -> ServiceError:
+        if self._link.has_hung:
+            message = "The process that reads and writes sound hung, and is started anew. Try again."
+            return RunnerDied(message, retry_after=1.0)
         if isinstance(self._job, wire.Encode):
             return Stalled(
                 f"The sound could not be written as {self._job.format}: nothing came of it for too long. Try again, or "
@@ -104,6 +109,17 @@ class Link:
         self._patience = patience
         self._lines: dict[int, Line] = {}
         self._used = time.monotonic()
+        self._has_answered = self._heard = False
+        self._silent = 0.0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has given no sign of life for long, though it has lived."""
+        return self.alive and self.has_hung
+
+    @property
+    def has_hung(self) -> bool:
+        return self._has_answered and self._silent > LATE_SECONDS
 
     @property
     def idle_since(self) -> float | None:
@@ -131,6 +147,7 @@ class Link:
         """Take in what the process says, until it ends; then all jobs in it fail."""
         try:
             async for report in self.process.reports():
+                self._heard = True
                 if (line := self._lines.get(report.id)) is not None:
                     line.put(report)
                     if line.ended.is_set():
@@ -140,6 +157,20 @@ class Link:
             log.exception("what the media process %d says can't be taken in", self.process.pid)
         finally:
             await self._end()
+
+    async def watch(self) -> None:
+        """Ask it for signs of life, and end it when it gives none, with or without jobs in it.
+
+        Silence is counted in pings, so that a machine that slept isn't taken for a process that hangs.
+        """
+        while self.alive:
+            self._heard = False
+            self.process.send(wire.Ping())
+            await asyncio.sleep(PING_SECONDS)
+            self._has_answered = self._has_answered or self._heard
+            self._silent = 0.0 if self._heard else self._silent + PING_SECONDS
+            if self._has_answered and self._silent > max(self._patience, LATE_SECONDS):
+                self.kill("it gives no sign of life")
 
     async def buried(self, line: Line) -> None:
         """Wait for the end of a job that was cancelled; one that doesn't end is the end of the process."""
@@ -228,6 +259,11 @@ class Media:
         """The process's, while there is one."""
         return self._link.process.pid if self._link is not None and self._link.alive else None
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the process hangs, as far as one can tell."""
+        return self._link is not None and self._link.is_late
+
     async def close(self) -> None:
         """End the process, and wait for it; jobs that are in it fail, and none is begun any more."""
         self._closed = True
@@ -305,10 +341,13 @@ class Media:
         async with self._starting:
             if self._closed:
                 raise stopping()
+            if self._link is not None and self._link.is_late and self._link.idle_since is not None:
+                self._link.kill("it hangs, and is needed")
             if self._link is None or not self._link.alive:
                 self._link = Link(await MediaProcess.start(self._command), self._patience)
                 self._tasks.spawn(self._link.follow())
                 self._tasks.spawn(self._retire(self._link))
+                self._tasks.spawn(self._link.watch())
             return self._link
 
     async def _retire(self, link: Link) -> None:

@@ -4,6 +4,7 @@ Started as `python -P -m engines.media.process FD`; it ends at the end of file o
 commands, every job has a thread, one thread writes.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -81,6 +82,9 @@ def serve(link: socket.socket) -> None:
                 if isinstance(command, wire.Split | wire.Clip | wire.Encode):
                     jobs[command.id] = Job(command, outbox.put)
                     threading.Thread(target=jobs[command.id].run, daemon=True).start()
+                elif isinstance(command, wire.Ping):
+                    with contextlib.suppress(queue.Full):  # then there are signs of life enough
+                        outbox.put_nowait(wire.Pong())
                 elif (job := jobs.get(command.id)) is not None:
                     job.put(command)
     finally:

@@ -144,8 +144,12 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Answered by `Pong`, with or without a job."""
+
+
 Job = Split | Clip | Encode
-Command = Job | Feed | Finish | Credit | Cancel
+Command = Job | Feed | Finish | Credit | Cancel | Ping
 
 # -- from the process ---------------------------------------------------------------------------------------------
 
@@ -201,4 +205,10 @@ class Dropped(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-Report = Data | Part | Turn | Beat | Ended | Failed | Dropped
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    """Of no job: `id` is one that none has."""
+
+    id: int = 0
+
+
+Report = Data | Part | Turn | Beat | Ended | Failed | Dropped | Pong

@@ -18,6 +18,7 @@ from engines.errors import InternalError, InvalidRequest, RunnerDied, ShuttingDo
 from engines.media import client, jobs, wire
 from engines.media.client import WHOLE, Ending, Media, Piece, PieceOptions, Progress, Selection
 from tests.engines.media.sounds import decibel, file_of, noise, speechlike, tone, wav, write
+from tests.promises import promise
 
 HEAD = "import socket, sys, time; from engines.wire import encode; from engines.media import wire; "
 LINK = HEAD + "link = socket.socket(fileno=int(sys.argv[1])); "
@@ -50,6 +51,31 @@ def sentences(number: int, rest: float = 2.5) -> bytes:
     """Four seconds of sound each, and a pause."""
     pause = noise(rest, 1e-4)
     return wav(np.concatenate([x for seed in range(number) for x in (speechlike(4.0, seed=seed), pause)]), 16_000)
+
+
+@promise("core:watchdog:idle")
+def test_an_idle_process_that_hangs_is_noticed_and_the_next_job_has_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, sentences(1))
+    monkeypatch.setattr(client, "PING_SECONDS", 0.1)
+
+    async def body(media: Media) -> None:
+        await all_of(media, path)
+        hung = media.pid
+        assert hung is not None and media._link is not None
+        while not media._link._has_answered:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        monkeypatch.setattr(client, "LATE_SECONDS", 0.3)
+        os.kill(hung, signal.SIGSTOP)
+        while not media.is_late:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        monkeypatch.setattr(client, "LATE_SECONDS", 10.0)
+        media._link._silent = 11.0
+        await all_of(media, path)
+        assert media.pid not in (None, hung) and not media.is_late
+
+    run(body)
 
 
 def test_a_process_that_nobody_needs_ends_and_the_next_job_starts_another(tmp_path: Path) -> None:
