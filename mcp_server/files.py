@@ -18,7 +18,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 def to_read(given: str, name: str) -> Path:
     """An existing file. A path is absolute, or begins with ~; file: URLs are taken. Raises `InvalidRequest`."""
-    path = _absolute(given, name)
+    path = absolute(given, name)
     if _can(path.is_dir):
         raise InvalidRequest(f"The argument {name} names a folder: give the path of a file.", param=name)
     if not _can(path.is_file):
@@ -31,7 +31,7 @@ def to_read(given: str, name: str) -> Path:
 def to_write(given: str, name: str, suffix: str) -> Path:
     """A file that isn't there yet, in a folder that is and can be written: this is tried, for the result may take an
     hour. Raises `InvalidRequest`."""
-    path = _absolute(given, name)
+    path = absolute(given, name)
     if path.suffix.lower() != suffix:
         raise InvalidRequest(f"The argument {name} must end in {suffix}, as the format does.", param=name)
     if not _can(path.parent.is_dir):
@@ -55,7 +55,7 @@ def create(path: Path, data: bytes) -> Path:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        for candidate in _candidates(path):
+        for candidate in candidates(path):
             if _published(partial, candidate):
                 return candidate
     except OSError as error:
@@ -104,13 +104,15 @@ def _published(partial: Path, target: Path) -> bool:
     return True
 
 
-def _candidates(path: Path) -> Iterator[Path]:
+def candidates(path: Path) -> Iterator[Path]:
+    """The path, and others like it with numbers."""
     yield path
     for number in range(2, MOST_NUMBERS + 2):
         yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def _absolute(given: str, name: str) -> Path:
+def absolute(given: str, name: str) -> Path:
+    """The path that is meant, by its spelling alone. Raises `InvalidRequest` for what is no absolute path."""
     if url := _FILE_URL.fullmatch(given):
         given = unquote(url[1])
     elif _URL.match(given):

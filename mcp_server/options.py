@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from mcp_server.access import Access, Anything
+
 
 class Options(msgspec.Struct, frozen=True):
     """Models for calls that name none, and the folder for results that no path is given for; it exists.
@@ -16,3 +18,4 @@ class Options(msgspec.Struct, frozen=True):
     speech_model: str = "qwen3-tts"
     imitation_model: str = "qwen3-tts-base"
     tenant: str = ""
+    access: Access = Anything()

@@ -71,9 +71,10 @@ async def speak(
         model = await speaker(inference, options.speech_model, options.imitation_model, request.voice, reference=False)
         request = msgspec.structs.replace(request, model=model)
     if "output_path" in given:
-        target = await asyncio.to_thread(files.to_write, str(given["output_path"]), "output_path", suffix)
+        target = await asyncio.to_thread(options.access.to_write, str(given["output_path"]), "output_path", suffix)
+        create = options.access.create
     else:
-        target = options.files / f"{files.slug(request.text)}{suffix}"
+        target, create = options.files / f"{files.slug(request.text)}{suffix}", files.create
     sound: list[bytes] = []
     meter = Meter(progress)
 
@@ -84,7 +85,7 @@ async def speak(
             await meter.reach(event.parts, event.total)
 
     done = await last(inference.speak(request), SpeechDone, told)
-    written = await asyncio.to_thread(files.create, target, b"".join(sound))
+    written = await asyncio.to_thread(create, target, b"".join(sound))
     return _result(str(written), done)
 
 

@@ -64,17 +64,21 @@ async def transcribe(
 ) -> mcp.CallToolResult:
     format = _one_of(given, "output_format", FORMATS) or "text"
     suffix = {"text": ".txt"}.get(format, f".{format}")
-    recording = await asyncio.to_thread(files.to_read, str(given["path"]), "path")
-    target = None
-    if "output_path" in given:
-        target = await asyncio.to_thread(files.to_write, str(given["output_path"]), "output_path", suffix)
-    transcript = await _transcript(inference, _request(options, given, str(recording)), progress)
+    recording = await asyncio.to_thread(options.access.to_read, str(given["path"]), "path")
+    try:
+        target = None
+        if "output_path" in given:
+            target = await asyncio.to_thread(options.access.to_write, str(given["output_path"]), "output_path", suffix)
+        transcript = await _transcript(inference, _request(options, given, str(recording.path)), progress)
+    finally:
+        await asyncio.to_thread(recording.close)
     text = await asyncio.to_thread(_rendered, transcript, format)
+    create = options.access.create
     if target is None and len(text) > LONGEST_ANSWER:
-        target = options.files / f"{files.slug(recording.stem)}{suffix}"
+        target, create = options.files / f"{files.slug(recording.stem)}{suffix}", files.create
     if target is None:
         return _result(text or "[nothing is spoken in this recording]", transcript, None)
-    written = await asyncio.to_thread(files.create, target, text.encode())
+    written = await asyncio.to_thread(create, target, text.encode())
     head = text[:HEAD] + ("\n[…]" if len(text) > HEAD else "")
     return _result(f"{head}\n\nThe whole result, {len(text)} characters, is in {written}", transcript, str(written))
 

@@ -42,6 +42,7 @@ PLACE = {
     "additionalProperties": False,
 }
 TOKENS = 200
+LOG_LINES = 20  # of the server's, where something fails
 SENTENCE = "Hello, this is the local recording."
 SPOKEN = "hello this is the local recording"  # as the demo's speech-to-text model writes it
 
@@ -54,7 +55,7 @@ def run(out: TextIO) -> int:
     """The exit status: 0 when every capability answered."""
     out.write("The bundled models are toys, trained on a few hundred sentences: the machinery is real.\n")
     try:
-        with serving() as (url, audio_url), tempfile.TemporaryDirectory(prefix="mlx-local-demo-") as folder:
+        with tempfile.TemporaryDirectory(prefix="mlx-local-demo-") as folder, serving(folder) as (url, audio_url):
             with httpx2.Client(base_url=url, timeout=120.0) as client:
                 for model in MODELS:
                     _chat(client, model, out)
@@ -199,18 +200,30 @@ def _answer(client: httpx2.Client, model: str, messages: list[dict[str, Any]], *
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[tuple[str, str]]:
-    """A demo server on free ports; its main URL, and that for audio."""
+def serving(folder: str) -> Iterator[tuple[str, str]]:
+    """A demo server on free ports, whose agents may use the files in `folder`; its main URL, and that for audio.
+
+    What it logs is for whom it fails: a page for people has no such lines in it.
+    """
     command = [sys.executable, "-P", "-m", "mlx_local_inference", "serve", "--demo", "--json"]
-    command += ["--port", "0", "--audio-port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            line = server.stdout.readline()
-            if not line:
-                raise DemoFailed("the server didn't start; it said why above")
-            ready = json.loads(line)
-            yield str(ready["main_url"]), str(ready["audio_url"])
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
+    command += ["--port", "0", "--audio-port", "0", "--file-roots", folder]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server:
+            assert server.stdout is not None
+            try:
+                line = server.stdout.readline()
+                if not line:
+                    raise DemoFailed("the server didn't start")
+                ready = json.loads(line)
+                yield str(ready["main_url"]), str(ready["audio_url"])
+            except (DemoFailed, httpx2.HTTPError) as error:
+                raise DemoFailed(f"{error}\n{_end_of(log)}") from error
+            finally:
+                server.send_signal(signal.SIGTERM)
+                server.wait(30)
+
+
+def _end_of(log: TextIO) -> str:
+    """The last lines of a server's log, for people."""
+    log.seek(0)
+    return "".join(f"  its log:  {line}" for line in log.readlines()[-LOG_LINES:])

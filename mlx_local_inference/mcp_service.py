@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,9 +23,13 @@ Parts = tuple[ASGIApp, Callable[[], AbstractAsyncContextManager[None]], Abstract
 class McpService:
     """An app for all paths of MCP that may be called from the start; `run` makes it ready and keeps it so."""
 
-    def __init__(self, files: Path, settings: Settings) -> None:
+    def __init__(self, files: Path, scratch: Path, settings: Settings, only_read: Sequence[Path] = ()) -> None:
+        """`files` is for what tools make, `scratch` for what they hold for a while; clients over HTTP may also read the
+        files in `only_read`."""
         self._files = files
+        self._scratch = scratch
         self._settings = settings
+        self._only_read = only_read
         self._app: asyncio.Future[ASGIApp] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,10 +56,14 @@ class McpService:
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _build(self, inference: Inference, listener: socket.socket) -> Parts:
-        from mcp_server import http, options, server, stream
+        from mcp_server import http, server, stream
+        from mcp_server.access import Below
+        from mcp_server.options import Options
 
         settings = self._settings
         models = (settings.audio_transcription_model, settings.speech_model, settings.imitation_model)
-        built: Any = server.build(inference, options.Options(self._files, *models))
-        routes, lifespan = http.routes(built)
-        return Router(routes), lifespan, stream.serve_unix(built, listener)
+        roots = [Path(root).expanduser() for root in settings.file_roots]
+        below = Below([*roots, self._files], self._scratch, self._only_read)
+        routes, lifespan = http.routes(server.build(inference, Options(self._files, *models, access=below)))
+        for_relays = server.build(inference, Options(self._files, *models))
+        return Router(routes), lifespan, stream.serve_unix(for_relays, listener)

@@ -15,6 +15,7 @@ from typing import TextIO
 import msgspec
 import psutil
 
+from demo.recordings import FOLDER as RECORDINGS
 from engines import descriptors, pool
 from engines.audio_types import Script
 from engines.catalog import DEFAULTS, Catalog, Roots, default_roots
@@ -99,7 +100,7 @@ async def _run(settings: Settings, command: Command, scratch: Path, stop: Stop, 
         audio = _audio_options(settings, command, scratch)
         with needed("can't make a temporary file", "Choose another folder by TMPDIR."):
             local = Local(catalog, _runtime_options(settings), audio)
-        async with local as runtime, _listening(runtime, settings, places):
+        async with local as runtime, _listening(runtime, settings, places, command.demo):
             with contextlib.suppress(OSError):  # whoever started it may not read
                 ready_line.write(_ready(places, command))
                 ready_line.flush()
@@ -192,8 +193,9 @@ def _audio_options(settings: Settings, command: Command, scratch: Path) -> Audio
 
 
 @contextlib.asynccontextmanager
-async def _listening(runtime: Local, settings: Settings, places: Places) -> AsyncIterator[None]:
-    mcp = McpService(places.files, settings)
+async def _listening(runtime: Local, settings: Settings, places: Places, demo: bool) -> AsyncIterator[None]:
+    samples = (RECORDINGS,) if demo else ()
+    mcp = McpService(places.files, places.uploads.with_name("held"), settings, samples)
     speakers = (settings.speech_model, settings.imitation_model)
     main = Defaults(settings.transcription_model, settings.translation_model, settings.alignment_model, *speakers)
     audio = msgspec.structs.replace(main, transcription=settings.audio_transcription_model)

@@ -96,6 +96,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "up and asks again has it at once; 0 keeps nothing",
         ),
     ] = 900.0
+    file_roots: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="folders with the files that agents on HTTP and SSE may name, beside the server's output folder"
+        ),
+    ] = ("~/transcribe",)
     script: Annotated[
         str,
         Meta(
@@ -252,7 +258,7 @@ def default_text(field: Field) -> str:
     if field.default is None:
         return "unset"
     if field.many:
-        return "none"
+        return ", ".join(field.default) or "none"
     return str(field.default).lower() if field.kind is bool else str(field.default)
 
 

@@ -219,6 +219,10 @@ PROMISES: dict[str, Promise] = {
     "mcp:relay:once": Promise("our own", "An agent's request is sent once at most and answered once."),
     "mcp:lines:codes": Promise(FIELD, "What is no good message gets JSON-RPC's code, with the request's own id."),
     "mcp:lines:ids": Promise(FIELD, "An id of every type that JSON-RPC allows is answered as it was sent."),
+    "mcp:files:below": Promise(
+        FIELD,
+        "Over HTTP and SSE only ordinary files in file_roots can be named, and what is missing looks like the rest.",
+    ),
     "mcp:http:methods": Promise(FIELD, "A method that a path of MCP isn't for is a 405 with Allow, never a stream."),
     "mcp:http:room": Promise("F3", "Sessions that agents have abandoned lock no new one out."),
     # -- published checkpoints
