@@ -12,7 +12,7 @@ from engines import json_border, sampling_defaults
 from engines.errors import InvalidRequest
 from engines.inference import Inference
 from engines.openai_messages import messages, reply, tool_choice, tools
-from engines.reading import Reader
+from engines.reading import LONGEST, Reader
 from engines.types import (
     Accepted,
     Adjusted,
@@ -128,7 +128,7 @@ def parsed(given: Mapping[str, Value]) -> ChatRequest:
     temperature = float(given.get("temperature", 1.0))
     if not 0 <= temperature <= 2:
         raise InvalidRequest("The argument temperature must be from 0 to 2.", param="temperature")
-    max_tokens = int(given["max_tokens"]) if "max_tokens" in given else None
+    max_tokens = min(int(given["max_tokens"]), LONGEST - 1) if "max_tokens" in given else None
     if max_tokens is not None and max_tokens < 1:
         raise InvalidRequest("The argument max_tokens must be at least 1.", param="max_tokens")
     known = _tools(given)

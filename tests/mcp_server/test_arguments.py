@@ -10,6 +10,7 @@ from mcp_server import tools
 from mcp_server.arguments import parse
 from mcp_server.chat_tool import CHAT as TOOL
 from mcp_server.chat_tool import parsed
+from tests.promises import promise
 
 CHAT = TOOL.input_schema
 FORBIDDEN = {"$schema", "$defs", "$ref", "allOf", "anyOf", "oneOf", "not", "prefixItems", "format", "const", "default"}
@@ -69,6 +70,34 @@ def test_a_conversation_stands_between_the_system_text_and_the_prompt() -> None:
     ]
     assert got.messages[2].tool_calls == (ToolCall("1", "look", "{}"),)
     assert request(messages=turns).messages == got.messages[1:4]
+
+
+@promise("chat:history:calls")
+@pytest.mark.parametrize(
+    ("arguments", "taken"),
+    [('{"city": "To', '{"city": "To'), ("", "{}"), (None, "{}"), ({"a": 1}, '{"a":1}'), ([1], "[1]")],
+)
+def test_a_call_in_the_history_is_taken_as_it_is(arguments: object, taken: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    turns = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1", "content": "b"}]
+    for given in (turns, json.dumps(turns)):
+        assert request(messages=given).messages[0].tool_calls == (ToolCall("1", "look", taken),)
+
+
+@promise("fields:halves")
+def test_half_a_character_is_refused_by_its_place_and_within_a_past_call_is_what_is_lost() -> None:
+    for half in ("\ud83d", "\ude00\ud83d"):
+        for given in ([{"role": "user", "content": half}], json.dumps([{"role": "user", "content": half}])):
+            with pytest.raises(InvalidRequest) as caught:
+                request(messages=given)
+            assert caught.value.param == "messages[0].content"
+    call = {"id": "1", "function": {"name": "look", "arguments": r'{"a": "\ud83d"}'}}
+    got = request(messages=[{"role": "assistant", "tool_calls": [call]}], prompt="x")
+    assert got.messages[0].tool_calls[0].arguments == '{"a": "\ufffd"}'
+
+
+def test_a_limit_of_any_size_goes_on_to_be_clamped() -> None:
+    assert request(prompt="x", max_tokens=1e30).sampling.max_tokens == 2**63 - 1
 
 
 def test_tools_come_bare_or_as_openai_wraps_them() -> None:
