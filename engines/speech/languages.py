@@ -2,7 +2,8 @@
 
 A code is ISO 639-1, or 639-3 where there is none (yue, haw); Javanese is jw and Tagalog tl, as in Whisper's vocabulary.
 Regions and scripts after a code (pt-BR, zh-Hans, en_US) don't choose a language of their own, except that zh-HK and
-zh-MO are Cantonese, as with other speech services; zh-CN, zh-TW, zh-SG, zh-Hans and zh-Hant are Mandarin, zh.
+zh-MO are Cantonese, as with other speech services; zh-CN, zh-TW, zh-SG, zh-Hans and zh-Hant are Mandarin, zh, and so is
+whatever says so (cmn-HK). Codes with which films say that no language is told (und, mul, zxx, mis, qaa) tell none.
 """
 
 import re
@@ -116,9 +117,19 @@ sn | Shona | sna | 绍纳语, 紹納語
 ln | Lingala | lin | 林加拉语
 ht | Haitian Creole | hat, haitian | 海地语, 海地克里奥尔语, 海地克里奧爾語
 """
-_REGIONAL = re.compile(r"([a-z]{2,3})(?:-[a-z]{4})?(?:-(?:[a-z]{2}|\d{3}))?")  # language, script, region
+# Further codes of ISO 639-3 for languages that are one in the table, and codes that are no longer in use.
+_ALSO = """
+ar arb arz apc ajp ary aeb arq acm acw ars afb ayl apd acq shu
+zh zh-cmn | no nb | sr scc | hr scr | ro mo mol | id in | yi ji ydd | fa pes prs | sq als aln | lv lvs | et ekk
+az azj azb | uz uzn uzs | mn khk mvf | ne npi | sw swh swc | ms zsm zlm | mg plt | ps pbu pbt pst | ta tam | hi hin
+"""
+_REGIONAL = re.compile(
+    r"([a-z]{2,3})(?:-([a-z]{3}))?(?:-[a-z]{4})?(?:-([a-z]{2}|\d{3}))?"  # language, its kind, script, region
+    r"(?:-\d[a-z0-9]{3})*(?:-[a-z0-9](?:-[a-z0-9]{2,8})+)*(?:\.[a-z0-9-]+)?(?:@[a-z]+)?"  # years, extensions, locales
+)
 _CANTONESE_REGIONS = ("hk", "mo")
-_UNTOLD = ("", "auto", "自动", "自動")
+_UNTOLD = ("", "auto", "自动", "自動", "unknown", "undetermined")
+_UNTOLD_CODES = re.compile(r"und|mul|zxx|mis|q[a-t][a-z]")  # of ISO 639-2; the last are for private use
 _QWEN_NAMES = {"tl": "Filipino"}  # where Qwen3-ASR's name isn't the usual one
 
 
@@ -134,6 +145,10 @@ def _read_table() -> tuple[dict[str, str], dict[str, str]]:
             for form in _forms(one):
                 if codes.setdefault(form, code) != code:
                     raise ValueError(f"{form} names both {codes[form]} and {code}")
+    for code, *others in (line.split() for line in _ALSO.replace("|", "\n").strip().splitlines()):
+        for other in others:
+            if codes.setdefault(other, code) != code:
+                raise ValueError(f"{other} names both {codes[other]} and {code}")
     return names, codes
 
 
@@ -159,17 +174,25 @@ def _find(text: str) -> str | None:
     called = _normal(text)
     if called in _CODES:
         return _CODES[called]
-    if not (match := _REGIONAL.fullmatch(called)) or not (code := _CODES.get(match[1])):
+    if not (match := _REGIONAL.fullmatch(called)):
         return None
-    return "yue" if code == "zh" and called.split("-")[-1] in _CANTONESE_REGIONS else code
+    language, kind, region = match.groups()
+    code = _CODES.get(kind or language)
+    if kind and _CODES.get(language) != "zh":
+        return None
+    is_any_chinese = not kind and language in ("zh", "zho", "chi")
+    return "yue" if is_any_chinese and region in _CANTONESE_REGIONS else code
 
 
 def parse(text: str, param: str = "language") -> str:
     """The code of the language that a client names by code, regional code, or name in English or Chinese.
 
-    "" and "auto" leave it to the model and give "". Raises `InvalidRequest` with the codes there are.
+    "", "auto" and codes for no language leave it to the model and give "". Raises `InvalidRequest` with the codes there
+    are.
     """
-    if _normal(text) in _UNTOLD:
+    called = _normal(text)
+    match = _REGIONAL.fullmatch(called)
+    if called in _UNTOLD or (match and not match[2] and _UNTOLD_CODES.fullmatch(match[1])):
         return ""
     if (code := _find(text)) is None:
         raise InvalidRequest(

@@ -40,13 +40,38 @@ def test_names_of_qwen_go_both_ways(name: str) -> None:
         ("pt-BR", "pt"), ("es-419", "es"), ("日本語", "ja"), ("日文", "ja"), ("fil", "tl"), ("iw", "he"), ("jv", "jw"),
         ("韓文", "ko"), ("韩文", "ko"), ("義大利文", "it"), ("繁體中文", "zh"), ("Chinese (Simplified)", "zh"),
         ("Norwegian Bokmål", "no"), ("haitian  creole", "ht"), ("", ""), ("auto", ""), (" AUTO ", ""), ("自動", ""),
+        ("und", ""), ("UND", ""), ("mul", ""), ("zxx", ""), ("mis", ""), ("qaa", ""), ("und-Latn", ""), ("und_US", ""),
+        ("unknown", ""), ("zh-Hant-HK", "yue"), ("zho-HK", "yue"), ("cmn-HK", "zh"), ("cmn-Hant-TW", "zh"),
+        ("zh-cmn-Hans-CN", "zh"), ("zh-yue-HK", "yue"), ("zh_CN.UTF-8", "zh"), ("de_DE@euro", "de"), ("de-1996", "de"),
+        ("yue-Hant-HK", "yue"), ("sr-Latn-RS", "sr"), ("chi", "zh"), ("ger", "de"), ("deu", "de"), ("fre", "fr"),
+        ("dut", "nl"), ("cze", "cs"), ("per", "fa"), ("prs", "fa"), ("arz", "ar"), ("may", "ms"), ("bur", "my"),
+        ("nb-NO", "no"), ("in", "id"), ("ji", "yi"), ("mo", "ro"), ("en-u-nu-latn", "en"), ("tgl", "tl"), ("jav", "jw"),
     ],
 )  # fmt: skip
 def test_a_language_is_known_by_its_codes_and_names(text: str, code: str) -> None:
     assert parse(text) == code
 
 
-@pytest.mark.parametrize("text", ["xx", "klingon", "en-nonsense", "en-", "zh-HK-", "en,zh", "None", "語", "nan-TW"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "xx",
+        "klingon",
+        "en-nonsense",
+        "en-",
+        "zh-HK-",
+        "en,zh",
+        "None",
+        "語",
+        "nan-TW",
+        "gsw",
+        "zh-nan",
+        "en-yue",
+        "zh-gsw",
+        "undx",
+        "sgn",
+    ],
+)
 def test_an_unknown_language_is_refused_with_the_codes_there_are(text: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(", ".join(CODES))) as caught:
         parse(text, "lang")
