@@ -33,7 +33,8 @@ class Segment(msgspec.Struct, frozen=True):
     """A stretch of speech with its text. Quality figures are None where the model gives none.
 
     `approximate`: the model told no times; in a transcript they are then apportioned by the text's length. `looped`
-    says that the model repeated itself there, also when it was asked again; the repetition is cut to one.
+    says that the model repeated itself there, also when it was asked again; the repetition is cut to one. `channel`
+    counts from 1 where channels are written down separately, else it is 0.
     """
 
     start: float
@@ -46,6 +47,7 @@ class Segment(msgspec.Struct, frozen=True):
     compression_ratio: float | None = None
     no_speech_prob: float | None = None
     temperature: float = 0.0
+    channel: int = 0
 
 
 # -- what a model is asked ----------------------------------------------------------------------------------------
@@ -162,6 +164,9 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
     the configuration. `streamed` asks for text as early as can be: where a model fails, it is then asked only for what
     comes behind the text that was told. `tenant` tells those apart who ask: what was heard for one is never given to
     another.
+
+    `track` is one of the file's audio tracks, counted from 1; None takes the default one, or the next if there is no
+    sound in its first ten minutes.
     """
 
     model: str
@@ -176,6 +181,8 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
     streamed: bool = False
     tenant: str = ""
     trace: str = ""
+    track: int | None = None
+    channels: Channels = "mix"
 
 
 class TranscriptProgress(msgspec.Struct, frozen=True):
@@ -202,6 +209,8 @@ class Transcript(msgspec.Struct, frozen=True):
 
     `seconds` is how long the recording is. `incomplete` says in sentences what is missing: the file was cut, a limit
     of tokens was met, a model repeated itself. `language` is a code, that of most of it if there are several.
+    `track` is the audio track that was heard, of so many `tracks` in the file. Where channels are written down
+    separately, the text says in front of each stretch which one it is, and segments come by when their pieces end.
     """
 
     text: str
@@ -210,31 +219,38 @@ class Transcript(msgspec.Struct, frozen=True):
     seconds: float
     usage: Usage
     incomplete: tuple[str, ...] = ()
+    track: int = 1
+    tracks: int = 1
 
 
 TranscriptionEvent = Started | TranscriptProgress | TranscriptText | TranscriptPart | Transcript
 
 
 class AlignRequest(msgspec.Struct, frozen=True):
-    """When the words of `text` are spoken in the file at `path`."""
+    """When the words of `text` are spoken in the file at `path`; in one channel, or in all if that is None."""
 
     model: str
     path: str
     text: str
     language: str = ""
     trace: str = ""
+    track: int | None = None
+    channel: int | None = None
 
 
 class Aligned(msgspec.Struct, frozen=True):
     """The words with their times; `seconds` is how long the recording is. `language` is a code: the one that was given,
     else the one that the text's script speaks for, "" where that may be many.
 
-    `approximate`: those that were found can't be true; these are reckoned from the length of the text."""
+    `approximate`: those that were found can't be true; these are reckoned from the length of the text. `track` and
+    `tracks` are as in `Transcript`."""
 
     words: tuple[Word, ...]
     language: str
     seconds: float
     approximate: bool = False
+    track: int = 1
+    tracks: int = 1
 
 
 class SpeechRequest(msgspec.Struct, frozen=True):

@@ -1,9 +1,11 @@
 """Reading a JSON object's fields into native values, with errors that name the field. Pure."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from engines import json_border
+from engines.audio_types import Channels
 from engines.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -18,6 +20,23 @@ def decode_object(body: bytes) -> Json:
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return value
+
+
+MOST_COUNTED = 10_000  # tracks or channels
+
+
+def channels(value: object) -> Channels:
+    """What a field `channels` says, `mix` if it is None. Whether there is such a channel, the file will say."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text is None or text == "mix":
+        return "mix"
+    if text == "separate":
+        return "separate"
+    number = int(text) if isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,4}", text) else text
+    if isinstance(number, int) and not isinstance(number, bool) and abs(number) <= MOST_COUNTED:
+        return number
+    message = "channels must be mix, separate, or the number of one channel, counted from 1."
+    raise InvalidRequest(message, param="channels")
 
 
 class Reader:

@@ -8,6 +8,7 @@ Either may begin with a command:
 - `cut: TEXT` marks the result as incomplete
 - `loop: TEXT` marks the first segment as looped, and the transcript as incomplete
 - `rough: TEXT` has times that are approximate, and no figures
+- `film: TEXT` is the second of two audio tracks
 - `wait: TEXT` yields nothing, not even `Started`, until `release()`; `pause: TEXT` waits behind the first piece
 - `hang` starts, then waits until it is closed
 - `fail: CODE` raises the `ServiceError` of that code, before `Started`
@@ -50,12 +51,13 @@ WORD_SECONDS = 0.5
 LONGEST_TEXT = 1 << 20  # bytes; a larger file is no text
 VOICES = (Voice("serena", ("zh", "en")), Voice("vivian", ("en",)))
 ALSO_VOICES = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
-_COMMAND = re.compile(r"(say|cut|loop|rough|wait|pause|crash|fail): ?(.*)", re.DOTALL)
+_COMMAND = re.compile(r"(say|cut|loop|rough|film|wait|pause|crash|fail): ?(.*)", re.DOTALL)
 
 
 async def transcribe(main: str, request: TranscriptionRequest, gate: anyio.Event) -> AsyncGenerator[TranscriptionEvent]:
     """What `Inference.transcribe` yields, by the model called `main`."""
     command, text = _command(await anyio.to_thread.run_sync(_heard, request.path))
+    track, tracks = _track(request.track, command)
     await _before(main, command, text, gate)
     yield Started(main, 0)
     if command == "hang":
@@ -75,6 +77,8 @@ async def transcribe(main: str, request: TranscriptionRequest, gate: anyio.Event
         seconds=total,
         usage=Usage(0, len(text.split())),
         incomplete=_missing(command, "The recording ends early; what there is of it is written down."),
+        track=track,
+        tracks=tracks,
     )
 
 
@@ -155,6 +159,14 @@ def _command(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("say", text)
 
 
+def _track(asked: int | None, command: str) -> tuple[int, int]:
+    """The number of the audio track, and of how many."""
+    tracks = 2 if command == "film" else 1
+    if asked is not None and not 1 <= asked <= tracks:
+        raise InvalidRequest(f"There is no audio track {asked}. There are {tracks}, counted from 1.", param="track")
+    return asked or tracks, tracks
+
+
 def _failure(code: str) -> Exception:
     return Failure(code, f"The script asked for {code}; ask for something else.").error()
 
@@ -188,6 +200,7 @@ def _segments(command: str, text: str, request: TranscriptionRequest) -> tuple[S
                 words if request.words else (),
                 approximate=rough,
                 looped=command == "loop" and not made,
+                channel=len(made) % 2 + 1 if request.channels == "separate" else 0,
                 temperature=request.temperature,
                 **figures,
             )

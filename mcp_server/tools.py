@@ -19,7 +19,7 @@ from mcp_server.chat_tool import CHAT, chat
 from mcp_server.options import Options
 from mcp_server.progress import Progress
 from mcp_server.speak_tool import SPEAK, speak
-from mcp_server.transcribe_tool import TRANSCRIBE, transcribe
+from mcp_server.transcribe_tool import TRANSCRIBE, as_text, transcribe
 
 MODELS = mcp.Tool(
     name="models",
@@ -48,7 +48,7 @@ async def call(
     if name == CHAT.name:
         return await chat(inference, arguments.parse(CHAT.input_schema, given), progress)
     if name == TRANSCRIBE.name:
-        return await transcribe(inference, options, arguments.parse(TRANSCRIBE.input_schema, given), progress)
+        return await transcribe(inference, options, arguments.parse(TRANSCRIBE.input_schema, as_text(given)), progress)
     if name == SPEAK.name:
         return await speak(inference, options, arguments.parse(SPEAK.input_schema, given), progress)
     if name == MODELS.name:

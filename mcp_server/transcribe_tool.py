@@ -12,6 +12,7 @@ from engines.audio_types import Transcript, TranscriptionRequest, TranscriptProg
 from engines.errors import InvalidRequest
 from engines.events import last
 from engines.inference import Inference
+from engines.reading import channels
 from engines.speech import languages, subtitles
 from mcp_server import files
 from mcp_server.arguments import Value
@@ -45,6 +46,14 @@ TRANSCRIBE = mcp.Tool(
                 "type": "string",
                 "description": f"For Chinese: {', '.join(SCRIPTS)}. What is configured if absent.",
             },
+            "track": {
+                "type": "integer",
+                "description": "Which audio track of the file, counted from 1; the default one with sound if absent.",
+            },
+            "channels": {
+                "type": "string",
+                "description": "mix, if absent; separate, to write down each channel; or the number of one, from 1.",
+            },
             "output_path": {
                 "type": "string",
                 "description": "Absolute path of a new file (.txt, .srt or .vtt) for the result. Never overwritten.",
@@ -57,6 +66,12 @@ TRANSCRIBE = mcp.Tool(
         title="Transcribe a recording", read_only_hint=False, destructive_hint=False, open_world_hint=False
     ),
 )
+
+
+def as_text(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """With a channel's number as the text that the schema wants: it has one type a property."""
+    numbers = {name: str(value) for name, value in (given or {}).items() if name == "channels" and type(value) is int}
+    return {**(given or {}), **numbers}
 
 
 async def transcribe(
@@ -102,6 +117,8 @@ def _request(options: Options, given: Mapping[str, Value], path: str) -> Transcr
         prompt=str(given.get("prompt", "")),
         script=script,
         tenant=options.tenant,
+        track=int(given["track"]) if "track" in given else None,
+        channels=channels(given.get("channels")),
         trace=f"mcp-{secrets.token_hex(10)}",
     )
 
@@ -116,6 +133,8 @@ def _rendered(transcript: Transcript, format: str) -> str:
 def _result(text: str, transcript: Transcript, path: str | None) -> mcp.CallToolResult:
     blocks: list[mcp.ContentBlock] = [mcp.TextContent(type="text", text=text)]
     meta: dict[str, Any] = {"seconds": transcript.seconds, "language": transcript.language}
+    if transcript.tracks > 1:
+        meta |= {"track": transcript.track, "tracks": transcript.tracks}
     if path is not None:
         meta["path"] = path
     if transcript.incomplete:

@@ -32,7 +32,7 @@ from openai_compat.names import OPENAI_LISTENS, OPENAI_SPEAKS, Defaults, meant
 from openai_compat.scratch import Handler, Spooled
 from openai_compat.speech_answers import Sound, SpeechEvents
 from openai_compat.speech_fields import REFERENCE, Speaking, media_type, parse_body, parse_form, recording_of
-from openai_compat.told import ignored, incomplete, tenant_of, trace_of
+from openai_compat.told import audio_track, ignored, incomplete, tenant_of, trace_of
 from openai_compat.transcription_fields import (
     FILE,
     SAMPLES,
@@ -89,7 +89,7 @@ class AudioRoutes:
         asked, unknown = parse_alignment(await _received(request, folder, FILE), trace_of(request))
         model = await meant(self._inference, asked.model, self._options.defaults.alignment)
         found = await until_gone(request, self._inference.align(msgspec.structs.replace(asked, model=model)))
-        return JSONResponse(answers.aligned(found), headers=ignored(unknown))
+        return JSONResponse(answers.aligned(found), headers=ignored(unknown) | audio_track(found.track, found.tracks))
 
     async def speak(self, request: Request, folder: Path) -> Response:
         asked = await self._to_speak(request, folder)
@@ -140,7 +140,7 @@ class AudioRoutes:
                 asked.request.trace,
             )
             raise
-        headers |= incomplete(transcript.incomplete)
+        headers |= incomplete(transcript.incomplete) | audio_track(transcript.track, transcript.tracks)
         body = await asyncio.to_thread(answers.whole, asked, transcript)
         return Response(body, headers=headers, media_type=answers.MEDIA_TYPES[asked.format])
 

@@ -3,16 +3,26 @@
 import re
 from collections.abc import Mapping
 
+from engines.media.formats import KINDS
 from openai_compat.table import Table
 
 _MODEL = "name of a model, as `/v1/models` lists them, in any case; OpenAI's names, and none, are the port's default"
-_FILE = "the recording, of any usual kind, told by its content; its name is never used"
+_FILE = f"the recording, told by its content; its name is never used. What can be read: {KINDS}"
+_TRACK = (
+    "which of the file's audio tracks, counted from 1; if missing, the one that is marked as default, or the next if "
+    "there is no sound in its first ten minutes; where there are several, the answer has `track` and `tracks`, and the "
+    "header `X-Audio-Track`"
+)
 _LISTEN = {
     "file": _FILE,
     "model": _MODEL,
     "language": "what is spoken: a code (`zh`, `yue`, `en`, `pt-BR`) or a name, in English or Chinese; if missing or "
     "`auto`, the model tells",
     "languages": "a single one, as `language`; models here can't choose among several, so more are refused",
+    "track": _TRACK,
+    "channels": "`mix` (the default: whoever is in any channel is heard), the number of one channel, counted from 1, "
+    "or `separate`: up to 16 channels are written down each for itself; segments have their `channel`, the text says "
+    "in front of each stretch which one it is, and so do subtitles",
     "prompt": "text with names and terms that may come up, as context for the model",
     "hotwords": "terms that may come up; repeated, or with commas between",
     "keywords": "as `hotwords`",
@@ -41,6 +51,8 @@ ALIGNMENTS = Table(
         "file": _FILE,
         "model": _MODEL,
         "text": "what is spoken in it",
+        "track": "as in `/v1/audio/transcriptions`",
+        "channels": "`mix` (the default) or the number of one channel, counted from 1",
         "language": "as in `/v1/audio/transcriptions`; if missing, the text's script tells, and for Latin letters none "
         "is told (`null`); one that the model doesn't know is refused with those that it knows",
     },

@@ -9,7 +9,7 @@ METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 USUAL_HEADERS = "Authorization, Content-Type, X-Api-Key, X-Request-Id, Mcp-Session-Id, Mcp-Protocol-Version"
 # What a page may read of an answer's headers, beside those that browsers show always.
 EXPOSED = (
-    *("X-Request-Id", "X-Ignored-Fields", "X-Adjusted-Fields", "X-Incomplete", "X-Should-Retry"),
+    *("X-Request-Id", "X-Ignored-Fields", "X-Adjusted-Fields", "X-Incomplete", "X-Audio-Track", "X-Should-Retry"),
     *("Retry-After", "WWW-Authenticate", "Allow", "Content-Disposition", "Mcp-Session-Id", "Mcp-Protocol-Version"),
 )
 MAX_AGE_SECONDS = 600

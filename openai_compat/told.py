@@ -31,6 +31,11 @@ def incomplete(sentences: Sequence[str]) -> dict[str, str]:
     return {"X-Incomplete": _joined(sentences, " ", _SENTENCE)} if sentences else {}
 
 
+def audio_track(track: int, tracks: int) -> dict[str, str]:
+    """`X-Audio-Track`, where a file has several: the number of the one that was heard, and of how many."""
+    return {"X-Audio-Track": f"{track}/{tracks}"} if tracks > 1 else {}
+
+
 def adjusted(fields: Sequence[Adjusted]) -> dict[str, str]:
     """`X-Adjusted-Fields`, where a field acts otherwise than it was given: each with what acts instead."""
     told = [f"{one.field}: {one.how}" for one in fields]

@@ -76,11 +76,18 @@ def aligned(found: Aligned) -> Json:
         **(_language(found.language) if found.language else {"language": None, "language_code": None}),
         "duration": _rounded(found.seconds),
         **({"timing": "approximate"} if found.approximate else {}),
+        **_track(found),
     }
+
+
+def _track(heard: Transcript | Aligned) -> Json:
+    """Which of several audio tracks was heard."""
+    return {"track": heard.track, "tracks": heard.tracks} if heard.tracks > 1 else {}
 
 
 def _object(asked: Listening, transcript: Transcript) -> Json:
     told = _verbose(asked, transcript) if asked.format == "verbose_json" else _brief(asked, transcript)
+    told |= _track(transcript)
     told["usage"] = {"type": "duration", "seconds": _rounded(transcript.seconds)}
     if transcript.incomplete:
         told["incomplete"] = transcript.incomplete
@@ -151,11 +158,17 @@ def _segment(number: int, segment: Segment) -> Json:
         told["timing"] = "approximate"
     if segment.looped:
         told["looped"] = True
+    if segment.channel:
+        told["channel"] = segment.channel
     return told
 
 
 def _words(segments: Sequence[Segment]) -> list[Json]:
-    return [_word(word) for segment in segments for word in segment.words]
+    return [
+        {**_word(word), "channel": segment.channel} if segment.channel else _word(word)
+        for segment in segments
+        for word in segment.words
+    ]
 
 
 def _word(word: Word) -> Json:

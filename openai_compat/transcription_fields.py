@@ -8,7 +8,7 @@ import msgspec
 
 from engines.audio_types import AlignRequest, Script, TranscriptionRequest
 from engines.errors import InvalidRequest, UnsupportedField
-from engines.reading import Reader
+from engines.reading import MOST_COUNTED, Reader, channels
 from engines.speech import languages
 from openai_compat.audio_table import ALIGNMENTS, TRANSCRIPTIONS, TRANSLATIONS, VOICES
 from openai_compat.form_fields import Checked, Kind, check
@@ -22,7 +22,9 @@ GRANULARITIES = ("segment", "word")
 DEFAULT_GRANULARITY = "segment"  # some clients send it with every format
 FILE = frozenset({"file"})
 SAMPLES = frozenset({"audio_sample", "file"})
+_COUNTED: Mapping[str, Kind] = {"track": "number", "channels": "number"}
 _KINDS: Mapping[str, Kind] = {
+    **_COUNTED,
     "diarize": "flag",
     "hotwords": "list",
     "include": "list",
@@ -79,6 +81,8 @@ def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
         script=None if translate else cast(Script | None, _script(fields)),
         streamed=stream and format in TOLD_EARLY,
         trace=trace,
+        track=_track(fields),
+        channels=channels(fields.raw("channels")),
     )
     return Listening(
         request,
@@ -92,13 +96,26 @@ def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
 
 def parse_alignment(form: Form, trace: str) -> tuple[AlignRequest, tuple[str, ...]]:
     """As `parse_listening`; and the names in no table."""
-    checked = check(form, ALIGNMENTS, {}, FILE)
+    checked = check(form, ALIGNMENTS, _COUNTED, FILE)
     fields = checked.fields
     text = fields.text("text", "")
     if not text.strip():
         raise InvalidRequest("text is missing: give what is spoken in the file.", param="text")
     language = languages.parse(fields.text("language", ""))
-    return AlignRequest(fields.text("model", ""), _path(form, "file"), text, language, trace), checked.ignored
+    channel = channels(fields.raw("channels"))
+    if channel == "separate":
+        message = "channels can't be separate here, where one text is spoken: give mix, or the number of one."
+        raise InvalidRequest(message, param="channels")
+    request = AlignRequest(
+        fields.text("model", ""),
+        _path(form, "file"),
+        text,
+        language,
+        trace,
+        track=_track(fields),
+        channel=None if channel == "mix" else channel,
+    )
+    return request, checked.ignored
 
 
 def parse_voice(form: Form) -> StoredVoice:
@@ -145,6 +162,10 @@ def _terms(fields: Reader) -> tuple[str, ...]:
     texts = [*fields.items("hotwords"), *fields.items("keywords")]
     terms = (term.strip() for text in texts for term in re.split(r"[,，、\n]", text))
     return tuple(dict.fromkeys(term for term in terms if term))
+
+
+def _track(fields: Reader) -> int | None:
+    return fields.whole("track", None, -MOST_COUNTED, MOST_COUNTED)  # the file says whether there is one
 
 
 def _granularities(fields: Reader, format: Format) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Protocol
 from engines.audio_types import EAR_RATE, Aligned, AlignmentDone, AlignmentRequest, AlignRequest, Segment
 from engines.errors import InvalidRequest, RunnerDied
 from engines.events import last
-from engines.media.client import Decoded
-from engines.speech.joining import clock
+from engines.media.client import WHOLE, Decoded, Selection
+from engines.speech.joining import clock, gaps
 from engines.speech.languages import parse
 from engines.speech.word_times import is_plausible, reckoned
 from engines.types import Started
@@ -57,7 +57,7 @@ _SCRIPTS = {
 class Clips(Protocol):
     """What is needed of `media.client.Media`."""
 
-    async def decode(self, path: str, rate: int, longest_seconds: float) -> Decoded: ...
+    async def decode(self, path: str, rate: int, longest_seconds: float, selection: Selection = WHOLE) -> Decoded: ...
 
 
 class Alignment:
@@ -75,20 +75,23 @@ class Alignment:
         if not any(map(str.isalnum, request.text)):
             raise InvalidRequest("The text has no words to find in the recording: give what is spoken.", param="text")
         model = await self._name(request.model)
-        clip = await self._media.decode(request.path, EAR_RATE, MOST_SECONDS)
+        selection = Selection(request.track, "mix" if request.channel is None else request.channel)
+        clip = await self._media.decode(request.path, EAR_RATE, MOST_SECONDS, selection)
         if clip.cut:
             raise InvalidRequest(
                 f"The file is damaged or cut off: only {clock(clip.seconds)} could be read. Send it again whole.",
                 param="file",
             )
+        if missing := gaps(clip.gaps):
+            raise InvalidRequest(f"{missing[0]} Send it again whole.", param="file")
         asked = AlignmentRequest(
             model, clip.samples, request.text, language or guessed_language(request.text), request.trace
         )
         done = await aligned(self._place, asked)
         if is_plausible(done.words, clip.seconds):
-            return Aligned(done.words, asked.language, clip.seconds)
+            return Aligned(done.words, asked.language, clip.seconds, track=clip.track, tracks=clip.tracks)
         words = reckoned(Segment(0.0, clip.seconds, request.text))
-        return Aligned(words, asked.language, clip.seconds, approximate=True)
+        return Aligned(words, asked.language, clip.seconds, True, clip.track, clip.tracks)
 
 
 async def aligned(place: Place, request: AlignmentRequest) -> AlignmentDone:

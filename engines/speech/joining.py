@@ -68,6 +68,21 @@ def incompleteness(looped: Sequence[Span], cut: Sequence[Span], reckoned: Sequen
     return tuple(sentences)
 
 
+def gaps(spans: Sequence[Span]) -> tuple[str, ...]:
+    """A sentence about the stretches of the file in which there is no sound, though there should be."""
+    if not spans:
+        return ()
+    named = ", ".join(f"from {start:.1f} to {end:.1f} s" for start, end in spans[:MOST_NAMED])
+    more = len(spans) - MOST_NAMED
+    rest = f", and {more} times more" if more > 0 else ""
+    return (f"Sound is missing {named}{rest}: the file is damaged there, or has a gap.",)
+
+
+def labelled(channel: int) -> str:
+    """What says in a text that it is of a channel."""
+    return f"Channel {channel}"
+
+
 def file_cut(seconds: float) -> str:
     return f"The file is damaged or cut off: after {clock(seconds)} nothing more of it could be read."
 

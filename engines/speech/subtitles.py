@@ -1,7 +1,8 @@
 """Segments as subtitles: cues that can be read in the time that they stand, as SubRip (srt) or WebVTT (vtt).
 
 A cue has at most two lines of 42 columns (20 Han characters) and stands for at most seven seconds; where the next one
-leaves room, it stands long enough to be read. Cues follow each other in order and never overlap.
+leaves room, it stands long enough to be read. Cues follow each other in order and never overlap, but for those of
+channels that are written down separately: people speak at the same time.
 """
 
 import html
@@ -14,7 +15,7 @@ import msgspec
 
 from engines.audio_types import Segment
 from engines.speech.characters import CLAUSE_MARKS, CLOSING, SENTENCE_MARKS, SPACELESS
-from engines.speech.joining import join
+from engines.speech.joining import join, labelled
 from engines.speech.timing import weight
 
 COLUMNS = 420  # a line, in tenths of a column
@@ -31,11 +32,12 @@ _NOT_FIRST = CLOSING + SENTENCE_MARKS + CLAUSE_MARKS + "."
 
 
 class Cue(msgspec.Struct, frozen=True):
-    """One or two lines, and when they stand, in milliseconds."""
+    """One or two lines, and when they stand, in milliseconds. `channel` as in `Segment`."""
 
     start: int
     end: int
     lines: tuple[str, ...]
+    channel: int = 0
 
 
 class _Atom(msgspec.Struct, frozen=True):
@@ -48,24 +50,30 @@ class _Atom(msgspec.Struct, frozen=True):
 
 def cues(segments: Sequence[Segment]) -> tuple[Cue, ...]:
     """The cues for all segments, in order. Their text is the segments', but for space. For a thread if it is long."""
-    drafts = [draft for segment in segments for draft in _drafts(_atoms(segment))]
-    return tuple(_timed(_merged(drafts)))
+    made: list[Cue] = []
+    for channel in sorted({segment.channel for segment in segments}):
+        own = [segment for segment in segments if segment.channel == channel]
+        drafts = [draft for segment in own for draft in _drafts(_atoms(segment))]
+        made += (msgspec.structs.replace(cue, channel=channel) for cue in _timed(_merged(drafts)))
+    return tuple(sorted(made, key=lambda cue: cue.start))
 
 
 def srt(cues: Iterable[Cue]) -> str:
     """SubRip: numbered cues. It has no escapes, so an arrow of its syntax in the text becomes a real one."""
     blocks = []
     for number, cue in enumerate(cues, 1):
-        text = "\n".join(cue.lines).replace("-->", "→")
+        named = f"{labelled(cue.channel)}: " if cue.channel else ""
+        text = named + "\n".join(cue.lines).replace("-->", "→")
         blocks.append(f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{text}\n")
     return "\n".join(blocks)
 
 
 def vtt(cues: Iterable[Cue]) -> str:
-    """WebVTT, with `&`, `<` and `>` escaped."""
+    """WebVTT, with `&`, `<` and `>` escaped; a channel is its voice."""
     blocks = ["WEBVTT\n"]
     for cue in cues:
-        text = html.escape("\n".join(cue.lines), quote=False)
+        named = f"<v {labelled(cue.channel)}>" if cue.channel else ""
+        text = named + html.escape("\n".join(cue.lines), quote=False)
         blocks.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{text}\n")
     return "\n".join(blocks)
 

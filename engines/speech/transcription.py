@@ -23,11 +23,11 @@ from engines.audio_types import (
     TranscriptText,
 )
 from engines.errors import InternalError
-from engines.media.client import Ending, Piece, PieceOptions, Progress
+from engines.media.client import Ending, Piece, PieceOptions, Progress, Selection
 from engines.speech.context import MOST, context
 from engines.speech.early import Early
 from engines.speech.hearing import Hear, Heard, Hearing, added
-from engines.speech.joining import Joiner, Span, file_cut, incompleteness, main_language
+from engines.speech.joining import Joiner, Span, file_cut, gaps, incompleteness, labelled, main_language
 from engines.speech.languages import parse
 from engines.speech.piece_cache import KnownPieces, PieceCache
 from engines.speech.script import Converter
@@ -103,8 +103,9 @@ class Transcription:
         script = request.script or self._script
         known = KnownPieces(self._cache, (request.tenant, ear.model, ear.identity))
         hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language, known)
-        as_written = request.streamed and script == "as-is" and not request.words
-        pieces = self._media.pieces(request.path, ear.pieces)
+        as_written = request.streamed and script == "as-is" and not request.words and request.channels != "separate"
+        selection = Selection(request.track, request.channels)
+        pieces = self._media.pieces(request.path, msgspec.structs.replace(ear.pieces, selection=selection))
         work = _Work(pieces, hearing, lambda before: as_written and result.is_silence(before))
         try:
             async with aclosing(_events(work, ear.model, result, in_flight or self._in_flight)) as events:
@@ -125,7 +126,7 @@ async def _events(work: "_Work", model: str, result: "_Result", in_flight: int) 
         if isinstance(item, _InFlight):
             while text := await item.early_text():
                 yield result.tell(text)
-            told = result.add(await item.heard, item.end - item.start)
+            told = result.add(await item.heard, item.end - item.start, item.channel)
             if item.is_known:
                 work.allow(1)
             else:  # the first is heard alone: then there is something to tell, and kept, soon
@@ -149,6 +150,7 @@ class _InFlight(msgspec.Struct, frozen=True):
     is_known: bool
     heard: "asyncio.Task[Heard]"
     early: Early | None
+    channel: int
 
     async def early_text(self) -> str:
         """More of what is told before it is heard; "" if there is no more."""
@@ -225,7 +227,7 @@ class _Work:
         task = self._spawn(self._hearing.piece(piece.samples, piece.start, early))
         if early is not None:
             task.add_done_callback(lambda _: early.end())
-        return _InFlight(piece.start, piece.end, piece.total, is_known, task, early)
+        return _InFlight(piece.start, piece.end, piece.total, is_known, task, early, piece.channel)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)
@@ -246,6 +248,7 @@ class _Result:
         self._asked_language = asked_language
         self._left_out = left_out
         self._joiner = Joiner()
+        self._channel = 0
         self._text: list[str] = []
         self._early = ""
         self._pieces = 0
@@ -276,23 +279,34 @@ class _Result:
         self._early += text
         return TranscriptText(text)
 
-    def add(self, heard: Heard, seconds: float) -> list[TranscriptText | TranscriptPart]:
+    def add(self, heard: Heard, seconds: float, channel: int = 0) -> list[TranscriptText | TranscriptPart]:
         """The next piece: what of it is still to be told. Nothing if nothing is spoken there."""
         self._pieces += 1
         self._usage = added(self._usage, heard.usage)
         self._looped += heard.looped
         self._cut += heard.cut
         self._reckoned += heard.reckoned
-        text, told, self._early = self._joiner.add(heard.text), self._early, ""
+        if not heard.segments and not self._early:
+            return []
+        text, told, self._early = self._joined(heard.text, channel), self._early, ""
         if not text.startswith(told):
             raise InternalError("The model took back what was told of its text already. Try again.")
         if not heard.segments:
             return []
         self._spoken[heard.language] = self._spoken.get(heard.language, 0.0) + seconds
         self._text.append(text)
-        self._segments += heard.segments
+        segments = tuple(msgspec.structs.replace(one, channel=channel) for one in heard.segments)
+        self._segments += segments
         more = [TranscriptText(text[len(told) :])] if len(told) < len(text) else []
-        return [*more, TranscriptPart(heard.segments)]
+        return [*more, TranscriptPart(segments)]
+
+    def _joined(self, text: str, channel: int) -> str:
+        """A piece's text as it goes on behind the others': on a line of its own where the channel is another one."""
+        if channel == self._channel:
+            return self._joiner.add(text)
+        self._joiner, self._channel = Joiner(), channel
+        before = "\n" if self._text else ""
+        return f"{before}{labelled(channel)}: {self._joiner.add(text)}"
 
     def whole(self, ending: Ending) -> Transcript:
         missing = incompleteness(self._looped, self._cut, self._reckoned)
@@ -303,5 +317,7 @@ class _Result:
             language=self.language(),
             seconds=ending.seconds,
             usage=self._usage,
-            incomplete=self._left_out + missing + cut,
+            incomplete=self._left_out + missing + gaps(ending.gaps) + cut,
+            track=ending.track,
+            tracks=ending.tracks,
         )

@@ -62,6 +62,9 @@ class Clip(Protocol):
     @property
     def cut(self) -> bool: ...
 
+    @property
+    def gaps(self) -> tuple[tuple[float, float], ...]: ...
+
 
 class Encoder(Protocol):
     async def feed(self, samples: bytes) -> bytes: ...
@@ -168,8 +171,9 @@ class Speaking:
         except InvalidRequest as error:
             raise InvalidRequest(f"The recording of the voice: {error.message}", param="reference_audio") from error
         await asyncio.to_thread(reference.check_reference, clip.samples)
-        if clip.cut:
-            message = "The recording of the voice is damaged or cut off at its end. Send it again whole."
+        if clip.cut or clip.gaps:
+            where = "cut off at its end" if clip.cut else "damaged: sound is missing within it"
+            message = f"The recording of the voice is {where}. Send it again whole."
             raise InvalidRequest(message, param="reference_audio")
         if not text.strip():
             if self._transcribe is None:

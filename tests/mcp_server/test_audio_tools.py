@@ -108,6 +108,19 @@ def test_a_long_transcript_is_a_file_and_its_head(desk: Desk) -> None:
     assert again.meta is not None and Path(again.meta["path"]) == desk.files / "meeting-2.txt"
 
 
+def test_a_track_and_channels_are_chosen_and_the_track_is_told(desk: Desk) -> None:
+    answer = desk.call("transcribe", path=desk.recording("film: a b"), track="1", channels=2)
+    asked: Any = desk.inference.audio_requests[-1]
+    assert (asked.track, asked.channels) == (1, 2) and answer.meta is not None
+    assert (answer.meta["track"], answer.meta["tracks"]) == (1, 2)
+    desk.call("transcribe", path=desk.recording("a b"), channels="Separate")
+    asked = desk.inference.audio_requests[-1]
+    assert (asked.track, asked.channels) == (None, "separate")
+    for given in ({"track": 3}, {"channels": "left"}, {"channels": "1.5"}):
+        with pytest.raises(InvalidRequest, match=next(iter(given)).removesuffix("s")):
+            desk.call("transcribe", path=desk.recording("film: a"), **given)
+
+
 def test_silence_is_said_to_be_silence(desk: Desk) -> None:
     assert "nothing is spoken" in text_of(desk.call("transcribe", path=desk.recording("say: ")))
 

@@ -91,6 +91,8 @@ LISTENING_ACTS: dict[str, dict[str, Any]] = {
     "timestamp_granularities": {"response_format": "verbose_json", "timestamp_granularities[]": ["word"]},
     "stream": {"stream": "true"},
     "script": {"script": "traditional"},
+    "track": {"track": "2"},
+    "channels": {"channels": "separate"},
 }
 SPEECH_ACTS: dict[str, dict[str, Any]] = {
     "model": {"model": "other"},
@@ -119,6 +121,8 @@ OTHER_ACTS: list[tuple[Callable[..., Any], Table, dict[str, dict[str, Any]]]] = 
             "model": {"model": "other"},
             "text": {"text": "bye"},
             "language": {"language": "French"},
+            "track": {"track": "2"},
+            "channels": {"channels": "2"},
         },
     ),
     (

@@ -19,7 +19,7 @@ from engines.audio_types import (
 )
 from engines.errors import InvalidRequest, RunnerDied, UnknownModel
 from engines.events import last
-from engines.media.client import Decoded
+from engines.media.client import WHOLE, Decoded, Selection
 from engines.speech.alignment import MOST_SECONDS, Alignment
 from engines.speech.with_words import WithWords
 from engines.speech.word_times import is_plausible, reckoned
@@ -34,8 +34,9 @@ class Media:
         self.decoded = decoded
         self.asked: list[tuple[str, int, float]] = []
 
-    async def decode(self, path: str, rate: int, longest_seconds: float) -> Decoded:
+    async def decode(self, path: str, rate: int, longest_seconds: float, selection: Selection = WHOLE) -> Decoded:
         self.asked.append((path, rate, longest_seconds))
+        self.selection = selection
         if isinstance(self.decoded, Exception):
             raise self.decoded
         return self.decoded
@@ -105,6 +106,7 @@ def test_letters_that_many_languages_have_tell_none(text: str) -> None:
         (CLIP, {"text": " 。…"}, "text"),
         (CLIP, {"language": "klingon"}, "language"),
         (Decoded(b"", 1.0, True), {}, "file"),
+        (Decoded(b"", 1.0, False, ((0.2, 0.4),)), {}, "file"),
         (InvalidRequest("The recording is longer than 300 seconds.", param="file"), {}, "file"),
     ],
 )
@@ -115,6 +117,14 @@ def test_what_can_not_be_aligned_is_refused_without_a_model(
     with pytest.raises(InvalidRequest) as caught:
         align(Media(decoded), model, **fields)
     assert caught.value.param == param and not model.requests
+
+
+def test_the_track_and_the_channel_that_are_asked_for_are_read() -> None:
+    media = Media(Decoded(CLIP.samples, 1.0, False, (), 2, 3))
+    found = align(media, Model(), track=2, channel=1)
+    assert media.selection == Selection(2, 1) and (found.track, found.tracks) == (2, 3)
+    align(media, Model())
+    assert media.selection == WHOLE
 
 
 def test_an_unknown_model_is_refused_before_the_file_is_read() -> None:

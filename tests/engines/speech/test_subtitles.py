@@ -169,3 +169,15 @@ def test_parsers_of_others_read_what_we_write(segments: list[Segment]) -> None:
     assert [html.unescape(cue.raw_text) for cue in from_vtt] == ["\n".join(cue.lines) for cue in made]
     times = [(round(cue.start_in_seconds * 1_000), round(cue.end_in_seconds * 1_000)) for cue in from_vtt]
     assert [(a // 1_000, b // 1_000) for a, b in times] == [(cue.start // 1_000, cue.end // 1_000) for cue in made]
+
+
+def test_channels_have_cues_of_their_own_that_name_them() -> None:
+    segments = [
+        Segment(0, 3, "Hello, how are you?", channel=1),
+        Segment(1, 4, "Fine <thanks>.", channel=2),
+        Segment(5, 6, "Good.", channel=1),
+    ]
+    made = cues(segments)
+    assert [(cue.start, cue.channel) for cue in made] == [(0, 1), (1000, 2), (5000, 1)]
+    assert "00:00:01,000 --> " in srt(made) and "Channel 2: Fine <thanks>." in srt(made)
+    assert "<v Channel 2>Fine &lt;thanks&gt;." in vtt(made)

@@ -22,7 +22,7 @@ from engines.audio_types import (
     Word,
 )
 from engines.errors import InvalidRequest, RunnerDied, ServiceError, UnknownModel, WrongCapability
-from engines.media.client import Ending, Piece, PieceOptions, Progress
+from engines.media.client import Ending, Piece, PieceOptions, Progress, Selection
 from engines.speech.context import context
 from engines.speech.hearing import PENALTY, asked_again, quietest
 from engines.speech.transcription import Ear, Transcription
@@ -66,6 +66,7 @@ class Media:
         self.closed = False
 
     async def pieces(self, path: str, options: PieceOptions) -> AsyncGenerator[Item, None]:
+        self.selection = options.selection
         try:
             for item in self.items:
                 await asyncio.sleep(0)
@@ -633,3 +634,37 @@ def test_a_piece_is_halved_where_it_is_quietest() -> None:
     at = quietest(samples) / 4 / EAR_RATE
     assert 2.0 < at < 2.2
     assert quietest(sound(1, 4)) % 4 == 0
+
+
+def in_channel(number: int, channel: int) -> Piece:
+    return msgspec.structs.replace(piece(number), channel=channel)
+
+
+def test_channels_are_named_in_the_text_and_by_their_segments() -> None:
+    async def work() -> None:
+        items: list[Item] = [
+            in_channel(0, 1),
+            in_channel(1, 1),
+            in_channel(2, 2),
+            in_channel(3, 1),
+            Ending(240.0, False),
+        ]
+        media = Media(items)
+        request = asking(channels="separate", track=3, streamed=True)
+        transcript = whole(await events_of(media, Model({2: "Hello", 3: ""}), request))
+        assert media.selection == Selection(3, "separate")
+        assert transcript.text == "Channel 1: 第0句。第1句。\nChannel 2: Hello"
+        assert [segment.channel for segment in transcript.segments] == [1, 1, 2]
+
+    run(work())
+
+
+def test_missing_sound_and_the_track_are_told_of_the_whole() -> None:
+    async def work() -> None:
+        ending = Ending(60.0, False, ((12.4, 13.1), (20.0, 21.0)), 2, 3)
+        transcript = whole(await events_of(Media([piece(0), ending]), Model()))
+        (sentence,) = transcript.incomplete
+        assert "missing from 12.4 to 13.1 s, from 20.0 to 21.0 s" in sentence
+        assert (transcript.track, transcript.tracks) == (2, 3)
+
+    run(work())

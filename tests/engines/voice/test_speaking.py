@@ -103,8 +103,9 @@ class File:
 
 
 class Clip:
-    def __init__(self, samples: bytes, cut: bool = False) -> None:
+    def __init__(self, samples: bytes, cut: bool = False, gaps: tuple[tuple[float, float], ...] = ()) -> None:
         self.samples = samples
+        self.gaps = gaps
         self.seconds = len(samples) / 4 / VOICE_RATE
         self.cut = cut
 
@@ -121,7 +122,7 @@ class Studio:
         self.decoded.append(path)
         if path.endswith("broken"):
             raise InvalidRequest("That isn't a recording.", param="file")
-        return Clip(self._clip.samples, cut=path.endswith("cut"))
+        return Clip(self._clip.samples, path.endswith("cut"), ((1.0, 1.5),) if path.endswith("gap") else ())
 
     @asynccontextmanager
     async def encoder(
@@ -481,6 +482,7 @@ WRONG_CLIPS: list[tuple[float, str | None, dict[str, Any], str, str]] = [
     (4.0, "", {}, "reference_audio", "No speech"),
     (4.0, None, {"reference_path": "/broken", "reference_text": FITTING}, "reference_audio", "isn't a recording"),
     (4.0, None, {"reference_path": "/cut", "reference_text": FITTING}, "reference_audio", "cut off at its end"),
+    (4.0, None, {"reference_path": "/gap", "reference_text": FITTING}, "reference_audio", "missing within it"),
     (4.0, None, {"voice": "vivian", "reference_text": FITTING}, "voice", "not both"),
     (4.0, None, {"reference_path": "", "reference_text": FITTING}, "reference_text", "needs the recording"),
 ]
