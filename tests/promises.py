@@ -107,6 +107,9 @@ PROMISES: dict[str, Promise] = {
         "issue 13", "A template that has no end, or makes huge texts, harms its request alone."
     ),
     "chat:template:named": Promise("issue 13", "Of named templates tool_use is taken with tools, else default."),
+    "chat:calls:families": Promise(
+        "issue 13", "A call is a call in the markup that the template teaches, on every split."
+    ),
     "chat:calls:history": Promise(
         "H4", "Arguments of past calls that are no object are rendered as the text they are."
     ),

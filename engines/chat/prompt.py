@@ -18,6 +18,7 @@ from engines import tokenizer as tokenizers
 from engines.chat import template_files
 from engines.chat.conversation import arranged, definition, mapped, strings, turn
 from engines.chat.ends import found
+from engines.chat.formats import by_markup
 from engines.chat.orders import PLAINEST, Manners, stands
 from engines.chat.reply import ReplyParser
 from engines.chat.template import Template, Templates
@@ -25,11 +26,12 @@ from engines.checkpoint import eos_ids, positions
 from engines.decoding.control import any_of, breaker, unused_characters
 from engines.decoding.encoding import Encoder, TooManyTokens, too_long
 from engines.decoding.grammar import GrammarCompiler
+from engines.decoding.markups import Markup
 from engines.decoding.prompt import Prompt, Thought
 from engines.errors import ContextLengthExceeded, InvalidRequest
 from engines.model_files import read_json
 from engines.patience import Patience
-from engines.types import Adjusted, ChatRequest, CompletionRequest, Request, Sampling, Tool
+from engines.types import Adjusted, ChatRequest, CompletionRequest, Json, Request, Sampling, Tool
 
 OPEN, CLOSE = "<think>", "</think>"
 TOLD_CONTEXTS = 16  # a prompt of so many contexts is still told its tokens, where that alone is asked for
@@ -43,12 +45,21 @@ class ReplyPlan(msgspec.Struct, frozen=True):
     """How a reply is to be read: which tools it may call, and what becomes of its thought (see `ReplyParser`)."""
 
     tools: frozenset[str] = frozenset()
+    schemas: dict[str, Json] = {}
+    markup: Markup = "hermes"
+    strict: bool = False
     parallel: bool = True
     thinking: ThinkingState = "absent"
     separate: bool = True
 
     def reader(self) -> ReplyParser:
-        return ReplyParser(self.tools, thinking=self.thinking, separate=self.separate, parallel=self.parallel)
+        return ReplyParser(
+            {name: self.schemas.get(name, {}) for name in self.tools},
+            format=by_markup(self.markup, strict=self.strict),
+            thinking=self.thinking,
+            separate=self.separate,
+            parallel=self.parallel,
+        )
 
 
 class PromptWriter:
@@ -83,9 +94,10 @@ class PromptWriter:
         templates = template_files.read(folder)
         tokenizer = tokenizers.read(folder)
         marks = {token.content: id for id, token in tokenizer.get_added_tokens_decoder().items()}
+        markup = templates.chosen(with_tools=True).format.markup
         ends = eos_ids(folder) or found(tokenizer, templates, template_files.eos(folder))
         width = max(text.get("vocab_size") or 0, tokenizer.get_vocab_size())
-        grammars = GrammarCompiler(tokenizers.source(folder), width, sorted(ends), marks)
+        grammars = GrammarCompiler(tokenizers.source(folder), width, sorted(ends), marks, markup)
         return cls(tokenizer, templates, min(known or context_limit, context_limit), grammars)
 
     @property
@@ -211,9 +223,13 @@ class PromptWriter:
         return tuple(ids)
 
     def _plan(self, request: ChatRequest, text: str) -> ReplyPlan:
+        named = request.tools if request.tool_choice.mode != "none" else ()
         return ReplyPlan(
-            tools=frozenset(tool.name for tool in request.tools) if request.tool_choice.mode != "none" else frozenset(),
+            tools=frozenset(tool.name for tool in named),
+            schemas={tool.name: tool.parameters for tool in named},
+            markup=self._templates.chosen(with_tools=bool(named)).format.markup,
             parallel=request.tool_choice.parallel and request.tool_choice.mode != "named",
+            strict=any(tool.strict for tool in named),
             thinking=self._thinking_state(request, text),
             separate=request.thinking.separate,
         )

@@ -11,20 +11,19 @@ Every decision is taken at one character, from what came before it, so how the t
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Literal
 
-from engines.chat.callparse import CallBlock
+from engines.chat.formats import HERMES, Block, Format
 from engines.decoding.reader import End, Phase
-from engines.types import CallDelta, Delta
+from engines.types import CallDelta, Delta, Json
 
 # Beyond the phases: `bare` may turn out to be a call without its opening tag, `broken` was shown as a call and is none.
 _Mode = Literal["start", "thinking", "answer", "call", "bare", "broken"]
 _Kind = Literal["text", "reasoning", "arguments"]
 
 _THINK, _THINK_END = "<think>", "</think>"
-_CALL, _CALL_END = "<tool_call>", "</tool_call>"
 
 
 def random_call_id() -> str:
@@ -32,7 +31,8 @@ def random_call_id() -> str:
 
 
 class ReplyParser:
-    """One reply. `tools` are the declared names: without any, there are no calls.
+    """One reply. `tools` are the declared names, with their parameters where the `format` of calls needs those: without
+    any, there are no calls.
 
     `thinking` says whether a thought may begin the reply (`possible`), was begun by the template (`open`), or whether
     the model knows no thoughts (`absent`). `separate` False leaves the thought in the text as it was written.
@@ -40,14 +40,20 @@ class ReplyParser:
 
     def __init__(
         self,
-        tools: frozenset[str],
+        tools: frozenset[str] | Mapping[str, Json],
         *,
+        format: Format = HERMES,
         thinking: Literal["absent", "possible", "open"],
         separate: bool = True,
         parallel: bool = True,
         ids: Callable[[], str] = random_call_id,
     ) -> None:
-        self._tools = tools
+        self._tools = tools if isinstance(tools, Mapping) else dict.fromkeys(tools, Json())
+        self._format = format
+        closing = (format.closing,) if format.closing else ()
+        self._openings = format.openings if tools else ()
+        self._in_block = (*(mark for mark in format.openings if mark not in format.inner), *closing)
+        self._first = frozenset(mark[0] for mark in (_THINK, *format.openings, *closing))
         self._separate = separate
         self._parallel = parallel
         self._ids = ids
@@ -58,7 +64,7 @@ class ReplyParser:
         self._space: list[str] = []  # may stand next to a marker
         self._skip = separate and thinking == "open"  # newlines at the border of a thought
         self._last: Literal["nothing", "text", "call"] = "nothing"  # of the answer
-        self._block = CallBlock(tools, "", "")
+        self._block: Block = format.block(self._tools, "", "")
         self._index: int | None = None  # of the call that is being shown
         self._shown = 0
         self._called = False
@@ -112,10 +118,10 @@ class ReplyParser:
         self._flush_space()
         return End(tuple(self._out.take()), tuple(self._broken), "".join(self._unfinished), self._called)
 
-    # Markers: `<` begins one and stands nowhere else in it, so a text that fails to be one holds no other.
+    # Markers: `<` or `[` begins one and stands nowhere else in it, so a text that fails to be one holds no other.
 
     def _feed(self, c: str) -> None:
-        if c != "<" and not self._held:
+        if c not in self._first and not self._held:
             self._steps[self._mode](c)
             return
         so_far = self._held + c
@@ -134,19 +140,18 @@ class ReplyParser:
             self._steps[self._mode](c)
 
     def _markers(self) -> tuple[str, ...]:
-        call = (_CALL,) if self._tools else ()
         match self._mode:
             case "start":
-                return (_THINK, *call)
+                return (_THINK, *self._openings)
             case "thinking":
                 return (_THINK_END,)
             case "answer":
-                return call
+                return self._openings
             case "call" | "bare" if self._block.in_string:
                 return ()
             case "bare" if not self._bare_complete():
-                return call
-        return (_CALL, _CALL_END)
+                return self._openings
+        return self._in_block
 
     def _marker(self, marker: str) -> None:
         if marker == _THINK:
@@ -157,14 +162,14 @@ class ReplyParser:
             self._tag_in_call(marker)
         elif self._mode == "broken":
             self._break_off_at(marker)
-        elif self._mode == "bare" and marker == _CALL_END:
+        elif self._mode == "bare" and marker == self._format.closing:
             self._show_call()
             self._end_block()
         elif self._mode == "bare":
             self._leave_before_tag()
-            self._begin_block()
+            self._begin_block(marker)
         else:
-            self._begin_block()
+            self._begin_block(marker)
 
     # Thoughts
 
@@ -208,9 +213,9 @@ class ReplyParser:
         self._skip = False
         if self._tools and c.isspace():
             self._space.append(c)
-        elif self._tools and c == "{" and self._last != "text":
+        elif self._tools and self._format.bare and c == "{" and self._last != "text":
             self._mode = "bare"
-            self._block = CallBlock(self._tools, "", self._take_space())
+            self._block = self._format.block(self._tools, "", self._take_space())
             self._block.feed(c)
         else:
             self._say(self._take_space() + c)
@@ -233,9 +238,9 @@ class ReplyParser:
 
     # Calls
 
-    def _begin_block(self) -> None:
+    def _begin_block(self, opening: str) -> None:
         self._mode, self._skip = "call", False
-        self._block = CallBlock(self._tools, _CALL, self._take_space())
+        self._block = self._format.begun(opening, self._tools, self._take_space())
 
     def _end_block(self) -> None:
         self._mode, self._last = "answer", "call"
@@ -270,18 +275,18 @@ class ReplyParser:
             self._show_call()
         if block.behind:
             self._end_block()
-            if tag == _CALL and not self.ended:
-                self._begin_block()
+            if tag != self._format.closing and not self.ended:
+                self._begin_block(tag)
         elif self._index is not None:
             self._break_off_at(tag)
-        elif tag == _CALL_END:
+        elif tag == self._format.closing:
             block.raw.append(tag)
             self._leave_as_text()
         elif block.call is None:
             block.raw.append(tag)  # the opening tag twice
         else:
             self._leave_before_tag()
-            self._begin_block()
+            self._begin_block(tag)
 
     def _show_call(self) -> None:
         """Hand on what is new of the block's call."""
@@ -298,11 +303,11 @@ class ReplyParser:
             self._block.completed()
 
     def _break_off_at(self, tag: str) -> None:
-        if tag == _CALL_END:
+        if tag == self._format.closing:
             self._block.raw.append(tag)
         self._break_off()
-        if tag == _CALL:
-            self._begin_block()
+        if tag != self._format.closing:
+            self._begin_block(tag)
 
     def _break_off(self) -> None:
         """The block's call was cut, or is none although some of it was shown."""

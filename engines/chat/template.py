@@ -8,6 +8,7 @@ import jinja2
 import jinja2.meta
 from jinja2 import nodes
 
+from engines.chat import formats
 from engines.chat.conversation import Turn, definition, turn
 from engines.chat.environment import MAX_CHARACTERS, TemplateEnvironment
 from engines.chat.orders import PLAINEST, Manners, probed
@@ -29,7 +30,7 @@ _SEARCHES = frozenset(
 class Template:
     """`variables` are the names that it asks for; `searched` the words that it looks for in messages.
 
-    `knows_tools` says whether it shows tools in its own way.
+    `knows_tools` says whether it shows tools in its own way, `format` how its model writes calls.
     """
 
     def __init__(self, text: str, tokens: Mapping[str, str]) -> None:
@@ -43,6 +44,7 @@ class Template:
             raise CheckpointUnusable(f"The model's chat template is no template: {error}") from error
         self.searched = frozenset(_searched(tree))
         self.knows_tools = "tools" in self.variables
+        self.format = formats.of_template(text, knows_tools=self.knows_tools)
         self._manners = self._probed()
 
     def manners(self, *, with_tools: bool) -> Manners:

@@ -5,7 +5,7 @@ fill its answer with white space; keys come in the schema's order.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ from llguidance import regex_to_lark
 from engines.decoding.closing import closed
 from engines.decoding.ebnf import EbnfFault, is_ebnf, lark_of
 from engines.decoding.loosening import loosened, without
+from engines.decoding.markups import Callee, Markup, Shape, call_rules, strict_fault
 from engines.decoding.patterns import regex_fault
 from engines.decoding.schemas import MAX_SCHEMA_BYTES, Fault, cut, enforced, json_text, schema_refused
 from engines.errors import InvalidRequest
@@ -29,7 +30,6 @@ STYLE = {
     "json_allowed_escapes": 'nrbtf\\"',
 }
 ANY_OBJECT: Json = {"type": "object"}
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 Numbered = tuple[int, Tool]  # a tool with its place in the request
 Part = dict[str, Any]  # one of llguidance's grammars, as its JSON has it
@@ -48,7 +48,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """What the model may write: the document if there is one, or calls of the tools if there are any.
 
     With `all_strict` arguments follow the schemas of all tools, else of strict ones alone; others are any object. With
-    `body_only` it is what follows the `<tool_call>` of one call, up to its end, and then anything.
+    `body_only` it is what follows the opening mark of one call, up to its end, and then anything.
     """
 
     document: Constraint | None
@@ -56,6 +56,7 @@ class Wanted(msgspec.Struct, frozen=True):
     all_strict: bool = False
     parallel: bool = True
     body_only: bool = False
+    markup: Markup = "hermes"
 
     @property
     def at(self) -> str:
@@ -93,7 +94,7 @@ def schemas_of(wanted: Wanted) -> list[Placed]:
     if document is not None and document.kind in ("json_object", "json_schema"):
         is_free = document.kind == "json_object"
         found.append(Placed(document.at, ANY_OBJECT if is_free else enforced(document.value, document.at)))
-    return [*found, *(_arguments(number, tool, wanted.all_strict) for number, tool in wanted.tools)]
+    return [*found, *(_arguments(number, tool, wanted) for number, tool in wanted.tools)]
 
 
 def written(wanted: Wanted, schemas: Sequence[Placed], marks: Mapping[str, int]) -> list[Part]:
@@ -101,7 +102,10 @@ def written(wanted: Wanted, schemas: Sequence[Placed], marks: Mapping[str, int])
     documents = schemas[: len(schemas) - len(wanted.tools)]
     parts = [] if wanted.document is None else [_document(wanted.document, documents)]
     if wanted.tools:
-        rules = [*_call_rules(wanted, marks), *_body_rules(wanted.tools, schemas[len(documents) :], marks)]
+        placed = zip(wanted.tools, schemas[len(documents) :], strict=True)
+        callees = [Callee(index, tool.name, one.schema) for (index, tool), one in placed]
+        shape = Shape(wanted.parallel, wanted.body_only, wanted.document is not None)
+        rules = call_rules(wanted.markup, callees, shape, marks, styled)
         parts.insert(0, {"name": "main", "lark_grammar": "\n".join(rules)})
     return parts
 
@@ -140,32 +144,10 @@ def _callable(tools: Sequence[Tool], choice: ToolChoice) -> list[Numbered]:
     return found
 
 
-def _call_rules(wanted: Wanted, marks: Mapping[str, int]) -> list[str]:
-    if wanted.body_only:
-        # The token that completed a mark written as text may have held the line's end already.
-        return ['start: "\\n"? body']
-    return [
-        "start: calls" if wanted.document is None else "start: calls | @answer",
-        'calls: call ("\\n" call)*' if wanted.parallel else "calls: call",
-        f'call: {_mark(OPEN, marks)} "\\n" body',
-    ]
-
-
-def _body_rules(tools: Sequence[Numbered], arguments: Sequence[Placed], marks: Mapping[str, int]) -> Iterator[str]:
-    yield f'body: ({" | ".join(f"call_{index}" for index, _ in tools)}) "\\n" {_mark(CLOSE, marks)}'
-    for (index, tool), placed in zip(tools, arguments, strict=True):
-        head = json_text(f'{{"name": {json_text(tool.name)}, "arguments": ')
-        yield f'call_{index}: {head} %json {json_text(styled(placed.schema))} "}}"'
-
-
-def _mark(text: str, marks: Mapping[str, int]) -> str:
-    return f"<[{marks[text]}]>" if text in marks else json_text(text)
-
-
-def _arguments(index: int, tool: Tool, all_strict: bool) -> Placed:
+def _arguments(index: int, tool: Tool, wanted: Wanted) -> Placed:
     """Where a tool's schema stands in the request, and what is enforced of it."""
     at = f"tools[{index}].function.parameters"
-    if not (all_strict or tool.strict):
+    if not (wanted.all_strict or tool.strict):
         return Placed(at, ANY_OBJECT)
     if not tool.parameters:
         return Placed(at, {"type": "object", "additionalProperties": False})
@@ -173,6 +155,8 @@ def _arguments(index: int, tool: Tool, all_strict: bool) -> Placed:
     faults: list[Fault] = []
     if tool.strict:
         enforced(schema, at)
+        if (fault := strict_fault(wanted.markup, schema)) is not None:
+            raise schema_refused(at, fault)
     else:
         schema, faults = loosened(schema)
     kinds = schema.get("type", "object")

@@ -26,6 +26,7 @@ from engines.decoding.constraints import (
     written,
 )
 from engines.decoding.detokenize import TokenTable
+from engines.decoding.markups import Markup
 from engines.decoding.schemas import json_text
 from engines.decoding.trying import reason_of, tried, weakened
 from engines.errors import InvalidRequest
@@ -148,15 +149,23 @@ class GrammarCompiler:
     """One checkpoint's tokenizer, ready to compile grammars; made ready at the first use. For one thread.
 
     `vocab_size` is the width of the model's logits. `marks` are the added tokens that structure an answer, by their
-    text: grammars may name them, and what is text in a grammar is never made of them. Raises `InvalidRequest`, with
-    the place and the reason, for what can't be enforced.
+    text: grammars may name them, and what is text in a grammar is never made of them. `markup` is how the model writes
+    calls. Raises `InvalidRequest`, with the place and the reason, for what can't be enforced.
     """
 
-    def __init__(self, tokenizer_json: str, vocab_size: int, eos: Sequence[int], marks: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        tokenizer_json: str,
+        vocab_size: int,
+        eos: Sequence[int],
+        marks: Mapping[str, int],
+        markup: Markup = "hermes",
+    ) -> None:
         self._tokenizer_json = tokenizer_json
         self._vocab_size = vocab_size
         self._eos = tuple(eos)
         self._marks = dict(marks)
+        self._markup = markup
         self._loaded: tuple[LLTokenizer, Mask] | None = None
         self._fresh: OrderedDict[bytes, Grammar] = OrderedDict()
 
@@ -169,12 +178,13 @@ class GrammarCompiler:
         return self._cached(wanted_answer(constraint, tools, choice))
 
     def call_body(self, tools: Sequence[Tool], choice: ToolChoice) -> Grammar | None:
-        """With `auto` and a strict tool: what follows `<tool_call>`, up to its end, then anything; else None."""
+        """With `auto` and a strict tool: what follows a call's mark, up to its end, then anything; else None."""
         return self._cached(wanted_call_body(tools, choice))
 
     def _cached(self, wanted: Wanted | None) -> Grammar | None:
         if wanted is None:
             return None
+        wanted = msgspec.structs.replace(wanted, markup=self._markup)
         try:
             digest = hashlib.sha256(msgspec.json.encode(wanted)).digest()
         except (RecursionError, OverflowError, UnicodeEncodeError) as error:
