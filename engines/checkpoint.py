@@ -178,7 +178,8 @@ def eos_ids(folder: Path) -> frozenset[int]:
 
 
 def _has_template(folder: Path) -> bool:
-    if any(is_whole(folder / name) for name in ("chat_template.jinja", "chat_template.json")):
+    files = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/default.jinja")
+    if any(is_whole(folder / name) for name in files):
         return True
     return bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
 

@@ -134,8 +134,9 @@ class PromptWriter:
             return self._encoded(text, sentinel, most, patience), text
         except TooManyTokens as error:
             if most > self._context_length:
-                told = f"Tokens are told of prompts of up to {most}; the {param} alone has {error.at_least} or more."
-                raise ContextLengthExceeded(f"{told} Shorten the {param}.", param=param) from error
+                told = f"Tokens are told of prompts of up to {most}"
+                message = f"{told}; the {param} alone need at least {error.at_least}. Shorten the {param}."
+                raise ContextLengthExceeded(message, param=param) from error
             raise too_long(most, error, param) from error
 
     # -- chat ---------------------------------------------------------------------------------------------------

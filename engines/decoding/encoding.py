@@ -39,7 +39,7 @@ class TooManyTokens(Exception):
 def too_long(context_length: int, error: TooManyTokens, param: str) -> ContextLengthExceeded:
     """The error for a text that doesn't fit, whatever else there is."""
     return ContextLengthExceeded(
-        f"This model's context is {context_length} tokens; the {param} alone has {error.at_least} or more. "
+        f"This model's context is {context_length} tokens; at least {error.at_least} are needed for the {param} alone. "
         f"Shorten the {param}.",
         param=param,
     )
