@@ -139,7 +139,8 @@ class Runtime:
 
     def metrics(self) -> Sequence[Metric]:
         counts = {**self._counts, "runner_deaths": self._supervisor.deaths}
-        return list(status.metrics(self._supervisor.state, counts, self._supervisor.main_name))
+        supervisor = self._supervisor
+        return list(status.metrics(supervisor.state, counts, supervisor.main_name, supervisor.known))
 
     # -- the life of a request ----------------------------------------------------------------------------------
 

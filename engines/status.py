@@ -1,6 +1,6 @@
 """What the runtime tells of itself: models, health, metrics. Pure, from the pool's state."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from engines import pool
 from engines.catalog import Entry, NotInstalled
@@ -36,8 +36,11 @@ def health(state: pool.State, late: Mapping[str, str], name_of: Callable[[str], 
     return Health(not late and all(fault.count < 2 for fault in state.faults.values()), tuple(problems))
 
 
-def metrics(state: pool.State, counts: Mapping[str, int], name_of: Callable[[str], str]) -> Iterator[Metric]:
-    """Everything that is counted. `counts` has the outcomes of requests, `tokens` and `runner_deaths`."""
+def metrics(
+    state: pool.State, counts: Mapping[str, int], name_of: Callable[[str], str], known: Collection[str] = ()
+) -> Iterator[Metric]:
+    """Everything that is counted. `counts` has the outcomes of requests, `tokens` and `runner_deaths`; `known` are the
+    models that were ever asked for, whose gauges stay when they aren't resident."""
     for outcome in ("done", "failed", "cancelled"):
         labels = (("outcome", outcome),)
         yield Metric("mlx_local_requests_total", "counter", "Requests that ended", counts[outcome], labels)
@@ -47,10 +50,14 @@ def metrics(state: pool.State, counts: Mapping[str, int], name_of: Callable[[str
     yield Metric("mlx_local_cached_tokens_total", "counter", help, counts["cached_tokens"])
     yield Metric("mlx_local_runner_deaths_total", "counter", "Runners that died", counts["runner_deaths"])
     yield Metric("mlx_local_queue_length", "gauge", "Requests that wait", len(state.queue))
-    for key, resident in state.residents.items():
-        labels = (("model", name_of(key)),)
-        yield Metric("mlx_local_running", "gauge", "Requests in work", len(resident.running), labels)
-        yield Metric("mlx_local_lease_bytes", "gauge", "Memory granted to a model", resident.lease, labels)
-    for key, fault in state.faults.items():
-        labels = (("model", name_of(key)),)
-        yield Metric("mlx_local_faults", "gauge", "Failures in a row of a model", fault.count, labels)
+    running = {key: len(resident.running) for key, resident in state.residents.items()}
+    lease = {key: resident.lease for key, resident in state.residents.items()}
+    faults = {key: fault.count for key, fault in state.faults.items()}
+    for name, help, values in (
+        ("mlx_local_running", "Requests in work", running),
+        ("mlx_local_lease_bytes", "Memory granted to a model", lease),
+        ("mlx_local_faults", "Failures in a row of a model", faults),
+    ):
+        # A gauge that vanishes is no data to whoever watches it, where there is a nought; "" stands for no model yet.
+        for key, value in {**values, **{key: values.get(key, 0) for key in known}}.items() or [("", 0)]:
+            yield Metric(name, "gauge", help, value, (("model", name_of(key) if key else ""),))

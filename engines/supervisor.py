@@ -4,7 +4,7 @@ The pool (`pool/`) decides from its state, which is kept here. Everything happen
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import assert_never
 
 from engines import pool, trace, turns, wire
@@ -262,6 +262,11 @@ class Supervisor:
     def phase(self, key: str) -> str:
         resident = self.state.residents.get(key)
         return resident.phase if resident is not None else "unloaded"
+
+    @property
+    def known(self) -> Collection[str]:
+        """The models that were ever asked for."""
+        return self._entries.keys()
 
     def main_name(self, key: str) -> str:
         entry = self._entries.get(key)

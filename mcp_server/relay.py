@@ -35,7 +35,10 @@ ON_A_TERMINAL = (
 def main(arguments: "list[str]") -> int:
     """The exit status: 0 when the client closed, 1 when there is no service, 2 for wrong arguments."""
     if "--help" in arguments or "-h" in arguments:
-        posix.write(1, USAGE.encode())
+        try:
+            posix.write(1, USAGE.encode())
+        except OSError:
+            return 1  # nobody reads it
         return 0
     environ = {name.decode(): value.decode(errors="surrogateescape") for name, value in posix.environ.items()}
     try:
@@ -52,6 +55,9 @@ def main(arguments: "list[str]") -> int:
         relay.run()
     except BrokenPipeError:
         pass  # nobody reads the answers any more
+    except OSError as error:
+        say(f"can't go on: {error}")
+        return 1
     finally:
         for fd in (0, 1):
             # The descriptors may be shared with a terminal, which must not stay as it is here.
@@ -159,9 +165,10 @@ class Relay:
         lines = _lines(self._client_rest, data)
         if not data or len(self._client_rest) > LONGEST_LINE:
             self._client_open = False
-            lines += [bytes(self._client_rest)] if self._client_rest.strip() else []
+            lines.append(bytes(self._client_rest))
         for line in lines:
-            self._session.from_client(line)
+            if line.strip():  # a blank one is a manner of speaking, and no message
+                self._session.from_client(line)
 
     def _answer_client(self) -> None:
         try:

@@ -3,9 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import TextIO
 
 import httpx2
+
+from mlx_local_inference.output import complain
+from mlx_local_inference.questions import NothingAsked, questions
 
 Turn = dict[str, str]
 
@@ -14,38 +18,27 @@ class ChatFailed(Exception):
     """What the server, or the way to it, said; for people."""
 
 
-def run(url: str, model: str, words: Sequence[str], max_tokens: int | None, keys: Sequence[str]) -> int:
-    """One question if there are words, else a conversation until the end of input. The exit status."""
-    headers = {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+def run(url: str, model: str, words: Sequence[str], max_tokens: int | None, keys: Sequence[str], out: TextIO) -> int:
+    """One question if there are words or something is piped in, else a conversation until the end of input. The exit
+    status."""
+    headers = {b"Authorization": b"Bearer " + keys[0].encode()} if keys else {}
     history: list[Turn] = []
-    with httpx2.Client(base_url=url, headers=headers, timeout=httpx2.Timeout(None, connect=5.0)) as client:
-        for question in _questions(words):
-            history.append({"role": "user", "content": question})
-            try:
-                answer = _answer(client, {"model": model, "messages": history, "max_tokens": max_tokens})
-            except ChatFailed as error:
-                sys.stderr.write(f"mlx-local: {error}\n")
-                return 1
-            history.append({"role": "assistant", "content": answer})
+    try:
+        with httpx2.Client(base_url=url, headers=headers, timeout=httpx2.Timeout(None, connect=5.0)) as client:
+            for question in questions(words):
+                history.append({"role": "user", "content": question})
+                answer = _answer(client, {"model": model, "messages": history, "max_tokens": max_tokens}, out)
+                history.append({"role": "assistant", "content": answer})
+    except NothingAsked as error:
+        complain(str(error))
+        return 2
+    except (ChatFailed, httpx2.InvalidURL) as error:
+        complain(str(error))
+        return 1
     return 0
 
 
-def _questions(words: Sequence[str]) -> Iterator[str]:
-    if words:
-        yield " ".join(words)
-        return
-    while True:
-        if sys.stdin.isatty():
-            sys.stderr.write("> ")
-            sys.stderr.flush()
-        line = sys.stdin.readline()
-        if not line:
-            return
-        if line.strip():
-            yield line.strip()
-
-
-def _answer(client: httpx2.Client, body: dict[str, object]) -> str:
+def _answer(client: httpx2.Client, body: dict[str, object], out: TextIO) -> str:
     """Print an answer as it comes, say so if it was cut, and give it back whole. Thoughts go to stderr, in grey."""
     parts: list[str] = []
     cut = False
@@ -53,8 +46,7 @@ def _answer(client: httpx2.Client, body: dict[str, object]) -> str:
     try:
         with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
             if response.status_code != 200:
-                response.read()
-                raise ChatFailed(_message(response.json()))
+                raise ChatFailed(_message(_json(response.read())))
             for line in response.iter_lines():
                 if not line.startswith("data: ") or line == "data: [DONE]":
                     continue
@@ -66,14 +58,14 @@ def _answer(client: httpx2.Client, body: dict[str, object]) -> str:
                     parts.append(choice["delta"].get("content") or "")
                     if parts[-1]:
                         thought.end()
-                    sys.stdout.write(parts[-1])
-                    sys.stdout.flush()
+                    out.write(parts[-1])
+                    out.flush()
                     cut = cut or choice["finish_reason"] == "length"
             thought.end()
     except httpx2.HTTPError as error:
         hint = "Start it with: mlx-local serve"
         raise ChatFailed(f"no answer from {client.base_url} ({type(error).__name__}). {hint}") from error
-    sys.stdout.write("\n")
+    out.write("\n")
     if cut:
         sys.stderr.write("[the answer was cut at its token limit]\n")
     return "".join(parts)
@@ -98,6 +90,14 @@ class _Thought:
         if self._shown:
             sys.stderr.write("\n\n")
             self._shown = False
+
+
+def _json(body: bytes) -> object:
+    """What a server says, which may be another one than ours."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body[:200].decode("utf-8", "replace")
 
 
 def _message(body: object) -> str:

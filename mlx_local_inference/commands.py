@@ -5,16 +5,25 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from engines.catalog import Catalog, default_roots
 from mlx_local_inference import chat_command, config_command, demo_command, models_command, serving, settings
+from mlx_local_inference.output import Output, OutputFailed, complain
 from mlx_local_inference.ports import local_url
 from mlx_local_inference.settings import Resolved, SettingsError
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its help can fail as any output can; `argparse` alone would swallow it."""
+
+    def print_help(self, file: Any = None) -> None:
+        (file or Output(sys.stdout)).write(self.format_help())
+
+
 def parser() -> argparse.ArgumentParser:
     """All verbs and flags; those of the settings derive from `Settings`."""
-    root = argparse.ArgumentParser(prog="mlx-local", description="An AI service of your own, offline, on Apple's MLX.")
+    root = _Parser(prog="mlx-local", description="An AI service of your own, offline, on Apple's MLX.")
     verbs = root.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     serve = verbs.add_parser("serve", help="start the service and stay in the foreground")
@@ -37,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_settings(pull)
 
     chat = verbs.add_parser("chat", help="talk to a model on the terminal")
-    chat.add_argument("prompt", nargs="*", help="one question; without it, a conversation")
+    chat.add_argument("prompt", nargs="*", help="one question, - for standard input; what is piped in is put to it")
     chat.add_argument("--model", default="qwen3-14b", help="default: qwen3-14b")
     chat.add_argument("--url", help="the server; default: MLX_LOCAL_URL, else the configured port")
     chat.add_argument("--max-tokens", type=int, help="length of an answer")
@@ -50,32 +59,43 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: list[str]) -> int:
     """Carry a command out; the exit status."""
+    out = Output(sys.stdout)
+    try:
+        try:
+            return _run(arguments, cast(TextIO, out))
+        finally:
+            out.flush()  # here, where it can be told that it failed
+    except OutputFailed as failed:
+        return failed.told()
+
+
+def _run(arguments: list[str], out: TextIO) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.verb == "demo":
-            return demo_command.run(sys.stdout)
-        return _carry_out(options, _settings(options))
+            return demo_command.run(out)
+        return _carry_out(options, _settings(options), out)
     except SettingsError as error:
-        sys.stderr.write(f"mlx-local: {error}\n")
+        complain(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
 
 
-def _carry_out(options: argparse.Namespace, resolved: Resolved) -> int:
+def _carry_out(options: argparse.Namespace, resolved: Resolved, out: TextIO) -> int:
     if options.verb == "config":
-        config_command.run(resolved, sys.stdout, options.json)
+        config_command.run(resolved, out, options.json)
         return 0
     if options.verb == "models":
         catalog = catalog_of(resolved)
         if options.kind == "pull":
-            return models_command.pull(options.name, catalog, os.environ, sys.stdout)
-        models_command.list_models(catalog, sys.stdout, options.json)
+            return models_command.pull(options.name, catalog, os.environ, out)
+        models_command.list_models(catalog, out, options.json)
         return 0
     if options.verb == "chat":
         used = resolved.settings
         url = options.url or os.environ.get("MLX_LOCAL_URL") or local_url(used.host, used.port)
-        return chat_command.run(url, options.model, options.prompt, options.max_tokens, used.api_keys)
+        return chat_command.run(url, options.model, options.prompt, options.max_tokens, used.api_keys, out)
     command = serving.Command(options.demo, options.audio_listen, options.json)
     return asyncio.run(serving.run(resolved.settings, command))
 

@@ -246,6 +246,10 @@ PROMISES: dict[str, Promise] = {
     "mac:device:no-wrong-text": Promise(
         MAC, "After a failure of the GPU nothing more is taken from its process: what had said nothing is tried again."
     ),
+    # -- the terminal
+    "terminal:pipe": Promise(FIELD, "What is piped into chat is one text, put to the question, whatever its bytes."),
+    "terminal:output": Promise(FIELD, "A reader that leaves and a full disk end any command without a traceback."),
+    "http:metrics:there": Promise(FIELD, "No gauge vanishes: each family has a value, also when no model is there."),
     # -- configuration
     "config:order": Promise(PROJECT, "File, environment, flag: each overrides the one before."),
     "config:errors": Promise(PROJECT, "Unknown keys and wrong types are errors that name the key and what is allowed."),
