@@ -40,7 +40,7 @@ class Connections:
         return False
 
     def hear_out(self, connection: Connection) -> bool:
-        """Whether a refused one may be told so; those beyond are dropped."""
+        """Whether a refused one may ask before it is told so; those beyond are told, and closed at once."""
         if len(self._refused) >= MOST_REFUSED:
             return False
         self._refused.add(connection)

@@ -61,7 +61,8 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._guard.connections.hear_out(self):
             self._timer = self.loop.call_later(self._guard.limits.linger_seconds, transport.abort)
         else:
-            transport.abort()
+            transport.write(self._answer(_too_many()))
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -77,7 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         try:
             if not self._admitted:
-                raise TooManyConnections("Too many connections are open; try again in a moment.", retry_after=1.0)
+                raise _too_many()
             rest = memoryview(data)
             while rest and not self._deaf:
                 self._feed(rest[:PIECE])
@@ -245,3 +246,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def give_way(self) -> None:
         self.transport.abort()
+
+
+def _too_many() -> TooManyConnections:
+    return TooManyConnections("Too many connections are open; try again in a moment.", retry_after=1.0)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from engines import descriptors
 from engines.catalog import Catalog, default_roots
 from mlx_local_inference import chat_command, config_command, demo_command, models_command, serving, settings
 from mlx_local_inference.output import Output, OutputFailed, complain
@@ -97,6 +98,7 @@ def _carry_out(options: argparse.Namespace, resolved: Resolved, out: TextIO) -> 
         url = options.url or os.environ.get("MLX_LOCAL_URL") or local_url(used.host, used.port)
         return chat_command.run(url, options.model, options.prompt, options.max_tokens, used.api_keys, out)
     command = serving.Command(options.demo, options.audio_listen, options.json)
+    descriptors.fill_standard()  # before there is a loop, which has descriptors too
     return asyncio.run(serving.run(resolved.settings, command))
 
 

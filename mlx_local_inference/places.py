@@ -60,17 +60,20 @@ def bind(settings: Settings, audio_listen: str | None, files: Path, scratch: Pat
     """Raises `StartFailed`, `PortTaken` or `SocketTaken`."""
     with needed(f"can't make {files}, the folder for files that agents ask for", "Choose another with --files-dir."):
         files.mkdir(parents=True, exist_ok=True)
-    main = ports.listen(settings.host, settings.port)
-    if audio_listen is None:
-        audio = ports.listen(settings.audio_host, settings.audio_port)
-        audio_url = ports.url(audio[0])
-    else:
-        with needed(f"can't listen on {audio_listen}", "Choose another path with --audio-listen, 100 bytes at most."):
-            audio = [listen(Path(audio_listen.removeprefix("unix:")))]
-        audio_url = audio_listen
-    relay_path = Path(socket_path(main[0].getsockname()[1], dict(os.environ)))
-    with needed(f"can't listen on {relay_path}, the socket for agents", "Choose another folder by MLX_LOCAL_RUN_DIR."):
-        relays = listen(relay_path)
+    with contextlib.ExitStack() as opened:
+        main = [opened.enter_context(one) for one in ports.listen(settings.host, settings.port)]
+        if audio_listen is None:
+            audio = [opened.enter_context(one) for one in ports.listen(settings.audio_host, settings.audio_port)]
+            audio_url = ports.url(audio[0])
+        else:
+            with needed(f"can't listen on {audio_listen}", "Choose another path with --audio-listen."):
+                path = Path(audio_listen.removeprefix("unix:"))
+                audio = [opened.enter_context(listen(path, private_folder=False))]
+            audio_url = audio_listen
+        relay_path = Path(socket_path(main[0].getsockname()[1], dict(os.environ)))
+        with needed(f"can't listen on {relay_path}, the socket for agents", "Choose another by MLX_LOCAL_RUN_DIR."):
+            relays = listen(relay_path)
+        opened.pop_all()
     return Places(main, audio, audio_url, relays, relay_path, files, scratch / "uploads")
 
 

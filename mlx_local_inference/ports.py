@@ -95,7 +95,8 @@ def _listen(wanted: Sequence[str], port: int) -> list[socket.socket]:
                 continue
             for listener in listeners:
                 listener.close()
-            raise PortTaken(f"can't listen on {absent[-1]}.{_owner(chosen)}") from error
+            owner = _owner(chosen) if error.errno == errno.EADDRINUSE else ""
+            raise PortTaken(f"can't listen on {absent[-1]}.{owner}") from error
     if not listeners:
         raise PortTaken(f"can't listen on {' or '.join(absent)}.")
     for one in absent:

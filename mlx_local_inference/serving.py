@@ -66,7 +66,6 @@ class Command(msgspec.Struct, frozen=True):
 async def run(settings: Settings, command: Command) -> int:
     """Serve until a signal; the exit status."""
     descriptors.raise_limit()
-    descriptors.fill_standard()
     _log_to_stderr()
     stop = Stop()
     ready_line = _ready_line()
