@@ -32,11 +32,13 @@ class Room(NamedTuple):
 class Clock:
     """Times of frames against the sound so far.
 
-    `origin` is the time with which the file begins, pictures included; `latest` how late the first frame may be.
+    `origin` is the time with which the file begins, pictures included; `latest` how late the first frame may be, and
+    `least` the shortest gap.
     """
 
-    def __init__(self, origin: float, latest: float) -> None:
+    def __init__(self, origin: float, latest: float, least: float = GAP_SECONDS) -> None:
         self._origin = origin
+        self._least = least
         self._latest = latest
         self._done = 0.0
         self._expected: float | None = None  # the time of the next frame
@@ -56,7 +58,7 @@ class Clock:
         return gap, gap > 0 and (jumps or is_loss)
 
     def _allowed(self, gap: float, now: Moment, after: Moment | None, is_loss: bool, room: Callable[[], Room]) -> float:
-        if -REWIND_SECONDS <= gap <= (LOST_SECONDS if is_loss else GAP_SECONDS):
+        if -REWIND_SECONDS <= gap <= (LOST_SECONDS if is_loss else self._least):
             return 0.0
         if not _agree(now, after, abs(gap)):
             return 0.0

@@ -10,8 +10,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from engines.errors import InvalidRequest
-from engines.media.clock import LONGEST_GAP, Clock, Gaps, Moment, Room, Span
-from engines.media.extent import is_cut
+from engines.media.clock import LONGEST_GAP, LOST_SECONDS, Clock, Gaps, Moment, Room, Span
+from engines.media.extent import is_cut, mp3_size
 from engines.media.holes import lost_pages
 from engines.media.mix import Channels, Mix, Samples
 from engines.media.packets import TIMED, Packets, Step
@@ -24,12 +24,16 @@ Check = Callable[[float, float | None], None]
 LATE_SECONDS = 0.25  # a recording may be shorter by this much than its header says
 FORGIVEN = 2  # frames that can't be decoded: after a seek or a splice there are a few
 FORGIVEN_SECONDS = 0.15
+PAUSE_SECONDS = 1.0  # for which an encoder of Opus leaves packets out in silence, at most
 PAGE_SECONDS = 20.0  # more than a page of Ogg holds
 USUAL_PAGE_SECONDS = 1.0
 SURE = ("wav", "mov", "matroska")  # whose header can be believed, if there are about as many bytes
+JOINED = 1 << 16  # bytes behind an MP3 that are no tag any more
 LEAST_BYTES = 250  # a second
-EXACT = ("flac", "aiff", "caf", "au", "w64")  # formats whose header counts the samples
-DAMAGE_SHOWS_AT_THE_END = ("flac", "aac", "mp3")
+NUMBERED = ("flac",)  # whose frames count the samples before them
+EXACT = ("flac", "aiff", "caf", "au", "w64", "tta", "ape", "tak")  # formats whose header counts the samples
+DAMAGE_SHOWS_AT_THE_END = ("flac", "aac", "mp3", "ac3", "eac3", "dts", "amr")
+ALMOST_EXACT = ("flv",)  # whose header says how long it is, to half a second
 
 
 class Recording:
@@ -60,7 +64,7 @@ class Recording:
             self._track = opened(self._container, self.track)
             self._format = self._container.format.name.split(",")[0]
             self._packets = Packets(self._source, self._container, self._track, self._format)
-            self._exact = self._format in EXACT or (self._format == "mp3" and self._has_count())
+            self._exact = self._format in EXACT or (self._format == "mp3" and self._tells_length())
             self.total = _duration(self._container, self._track)
             sure = self._exact or (self._format in SURE and self._source.size > LEAST_BYTES * (self.total or 0))
             if self.total is not None and sure and self.total > limit + 1:
@@ -84,12 +88,13 @@ class Recording:
     def cut(self) -> bool:
         """Whether the file ends too early; what could be decoded was given."""
         # What an MP3 lacks is missing where it is damaged, if it is.
-        missing = (self.total or 0.0) - self.seconds if self._exact and not self._gaps.spans else 0.0
+        tells = self._exact or self._format in ALMOST_EXACT
+        missing = (self.total or 0.0) - self.seconds if tells and not self._gaps.spans else 0.0
         return (
             self._packets.broken
             or (self._packets.last_lost and self._format in DAMAGE_SHOWS_AT_THE_END)
             or self._packets.lost_at_end > FORGIVEN
-            or missing > LATE_SECONDS
+            or missing > (LATE_SECONDS if self._exact else 2 * LATE_SECONDS)
             or is_cut(self._format, self._source.peek, self._source.size)
         )
 
@@ -128,7 +133,8 @@ class Recording:
         if self._format not in TIMED:
             return None
         origin = (self._container.start_time or 0) / av.time_base
-        return Clock(origin, self._container.duration / av.time_base if self._container.duration else LONGEST_GAP)
+        latest = self._container.duration / av.time_base if self._container.duration else LONGEST_GAP
+        return Clock(origin, latest, LOST_SECONDS) if self._format in NUMBERED else Clock(origin, latest)
 
     def _gap(self, clock: Clock | None, step: Step, after: Step | None) -> tuple[float, bool]:
         """Seconds of silence in front of a frame, and whether they are loss."""
@@ -136,7 +142,8 @@ class Recording:
             return step.lost, step.lost > 0
         now, then = _moment(step), None if after is None else _moment(after)
         gap, jumps = clock.gap(now, then, step.lost > 0, lambda: self._room(step))
-        return gap, jumps and (step.lost > 0 or not step.paused)
+        is_pause = step.paused and gap < PAUSE_SECONDS and self._format != "ogg"
+        return gap, jumps and (step.lost > 0 or not is_pause)
 
     def _check_channel(self, first: AudioFrame) -> None:
         count = len(first.layout.channels)
@@ -167,10 +174,11 @@ class Recording:
             left -= block.shape[1]
             yield block
 
-    def _has_count(self) -> bool:
-        """Whether an MP3 says how long it is: in its first frame."""
+    def _tells_length(self) -> bool:
+        """Whether an MP3 says how long it is, in its first frame, and isn't joined from several that do."""
         first = self._source.peek(0, 4096)
-        return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
+        told = mp3_size(first) or self._source.size
+        return self._source.size <= told + JOINED and any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
 
     def _too_long(self) -> Exception:
         longest = f"{self._limit / 3600:g} hours" if self._limit >= 7200 else f"{self._limit:g} seconds"

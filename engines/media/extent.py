@@ -7,6 +7,9 @@ Peek = Callable[[int, int], bytes]  # offset, size → bytes, fewer at the end o
 UNKNOWN_BELOW = 0x7FFFF000  # writers of streams put the largest number there is, signed or not, less a header
 BOX_HEADER = 16
 MOST_BOXES = 1_000_000
+TS_PACKET, M2TS_PACKET = 188, 192
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_HEAD = 1 << 16
 OGG_PAGE = 27 + 255 + 255 * 255
 
 
@@ -23,6 +26,12 @@ def is_cut(format: str, peek: Peek, size: int) -> bool:
             return _segment(peek, size)
         case "ogg":
             return _last_page(peek, size)
+        case "avi":
+            return _avi(peek, size)
+        case "asf":
+            return _asf(peek, size)
+        case "mpegts":
+            return size % TS_PACKET != 0 and size % M2TS_PACKET != 0
         case _:
             return False
 
@@ -45,6 +54,19 @@ def _riff(peek: Peek, size: int, order: str) -> bool:
             return at + 8 + length > size
         at += 8 + length + length % 2
     return False
+
+
+def _avi(peek: Peek, size: int) -> bool:
+    """The outermost chunk says how long it is; there may be more of them behind it."""
+    length = int.from_bytes(peek(4, 4), "little")
+    return 0 < length < UNKNOWN_BELOW and 8 + length > size
+
+
+def _asf(peek: Peek, size: int) -> bool:
+    """An object of the header says how long the file is, unless it was broadcast."""
+    head = peek(0, ASF_HEAD)
+    at = head.find(ASF_PROPERTIES)
+    return at >= 0 and int.from_bytes(head[at + 40 : at + 48], "little") > size
 
 
 def _boxes(peek: Peek, size: int) -> bool:
@@ -119,3 +141,13 @@ def is_partial(header: bytes, size: int) -> bool:
         return False
     per_second = (44_100, 48_000, 32_000)[rate] >> (0 if version == 3 else 1 if version == 2 else 2)
     return size < (144_000 if version == 3 else 72_000) * steps[bit_rate] // per_second
+
+
+def mp3_size(first: bytes) -> int:
+    """The size of an MP3's sound, as its first frame says it; 0 if it doesn't. By LAME's and FFmpeg's "Xing" header."""
+    at = max(first.find(b"Xing"), first.find(b"Info"))
+    if at < 0 or len(first) < at + 16:
+        return 0
+    flags = int.from_bytes(first[at + 4 : at + 8], "big")
+    place = at + 8 + (4 if flags & 1 else 0)
+    return int.from_bytes(first[place : place + 4], "big") if flags & 2 else 0

@@ -20,7 +20,7 @@ from engines.media.wire import Selection
 
 BEAT_SECONDS = 0.25
 MOST_CPU_SECONDS = 120.0  # of a thread, and in addition
-CPU_PER_SECOND = 0.1  # for each second decoded; decoding takes a hundredth of it
+CPU_PER_SECOND = 0.4  # for each second decoded; decoding takes a hundredth of it, of 64 channels a fifth
 
 log = logging.getLogger("media")
 

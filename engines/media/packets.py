@@ -17,8 +17,9 @@ TIMED = ("mov", "matroska", "ogg", "flac", "mpegts", "mpeg", "asf", "flv", "nut"
 MOST_FAILURES = 1000  # of reading on, one behind the other: in a page of Ogg without a time, each packet is one
 UNREAD_SECONDS = 0.02  # for what can't even be read as a packet
 MOST_LOST = 600.0  # seconds at a time, where that is estimated
-PAUSE_BYTES = 3  # a packet of Opus that says no more than that it is quiet for a while
-TAGS = (b"ID3", b"APETAGEX", b"TAG", b"LYRICSBEGIN")
+PAUSE_BYTES = 2  # a packet of Opus that says no more than that it is quiet for a while
+STEADY = ("ac3", "dts")  # formats whose packets are all of a size
+TAGS = (b"ID3", b"APETAGEX", b"TAG", b"LYRICSBEGIN", b"Xing", b"Info", b"VBRI")  # in packets that are no sound
 
 
 class Step(NamedTuple):
@@ -49,6 +50,7 @@ class Packets:
         # By how much the library's offsets in an ADTS file are too small; None where nobody knows any more.
         self._shift: int | None = 0 if format == "aac" else None
         self._heard = False
+        self._size = 0  # of the last packet
         self.lost = self.lost_at_end = 0  # packets that can't be decoded
         self.broken = False
         self.last_lost = False
@@ -67,7 +69,7 @@ class Packets:
                 self._lose(packet)
                 continue
             if packet.size:
-                self.last_lost = self._format == "mp3" and is_partial(bytes(packet)[:4], packet.size)
+                self.last_lost = self._is_partial(packet)
             if packet.pos is not None and packet.pos != at:
                 before, at = at, packet.pos
             for frame in frames:
@@ -76,6 +78,13 @@ class Packets:
                 self._good_seconds += frame.samples / frame.sample_rate
             self._good_bytes += packet.size
             paused = self._is_opus and packet.size <= PAUSE_BYTES
+
+    def _is_partial(self, packet: "Packet[AudioStream]") -> bool:
+        """Whether a packet should be longer, as the last one is of a file that is cut off."""
+        before, self._size = self._size, packet.size
+        if self._format in STEADY:
+            return packet.size < 0.9 * before
+        return self._format == "mp3" and is_partial(bytes(packet)[:4], packet.size)
 
     def _packets(self, check: Callable[[], None]) -> "Iterator[Packet[AudioStream]]":
         """Reads on behind what can't be read, as long as anything comes of it."""
@@ -87,7 +96,7 @@ class Packets:
                 packet = next(packets, None)
             except MemoryError:
                 raise
-            except (av.FFmpegError, ValueError, OSError):
+            except (av.FFmpegError, ValueError, OSError, IndexError):  # the last: for a track that appears late
                 failures += 1
                 self._pending += UNREAD_SECONDS
                 self.broken = True
@@ -101,13 +110,13 @@ class Packets:
 
     def _lose(self, packet: "Packet[AudioStream]") -> None:
         self.last_lost = True
-        if not self._heard:
+        content = bytes(packet)
+        if not self._heard or any(tag in content for tag in TAGS):
             return
         self.lost += 1
         self.lost_at_end += 1
-        content = bytes(packet)
         seconds = float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
-        if self._good_bytes and not any(tag in content for tag in TAGS):
+        if self._good_bytes:
             seconds = max(seconds, packet.size * self._good_seconds / self._good_bytes)
         self._pending = min(self._pending + seconds, MOST_LOST)
 

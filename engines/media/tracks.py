@@ -9,6 +9,7 @@ from engines.media.formats import CODECS, KINDS
 from engines.media.source import check_parameters, refused
 
 MOST_NAMED = 20
+CHECKED = ("tta", "wavpack", "flac")  # codecs whose frames have checksums that all encoders write rightly
 
 
 def candidates(container: InputContainer, number: int | None) -> list[int]:
@@ -46,6 +47,8 @@ def opened(container: InputContainer, number: int) -> AudioStream:
     """A track of `candidates`, ready to be decoded, and checked."""
     track = container.streams.audio[number - 1]
     track.codec_context.thread_count = 1
+    if track.codec_context.name in CHECKED:
+        track.codec_context.options = {"err_detect": "crccheck+explode"}
     check_parameters(track.codec_context.sample_rate, len(track.codec_context.layout.channels))
     return track
 

@@ -75,6 +75,38 @@ def test_formats_without_times_tell_at_least_where_something_is_gone(tmp_path: P
     assert 5.8 < gap[0] < gap[1] < 6.7 and not heard.cut
 
 
+OTHERS = {
+    "asf": ("wmav2", 44_100),
+    "avi": ("libmp3lame", 44_100),
+    "flv": ("libmp3lame", 44_100),
+    "mpegts": ("aac", 48_000),
+    "ac3": ("ac3", 48_000),
+    "tta": ("tta", 44_100),
+    "wv": ("wavpack", 44_100),
+}
+
+
+@pytest.mark.parametrize("container", OTHERS)
+def test_other_containers_tell_at_least_that_something_is_missing(tmp_path: Path, container: str) -> None:
+    codec, rate = OTHERS[container]
+    options = {"b": "64000"} if container == "asf" else None
+    whole = encoded(tone(12.0, rate) + noise(12, 0.01, rate), rate, container, codec, codec_options=options)
+    cut = hear(write(tmp_path, whole[: len(whole) * 7 // 10]))
+    assert cut.cut and cut.seconds == pytest.approx(8.4, abs=0.6)
+    gone = hear(write(tmp_path, without(whole, 0.5, 0.55)))
+    assert (gone.gaps or gone.cut) and gone.seconds > 5
+
+
+def test_files_that_were_joined_have_no_gap_where_they_meet(tmp_path: Path) -> None:
+    picture = b"ID3\x03\0\0" + bytes((0, 0x0F, 0, 0)) + b"\xaa\0" * (0x0F << 13)
+    for kind in ("mp3", "aac"):
+        one = file_of(kind, stairs(), RATE)
+        for content in (one * 3, one + picture + one):
+            heard = hear(write(tmp_path, content))
+            assert not heard.gaps and not heard.cut, kind
+            assert heard.seconds == pytest.approx(SECONDS * (3 if content == one * 3 else 2), abs=0.2)
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "wav", "mov", "aiff"])
 def test_a_whole_file_has_no_gap(tmp_path: Path, kind: str) -> None:
     heard = hear(write(tmp_path, file_of(kind, stairs(), RATE)))
@@ -123,6 +155,13 @@ def test_a_voice_note_that_was_paused_or_has_odd_marks_is_heard_whole_and_nothin
         assert not heard.gaps and not heard.cut, name
         assert heard.seconds < 20, name
         assert set(seconds_at_their_time(heard)) >= set(range(5 if name == "another stream" else SECONDS)), name
+
+
+def test_a_page_that_is_lost_amid_silence_is_told_too(tmp_path: Path) -> None:
+    sound = np.concatenate([tone(4.0, RATE), np.zeros(4 * RATE, np.float32), tone(4.0, RATE)])
+    whole = pages(file_of("opus", sound, RATE))
+    heard = hear(write(tmp_path, b"".join([*whole[:MIDDLE], *whole[MIDDLE + 1 :]])))
+    assert heard.gaps == ((5.0, 6.1),) and heard.seconds == pytest.approx(SECONDS, abs=0.05)
 
 
 def test_a_lost_page_is_told_where_times_jump_as_well(tmp_path: Path) -> None:
