@@ -107,7 +107,7 @@ def test_channels_are_given_separately_or_one_by_its_number(tmp_path: Path) -> N
     async def body(media: Media) -> None:
         pieces, ending = await all_of(media, path, selection=Selection(channels="separate"))
         assert [(piece.channel, round(hertz(piece.samples), -1)) for piece in pieces] == [(1, 500), (2, 900)]
-        assert pieces[0].start == 0 and pieces[1].start == pytest.approx(0.8, abs=0.05)
+        assert pieces[0].start == 0 and 0.4 < pieces[1].start < 1.0
         assert ending.seconds == 3.0
         for number, expected in ((1, 500), (2, 900)):
             (piece,), _ = await all_of(media, path, selection=Selection(channels=number))
