@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -29,10 +30,13 @@ from engines.media.client import Media, PieceOptions
 from engines.options import Options
 from engines.runtime import Runtime
 from engines.speech.alignment import Alignment
+from engines.speech.hearing import Hear
 from engines.speech.piece_cache import PieceCache
+from engines.speech.script import Converter
 from engines.speech.transcription import Ear, Transcription
 from engines.speech.with_words import WithWords
 from engines.types import Delta, Health, Started
+from engines.voice.listening import Listening
 from engines.voice.reference import spoken_text
 from engines.voice.speaking import Speaking
 from engines.voice.store import VoiceStore
@@ -62,6 +66,7 @@ class AudioOptions(msgspec.Struct, frozen=True):
     listener: str = "qwen3-asr"
     aligner: str = "qwen3-aligner"
     known_seconds: float = 0.0
+    check_speech: bool = False
 
 
 class Local(Runtime):
@@ -72,7 +77,10 @@ class Local(Runtime):
         self._audio = audio
         self._media = Media()
         self._store = VoiceStore(audio.voices)
-        self._speaking = Speaking(self.utter, self._media, self._text_of, self._store)
+        self._converter = Converter()
+        listening = Listening(partial(self.hear, modest=True), self._media, self._listener, self._comparable)
+        listen = listening.texts if audio.check_speech else None
+        self._speaking = Speaking(self.utter, self._media, self._text_of, self._store, listen)
         self._cache = PieceCache(audio.known_seconds, time.monotonic)
         self._expiry: asyncio.TimerHandle | None = None
         self._transcription = Transcription(self._media, self._ear, self._hear, audio.script, cache=self._cache)
@@ -153,7 +161,7 @@ class Local(Runtime):
 
     async def _hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
         """A piece. Whisper tells when words are spoken; for other models the aligner does."""
-        hear = self.hear
+        hear: Hear = self.hear
         if request.words:
             entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
             if entry.checkpoint.architecture != "whisper":
@@ -180,6 +188,13 @@ class Local(Runtime):
 
     async def _aligner(self, model: str) -> str:
         return (await asyncio.to_thread(self._catalog.resolve, model, "alignment")).names[0]
+
+    async def _listener(self) -> str:
+        return await self.beside(self._audio.listener, "transcription")
+
+    async def _comparable(self, text: str, language: str) -> str:
+        """A text with its Chinese in simplified characters."""
+        return await asyncio.to_thread(self._converter.text, text, "simplified", language)
 
     async def _text_of(self, path: str, language: str) -> str:
         """What is said in a short recording."""

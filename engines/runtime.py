@@ -97,9 +97,10 @@ class Runtime:
         assert isinstance(answer, wire.Detokenized)
         return answer.text
 
-    def hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
-        """A piece of a recording, written down."""
-        return cast(AsyncGenerator[Started | Delta | PieceDone], self._run(request, "transcription", is_piece=True))
+    def hear(self, request: PieceRequest, *, modest: bool = False) -> AsyncGenerator[Started | Delta | PieceDone]:
+        """A piece of a recording, written down; `modest`: only if nothing has to make room for it (`pool.Job`)."""
+        events = self._run(request, "transcription", is_piece=True, modest=modest)
+        return cast(AsyncGenerator[Started | Delta | PieceDone], events)
 
     def place(self, request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
         """When the words of a piece are spoken."""
@@ -108,6 +109,19 @@ class Runtime:
     def utter(self, request: UtteranceRequest) -> AsyncGenerator[Started | Sound | UtteranceDone]:
         """A sentence or so, spoken."""
         return cast(AsyncGenerator[Started | Sound | UtteranceDone], self._run(request, "speech", is_piece=True))
+
+    async def beside(self, preferred: str, capability: Capability) -> str:
+        """The name of a model that could do a modest request now: the preferred one if it is loaded, another one that
+        is, or the preferred one if there is room for it. "" where there is none."""
+        state = self._supervisor.state
+        with contextlib.suppress(ServiceError):
+            entry = await asyncio.to_thread(self._catalog.resolve, preferred, capability)
+            self._supervisor.register(entry)
+            loaded = [key for key in state.residents if self._supervisor.does(key) == capability]
+            for key in sorted(loaded, key=lambda key: key != entry.key) or [entry.key]:
+                if pool.left_alone(state, key, self._clock.now) is None and pool.fits_beside(state, key):
+                    return self._supervisor.main_name(key)
+        return ""
 
     def visit(self) -> contextlib.AbstractContextManager[None]:
         """Around a request of many pieces (`Admission.visit`)."""
@@ -145,7 +159,7 @@ class Runtime:
     # -- the life of a request ----------------------------------------------------------------------------------
 
     async def _run(
-        self, request: wire.Work, capability: Capability, is_piece: bool = False
+        self, request: wire.Work, capability: Capability, is_piece: bool = False, modest: bool = False
     ) -> AsyncGenerator[Happening]:
         ticket = await self._admit(request.model, capability, request, is_piece)
         outcome = "cancelled"
@@ -154,7 +168,7 @@ class Runtime:
             if (fault := pool.left_alone(self._supervisor.state, ticket.entry.key, arrived)) is not None:
                 raise fault
             await self._supervisor.ask(ticket, wire.Prepare(ticket.id, ticket.request or request))
-            self._supervisor.queue(ticket, arrived)
+            self._supervisor.queue(ticket, arrived, modest)
             if isinstance(request, ChatRequest | CompletionRequest):
                 yield ticket.accepted
             async for event in ticket.events(arrived, self._clock):

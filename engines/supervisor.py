@@ -76,9 +76,10 @@ class Supervisor:
         except RunnerDied:
             return await ticket.ask(await self.runners.open(ticket.entry), question, self._clock.now)
 
-    def queue(self, ticket: Ticket, arrived: float) -> None:
+    def queue(self, ticket: Ticket, arrived: float, modest: bool = False) -> None:
         """A request that its runner has prepared waits, to be started or refused."""
-        pool.arrive(self.state, pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived))
+        job = pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived, modest=modest)
+        pool.arrive(self.state, job)
         self.settle()
 
     def leave(self, ticket: Ticket, *, well: bool) -> None:
@@ -150,9 +151,9 @@ class Supervisor:
 
     def _share_device(self) -> None:
         """Tell each runner whether it is to take turns, by what is at work in all of them."""
-        at_work = {self._does(key) for key, resident in self.state.residents.items() if resident.running}
+        at_work = {self.does(key) for key, resident in self.state.residents.items() if resident.running}
         for worker in self.runners:
-            worker.take_turns(turns.are_taken(self._does(worker.key), at_work))
+            worker.take_turns(turns.are_taken(self.does(worker.key), at_work))
 
     def _carry_out(self, effect: pool.Load | pool.Resize | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:
@@ -276,6 +277,7 @@ class Supervisor:
         resident = self.state.residents.get(ticket.entry.key)
         return resident is not None and any(id != ticket.id for id in resident.running)
 
-    def _does(self, key: str) -> Capability | None:
+    def does(self, key: str) -> Capability | None:
+        """What a model can, None if it isn't known."""
         entry = self._entries.get(key)
         return entry.checkpoint.capability if entry is not None else None

@@ -188,6 +188,7 @@ def _audio_options(settings: Settings, command: Command, scratch: Path) -> Audio
         listener=settings.audio_transcription_model,
         aligner=settings.alignment_model,
         known_seconds=settings.keep_heard,
+        check_speech=settings.check_speech,
     )
 
 

@@ -127,6 +127,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="memory that macOS keeps resident for each model at most; unset: as macOS has it"),
     ] = None
+    check_speech: Annotated[
+        bool,
+        Meta(
+            description="have speech that may lack words heard again, where a model that transcribes is loaded or fits "
+            "beside the others"
+        ),
+    ] = True
     spare_runner: Annotated[bool, Meta(description="keep a started runner at hand, so that loading is quicker")] = True
     keepalive: Annotated[
         float, Meta(gt=0, description="seconds after which a silent stream gets a comment, so that no proxy gives up")

@@ -155,6 +155,9 @@ PROMISES: dict[str, Promise] = {
     "audio:upload:broken": Promise(AUDIO, "A broken form is OpenAI's error object, and nothing stays of it."),
     "audio:incomplete:told": Promise(AUDIO, "What is incomplete says so, whatever the format and the stream."),
     "audio:speech:words": Promise("13", "Every word of a text that a reader sees is spoken, in its order."),
+    "audio:speech:heard": Promise(
+        "13", "Where a model can listen without anything making room for it, speech that lacks words is told."
+    ),
     "audio:names:mp3": Promise("13", "OpenAI's names of models speak mp3 where no format is named; ours speak wav."),
     "audio:fields:other-servers": Promise(
         "13", "What other servers call a field of speech is that field, or refused by name, and never another voice."

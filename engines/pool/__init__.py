@@ -5,7 +5,7 @@ Pure: no clock, socket, log or process. The supervisor calls an event function w
 loaded or unloaded included, never exceed the budget.
 """
 
-from engines.pool.decisions import decide, held_up, left_alone, never_fits
+from engines.pool.decisions import decide, fits_beside, held_up, left_alone, never_fits
 from engines.pool.state import (
     Effect,
     Fault,
@@ -55,6 +55,7 @@ __all__ = [
     "decide",
     "died",
     "finished",
+    "fits_beside",
     "forgive",
     "held_up",
     "left_alone",

@@ -48,6 +48,18 @@ def never_fits(state: State, model: str, kv_bytes: int = 0) -> DoesNotFit | None
     )
 
 
+def fits_beside(state: State, model: str, kv_bytes: int = 0) -> bool:
+    """Whether a modest job of a model could run soon: nobody waits for the model or for memory, and there is room."""
+    if any(not job.modest and (job.model == model or _homeless(state, job)) for job in state.queue):
+        return False
+    resident = state.residents.get(model)
+    if resident is None:
+        return state.specs[model].fixed_bytes + kv_bytes <= _free(state)
+    if resident.phase == "unloading" or model in state.draining:
+        return False
+    return kv_bytes <= resident.kv_room or kv_bytes - resident.kv_free <= _free(state)
+
+
 def held_up(state: State) -> dict[str, int]:
     """For each loaded model, how many jobs wait that could gain by an end on it: its own, and those without memory."""
     homeless = sum(job.model not in state.residents for job in state.queue)
@@ -70,6 +82,8 @@ def _refusal(state: State, now: float) -> Effect | None:
     for job in state.queue:
         if (fault := left_alone(state, job.model, now)) is not None:
             return Refuse(job, fault)
+        if job.modest and not fits_beside(state, job.model, job.kv_bytes):
+            return Refuse(job, DoesNotFit("There is no room for this beside what others need. Try again later."))
         if (error := never_fits(state, job.model, job.kv_bytes)) is not None:
             return Refuse(job, error)
     return None
@@ -96,7 +110,7 @@ def _grow(state: State, now: float) -> Effect | None:
         if deficit <= _free(state):
             wish = min(resident.spec.kv_wish - resident.kv_room, _free(state) // 2)
             return Resize(job.model, resident.lease + max(deficit, wish))
-        if (effect := _tighten(state, deficit - _free(state), but=job.model)) is not None:
+        if not job.modest and (effect := _tighten(state, deficit - _free(state), but=job.model)) is not None:
             return effect
     return None
 

@@ -32,13 +32,18 @@ class Spec(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A request that waits or runs; `kv_bytes` is the room that it needs."""
+    """A request that waits or runs; `kv_bytes` is the room that it needs.
+
+    One that is `modest` takes only what nobody else needs: for it nothing is unloaded or shrunk, and where there is no
+    room it is refused.
+    """
 
     id: int
     model: str
     kv_bytes: int
     arrived: float
     attempts: int = 0
+    modest: bool = False
 
     @property
     def age(self) -> tuple[float, int]:

@@ -9,7 +9,8 @@ import unicodedata
 from functools import lru_cache
 from typing import Literal
 
-Verdict = Literal["whole", "silent", "short", "long", "cut"]
+# "partial" is what was heard, and not what the length says.
+Verdict = Literal["whole", "silent", "short", "long", "cut", "partial"]
 
 # Seconds of ordinary reading that a character takes, the first script that fits.
 _SCRIPTS = (
@@ -24,9 +25,13 @@ _ACRONYM = re.compile(r"[A-Z]{2,}")
 _NETWORK = re.compile(r"(?:https?://|www\.)\S+|[\w.+-]{1,64}@[\w-]{1,64}\.\S+", re.IGNORECASE)
 BEFORE = 0.2  # what any utterance has around it
 
-LEAST, MOST = 0.4, 2.5
+LEAST, MOST = 0.5, 2.5
 LEAST_INSTRUCTED, MOST_INSTRUCTED = 0.3, 4.0  # "very slowly", "as fast as you can"
-SLACK = 1.0  # seconds: the shorter a text, the less its length says
+SLACK_BELOW, SLACK = 0.35, 1.0  # seconds: the shorter a text, the less its length says
+# Between these shares of the usual length nothing is missing, or said twice, as a rule. By the length alone that can't
+# be told: voices differ more in their pace.
+LEAST_SURE, MOST_SURE = 1.25, 1.75
+NEAR = 1.25  # so far beyond a bound a text that was heard whole is one
 BEYOND = 1.2  # a model that hasn't ended by then is stopped
 SILENT = 1e-3  # no sample above it
 
@@ -66,7 +71,7 @@ def bounds(text: str, instructed: bool) -> tuple[float, float]:
     """
     usual = usual_seconds(text)
     least, most = (LEAST_INSTRUCTED, MOST_INSTRUCTED) if instructed else (LEAST, MOST)
-    return max(0.0, least * usual - SLACK / 4), most * usual + SLACK
+    return max(0.0, least * usual - SLACK_BELOW), most * usual + SLACK
 
 
 def cap(text: str, instructed: bool) -> float:
@@ -87,3 +92,11 @@ def judge(text: str, seconds: float, loudest: float, *, capped: bool, instructed
     if seconds < least:
         return "short"
     return "long" if seconds > most else "whole"
+
+
+def is_doubtful(text: str, seconds: float, verdict: Verdict, instructed: bool) -> bool:
+    """Whether who hears the sound should judge it: its length is near a bound, on either side, or far from sure."""
+    if verdict == "whole":
+        return not LEAST_SURE <= seconds / max(usual_seconds(text), BEFORE) <= MOST_SURE
+    least, most = bounds(text, instructed)
+    return verdict in ("short", "long") and least / NEAR <= seconds <= most * NEAR

@@ -347,3 +347,43 @@ def test_a_model_that_is_left_alone_says_so_before_anything_is_done_for_a_reques
     assert isinstance(error, LoadFailed) and error.retry_after and "no memory" in error.message
     assert pool.left_alone(it, "chat", 60.0) is None
     assert pool.left_alone(it, "embed", 0.5) is None
+
+
+@promise("audio:speech:heard")
+def test_nothing_makes_room_for_a_modest_request() -> None:
+    """Memory for it, unused room of others, a place before anybody: it has none of these, and is refused at once."""
+    modest = Job(9, "embed", GB // 2, 5.0, modest=True)
+    full = state(chat=ready("chat", 11))
+    assert not pool.fits_beside(full, "embed", modest.kv_bytes)
+    pool.arrive(full, modest)
+    (refusal,) = pool.decide(full, 5.0)
+    assert isinstance(refusal, Refuse) and refusal.job == modest
+    waited_for = state(12)
+    pool.arrive(waited_for, Job(1, "chat", 0, 0.0))
+    assert not pool.fits_beside(waited_for, "embed")
+    own = state(12, embed=ready("embed", 1, running=1))
+    pool.arrive(own, Job(1, "embed", 2 * GB, 0.0))
+    own.residents["embed"].running[-1] = Job(-1, "embed", GB, 0.0)
+    assert not pool.fits_beside(own, "embed")
+
+
+@promise("audio:speech:heard")
+def test_a_modest_request_is_done_beside_the_others_where_there_is_room() -> None:
+    it = state(chat=ready("chat", 8))
+    job = Job(9, "embed", GB // 2, 5.0, modest=True)
+    assert pool.fits_beside(it, "embed", job.kv_bytes)
+    pool.arrive(it, job)
+    effects = carry_out(it, 5.0)
+    assert isinstance(effects[0], Load) and not any(isinstance(one, Unload | Refuse) for one in effects)
+    pool.loaded(it, "embed", 6.0)
+    assert pool.decide(it, 6.0) == [Start(job)]
+
+
+def test_a_modest_request_gives_way_to_one_that_comes_while_it_waits() -> None:
+    it = state(chat=ready("chat", 8))
+    modest = Job(9, "embed", 0, 5.0, modest=True)
+    pool.arrive(it, modest)
+    pool.apply(it, pool.decide(it, 5.0)[0], 5.0)  # it is being loaded
+    pool.arrive(it, Job(10, "big", 0, 6.0))
+    (refusal,) = pool.decide(it, 6.0)
+    assert isinstance(refusal, Refuse) and refusal.job == modest

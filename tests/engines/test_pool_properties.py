@@ -32,12 +32,12 @@ class History(RuleBasedStateMachine):
 
     # -- what happens -----------------------------------------------------------------------------------------
 
-    @rule(model=models, kv=st.integers(0, 5), late=st.sampled_from([0.0, 0.0, 0.7, 6.0]))
-    def a_request_arrives(self, model: str, kv: int, late: float) -> None:
+    @rule(model=models, kv=st.integers(0, 5), late=st.sampled_from([0.0, 0.0, 0.7, 6.0]), modest=st.booleans())
+    def a_request_arrives(self, model: str, kv: int, late: float, modest: bool) -> None:
         self.ids += 1
         waiting = sum(job.model == model for job in self.state.queue)
         try:
-            pool.arrive(self.state, Job(self.ids, model, kv, self.now - late))
+            pool.arrive(self.state, Job(self.ids, model, kv, self.now - late, modest=modest))
             assert waiting < 4
             self.alive.add(self.ids)
         except QueueFull as error:
@@ -139,6 +139,8 @@ class History(RuleBasedStateMachine):
                 head = next((job for job in it.queue if job.model == model), None)
                 cramped = head is not None and head.kv_bytes > it.residents[model].kv_room
                 assert model != "pinned" or model in it.draining or cramped
+                others = it.wanted or model in it.draining or self.leased() > it.limits.budget
+                assert others or it.limits.idle_unload >= 0 or not all(job.modest for job in it.queue)
             case Start(job):
                 resident = it.residents[job.model]
                 assert resident.phase == "ready" and job.model not in it.draining
@@ -146,7 +148,7 @@ class History(RuleBasedStateMachine):
                 assert job == min((j for j in it.queue if j.model == job.model), key=lambda j: (j.arrived, j.id))
             case Refuse(job, error):
                 assert isinstance(error, DoesNotFit | LoadFailed)
-                assert isinstance(error, LoadFailed) or self.never_fits(job)
+                assert isinstance(error, LoadFailed) or self.never_fits(job) or job.modest
                 assert isinstance(error, DoesNotFit) or self.now < it.faults[job.model].not_before
                 self.alive.remove(job.id)
 

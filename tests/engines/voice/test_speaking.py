@@ -28,12 +28,13 @@ from engines.audio_types import (
 from engines.errors import InvalidRequest, RunnerDied
 from engines.types import Started, Timings, Usage
 from engines.voice import seams, speaking
-from engines.voice.lengths import usual_seconds
+from engines.voice.lengths import bounds, usual_seconds
 from engines.voice.reference import spoken_text
 from engines.voice.sentences import split
 from engines.voice.speakable import speakable
 from engines.voice.speaking import Speaking
 from engines.voice.store import VoiceStore
+from tests.promises import promise
 
 CHUNK = 8 * 1920
 PERIOD = 64
@@ -392,6 +393,115 @@ def test_a_whole_file_has_several_pieces_in_work_together() -> None:
         assert engine.most == speaking.AHEAD_WHOLE
 
     run(scenario())
+
+
+# -- heard again ----------------------------------------------------------------------------------------------------
+
+
+class Ear:
+    """Hears what it is told of a text: the share of its words, in each of the tries."""
+
+    def __init__(self, **shares: list[float]) -> None:
+        self.shares = {text: iter(heard) for text, heard in shares.items()}
+        self.asked: list[str] = []
+
+    async def texts(self, text: str, samples: bytes, language: str, trace: str) -> tuple[str, str] | None:
+        await asyncio.sleep(0)
+        self.asked.append(text)
+        words = text.split()
+        share = next(self.shares.get(text.split()[0], iter(())), 1.0)
+        return None if share < 0 else (text, " ".join(words[: round(share * len(words))]))
+
+
+async def listened(engine: Engine, ear: Ear, text: str = LONG, **fields: Any) -> list[SpeechEvent]:
+    request = SpeechRequest("tts", text, **fields)
+    one = Speaking(engine.utter, Studio(), listen=ear.texts)
+    return [event async for event in one.speak(request)]
+
+
+@promise("audio:speech:heard")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_piece_of_which_words_were_not_heard_is_made_once_more_and_else_told(streamed: bool) -> None:
+    async def scenario() -> None:
+        engine, ear = Engine(), Ear(We=[0.5, 1.0], Now=[0.5, 0.6, 1.0])
+        end = done(await listened(engine, ear, streamed=streamed))
+        tried = [one.text for one in engine.requests]
+        assert [tried.count(text) for text in PARTS] == [1, 2, 2]
+        (told,) = end.incomplete
+        assert told.startswith("Part 3 of 3 ('Now let us begin with our work.')") and "'with our work'" in told
+
+    run(scenario())
+
+
+@promise("audio:speech:heard")
+def test_the_first_piece_of_a_stream_is_told_at_the_end_for_it_was_heard() -> None:
+    async def scenario() -> None:
+        engine, ear = Engine(), Ear(Good=[0.5], Now=[0.4, 0.4])
+        end = done(await listened(engine, ear, streamed=True))
+        assert [told[:6] for told in end.incomplete] == ["Part 1", "Part 3"]
+        assert sum(one.text == PARTS[0] for one in engine.requests) == 1
+
+    run(scenario())
+
+
+@promise("audio:speech:heard")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_where_nobody_can_listen_the_length_alone_decides(streamed: bool) -> None:
+    async def scenario() -> None:
+        engine, ear = Engine(), Ear(Good=[-1], We=[-1], Now=[-1])
+        assert done(await listened(engine, ear, streamed=streamed)).incomplete == ()
+        assert len(engine.requests) == 3 and sorted(ear.asked) == sorted(PARTS)
+
+    run(scenario())
+
+
+def test_who_listens_is_asked_where_the_length_leaves_a_doubt() -> None:
+    async def scenario() -> None:
+        for share, asked in ((1.0, True), (1.5, False), (2.2, True), (0.1, False), (9.0, False)):
+            engine, ear = Engine(lambda request, attempt, share=share: share), Ear()  # type: ignore[misc]
+            await listened(engine, ear, PARTS[0])
+            assert bool(ear.asked) == asked, share
+
+    run(scenario())
+
+
+def test_a_text_that_is_read_quickly_and_was_heard_whole_is_whole() -> None:
+    async def scenario() -> None:
+        quick = bounds(PARTS[0], False)[0] / usual_seconds(PARTS[0]) * 0.9
+        engine, ear = Engine(lambda request, attempt: quick), Ear()
+        assert done(await listened(engine, ear, PARTS[0])).incomplete == () and len(engine.requests) == 1
+        assert done(await spoken(engine, PARTS[0])).incomplete != ()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_who_leaves_while_somebody_listens_ends_that_too(streamed: bool) -> None:
+    async def scenario() -> None:
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def texts(text: str, samples: bytes, language: str, trace: str) -> tuple[str, str] | None:
+            begun.set()
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.set()
+            return None
+
+        speaking = Speaking(Engine().utter, Studio(), listen=texts)
+        task = asyncio.create_task(anext_all(speaking.speak(SpeechRequest("tts", PARTS[0], streamed=streamed))))
+        await begun.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert ended.is_set()
+
+    run(scenario())
+
+
+async def anext_all(events: AsyncGenerator[SpeechEvent]) -> None:
+    async with aclosing(events):
+        async for _ in events:
+            pass
 
 
 # -- joining --------------------------------------------------------------------------------------------------------
