@@ -97,9 +97,17 @@ def _carry_out(options: argparse.Namespace, resolved: Resolved, out: TextIO) -> 
         used = resolved.settings
         url = options.url or os.environ.get("MLX_LOCAL_URL") or local_url(used.host, used.port)
         return chat_command.run(url, options.model, options.prompt, options.max_tokens, used.api_keys, out)
+    _check_places(options, resolved)
     command = serving.Command(options.demo, options.audio_listen, options.json)
     descriptors.fill_standard()  # before there is a loop, which has descriptors too
     return asyncio.run(serving.run(resolved.settings, command))
+
+
+def _check_places(options: argparse.Namespace, resolved: Resolved) -> None:
+    """Of two flags that name a place for the audio service, neither is dropped in silence."""
+    named = [name for name in ("audio_host", "audio_port") if resolved.origins[name].startswith("flag")]
+    if options.audio_listen is not None and named:
+        raise SettingsError(f"--audio-listen and {named[0]} ({resolved.origins[named[0]]}) name two places; give one")
 
 
 def catalog_of(resolved: Resolved) -> Catalog:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_local_inference import config_command
+from mlx_local_inference import commands, config_command
 from mlx_local_inference.settings import (
     Field,
     Settings,
@@ -269,6 +269,12 @@ def test_a_list_is_the_same_by_commas_in_flag_and_environment_as_item_by_item(fi
     read.append(load(empty(tmp_path), {field.variable: ", ".join(parts)}, {}))
     read.append(load(written(tmp_path, as_toml(field, several)), {}, {}))
     assert {repr(getattr(one.settings, field.name)) for one in read} == {repr(several)}
+
+
+def test_two_places_for_the_audio_service_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    given = ["--config", str(empty(tmp_path)), "--audio-listen", "unix:/nowhere/s", "--audio-port", "1"]
+    assert commands.run(["serve", *given]) == 2
+    assert "--audio-port" in capsys.readouterr().err
 
 
 def test_a_script_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:
