@@ -8,7 +8,7 @@ import json
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httptools
 import msgspec
@@ -36,6 +36,15 @@ class Guard(msgspec.Struct, frozen=True):
     describe: Callable[[ServiceError], Any]
 
 
+class _Link:
+    """A connection as an answer sees it: closed behind the last one by `close`, which may take its time."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """An `Upgrade` that is offered is ignored, as HTTP allows: the request is answered in HTTP/1.1."""
 
@@ -45,6 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._meter = Meter(guard.limits)
         self._offers_upgrade = False
         self._deaf = False  # nothing that comes is read any more
+        self._ends = False  # closed as soon as the request has come to its end
         self._admitted = True
         self._phase: Phase = "head"
         self._since = self._moved = self.loop.time()
@@ -134,6 +144,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.scope["method"] = method
         else:
             super().on_headers_complete()
+            self.cycle.transport = cast(asyncio.Transport, _Link(self.transport, self._close_behind))
 
     def on_body(self, body: bytes) -> None:
         self._meter.body(len(body))
@@ -143,6 +154,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._offers_upgrade:
             self._meter.ended()
             super().on_message_complete()
+            if self._ends:
+                self._deaf = True
+                self.transport.close()
+
+    def _close_behind(self) -> None:
+        """The answer was the last. Whoever sends a body still reads it only then, and would lose it to a reset."""
+        if self._meter.place is Place.BODY and self._answering is None:
+            self._ends = True
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -200,6 +221,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer, and close; the client may be sending still, and would lose the answer if it were cut at once."""
         self._deaf = True
         answering = self._answering
+        if self._phase == "drain" and self._meter.place is Place.BODY:
+            self.transport.close()  # it has its answer
+            return
         if answering is not None and not answering.more_body:
             answering.keep_alive = False  # the answer before is on its way, and the last
             return

@@ -8,13 +8,16 @@ import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
+import mcp_types as mcp
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engines.errors import BodyTooLarge
 from mcp_server import messages
 from mcp_server.messages import Refused
 
-LONGEST = 4 << 20  # what the SDK takes; it refuses more by itself
+LONGEST = 4 << 20  # bytes of a body that the SDK takes
 _SESSION = re.compile(rb"session_id=([0-9a-f]{32})")
 
 Refuse = Callable[[Refused, Scope, Receive, Send], Awaitable[bool]]
@@ -27,7 +30,10 @@ async def answer(refused: Refused, scope: Scope, receive: Receive, send: Send) -
 
 
 class Checked:
-    """Gives the app messages that it can read, and answers all others by `refuse` (which may leave them to the app)."""
+    """Gives the app messages that it can read, and answers all others by `refuse` (which may leave them to the app).
+
+    Raises `BodyTooLarge`. What the app refuses in plain text becomes an error of JSON-RPC.
+    """
 
     def __init__(self, app: ASGIApp, refuse: Refuse = answer) -> None:
         self._app = app
@@ -35,12 +41,14 @@ class Checked:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            await self._app(scope, receive, _with_own_ids(send))
+            await self._app(scope, receive, _with_own_ids(_in_json(send)))
             return
         taken = await _taken(receive)
         body = b"".join(message.get("body", b"") for message in taken)
+        if len(body) > LONGEST:
+            raise BodyTooLarge(f"A message to MCP may have {LONGEST} bytes at most.")
         complete = taken[-1]["type"] == "http.request" and not taken[-1].get("more_body", False)
-        if complete and len(body) <= LONGEST:
+        if complete:
             read = messages.read(body)
             if isinstance(read, Refused) and await self._refuse(read, scope, receive, send):
                 return
@@ -48,7 +56,7 @@ class Checked:
                 written = json.dumps(read).encode()
                 taken = [{"type": "http.request", "body": written, "more_body": False}]
                 scope = {**scope, "headers": _with_length(scope["headers"], len(written))}
-        await self._app(scope, _again(taken, receive), _with_own_ids(send))
+        await self._app(scope, _again(taken, receive), _with_own_ids(_in_json(send)))
 
 
 class Streams:
@@ -120,6 +128,29 @@ def _with_own_ids(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if b"id" in message.get("body", b""):
             message = {**message, "body": messages.with_own_ids(message["body"])}
+        await send(message)
+
+    return sent
+
+
+def _in_json(send: Send) -> Send:
+    """Refusals in plain text, in the protocol's shape."""
+    held: Message | None = None
+
+    async def sent(message: Message) -> None:
+        nonlocal held
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            if not Headers(raw=message["headers"]).get("content-type", "").startswith("application/json"):
+                held = message
+                return
+        elif held is not None:
+            why = message.get("body", b"").decode("utf-8", "replace") or "This request is refused."
+            message = {"type": "http.response.body", "body": Refused(None, mcp.INVALID_REQUEST, why).encoded()}
+            headers = MutableHeaders(raw=list(held["headers"]))
+            headers["content-type"] = "application/json"
+            headers["content-length"] = str(len(message["body"]))
+            start, held = {**held, "headers": headers.raw}, None
+            await send(start)
         await send(message)
 
     return sent

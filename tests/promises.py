@@ -208,6 +208,9 @@ PROMISES: dict[str, Promise] = {
     "http:encoding:inflated": Promise("13", "A body in gzip or deflate is read within the size limits, or refused."),
     "http:shortage:told": Promise("13", "A full disk is a 507 and a want of descriptors a 503, on every route."),
     "http:head:limits": Promise("13", "Endless headers, targets, trailers and chunk extensions are refused."),
+    "http:answer:while-sending": Promise(
+        "13", "A client that still sends has its answer, also where the connection ends with it."
+    ),
     "http:time:limits": Promise("13", "Headers, bodies that stand still and idle connections have a time limit."),
     "http:connections:bound": Promise(
         "13", "Beyond a bound connections are a 503 with Retry-After; idle ones give way."

@@ -38,6 +38,10 @@ class Client:
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
+    async def sent(self) -> None:
+        """Waits while much is on its way."""
+        await self._writer.drain()
+
     async def reply(self) -> Reply:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}

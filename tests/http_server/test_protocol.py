@@ -170,6 +170,36 @@ def test_a_body_that_nobody_reads_any_more_is_let_in_for_a_while(serve: Serve) -
     serve(test, QUICK)
 
 
+@promise("http:answer:while-sending")
+def test_who_reads_only_behind_its_body_has_the_answer_though_the_connection_ends_with_it(serve: Serve) -> None:
+    """As urllib and proxies in HTTP/1.0 send; a reset would take the answer away."""
+    head = b"POST /early HTTP/1.1\r\nConnection: close\r\nContent-Length: 30000000\r\n\r\n"
+
+    async def test(server: Running) -> None:
+        client = await server.connect()
+        client.send(head)
+        for _ in range(300):
+            client.send(b"x" * 100_000)
+            await client.sent()
+        reply = await client.reply()
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert await client.closed()
+
+    serve(test)
+
+
+def test_what_is_wrong_in_a_body_behind_its_answer_gets_no_second_one(serve: Serve) -> None:
+    async def test(server: Running) -> None:
+        client = await server.connect()
+        client.send(b"POST /early HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n")
+        assert (await client.reply()).status == 200
+        client.send(b"no number\r\n")
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await client.reply()
+
+    serve(test)
+
+
 def test_nonsense_behind_a_request_doesnt_cost_its_answer(serve: Serve) -> None:
     async def test(server: Running) -> None:
         client = await server.connect()

@@ -6,10 +6,13 @@ from pathlib import Path
 import httpx2
 
 from mcp_server.http import MAX_SESSIONS
+from mcp_server.http_border import LONGEST
 from tests.mcp_server.test_transports import Stage, run, texts, until
 from tests.promises import promise
 
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+
+PING = b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}'
 
 
 async def initialize(http: httpx2.AsyncClient) -> httpx2.Response:
@@ -39,6 +42,32 @@ def test_a_method_that_a_path_is_not_for_is_refused_at_once_with_those_it_is_for
                         answer = await http.request(method, path, content=content)
                         told = ", ".join(sorted(answer.headers["allow"].split(", ")))
                         assert (answer.status_code, told) == (405, allowed), (method, path)
+
+    run(tmp_path, body)
+
+
+def test_whatever_is_refused_is_told_in_json(tmp_path: Path) -> None:
+    """The SDK refuses some in plain text, and some as if the server had failed."""
+    large = b"[" + b" " * LONGEST + b"]"
+    nowhere = f"/messages/?session_id={'0' * 32}"
+    expected: list[tuple[str, bytes, dict[str, str], int, object]] = [
+        ("/mcp", large, {}, 413, "body_too_large"),
+        (nowhere, large, {}, 413, "body_too_large"),
+        ("/mcp", b"{}", {}, 400, -32600),
+        ("/mcp", PING, {"Content-Type": "text/plain"}, 400, -32600),
+        ("/mcp", PING, {"Accept": "text/html"}, 406, -32600),
+        ("/mcp", PING, {"Mcp-Session-Id": "nobody's"}, 404, -32600),
+        ("/messages/", PING, {}, 400, -32600),
+        ("/messages/?session_id=x", PING, {}, 400, -32600),
+        (nowhere, PING, {}, 404, -32600),
+    ]
+
+    async def body(it: Stage) -> None:
+        async with web(it) as http:
+            for path, content, headers, status, code in expected:
+                answer = await http.post(path, content=content, headers=headers)
+                assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), path
+                assert answer.json()["error"]["code"] == code, answer.text
 
     run(tmp_path, body)
 

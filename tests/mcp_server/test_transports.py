@@ -15,8 +15,11 @@ import uvicorn
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from engines.errors import ServiceError
 from engines.scripted import Scripted
 from mcp_server import http, server, sockets, stream
 from mcp_server.options import Options
@@ -47,13 +50,19 @@ class Stage:
         return Client(target, mode=mode)
 
 
+async def told(request: Request, error: Exception) -> Response:
+    """As the front does it whose routes these are among."""
+    assert isinstance(error, ServiceError)
+    return JSONResponse({"error": {"code": error.code}}, error.status)
+
+
 @asynccontextmanager
 async def stage(folder: Path, max_sessions: int) -> AsyncIterator[Stage]:
     inference = Scripted()
     (folder / "files").mkdir()
     built = await asyncio.to_thread(server.build, inference, Options(folder / "files"))
     routes, lifespan = http.routes(built, max_sessions)
-    app = Starlette(routes=routes)
+    app = Starlette(routes=routes, exception_handlers={ServiceError: told})
     web = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
     listener = await asyncio.to_thread(sockets.listen, folder / "s")
     async with AsyncExitStack() as stack:
