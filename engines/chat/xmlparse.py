@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from engines.chat.callparse import CallBlock, CallScanner
-from engines.decoding.markups import type_of, types_of
+from engines.decoding.parameters import ENDS_VALUE, type_of, types_of_argument
 from engines.types import Json
 
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
 _PARAMETER, _PARAMETER_END = "<parameter=", "</parameter>"
 # What ends a value: its own mark, or, at the beginning of a line, the next one where it was forgotten.
-_VALUE_ENDS = (_PARAMETER_END, "\n" + _PARAMETER, "\n" + _FUNCTION_END)
-_HELD = max(map(len, _VALUE_ENDS)) + 1  # of a value's end, with the line's end before it
+_HELD = max(map(len, ENDS_VALUE)) + 1  # of a value's end, with the line's end before it
 
 _State = Literal["name", "between", "key", "value", "done"]
 
@@ -38,7 +37,7 @@ class XmlCall:
         self._schemas = schemas
         self._state: _State = "name"
         self._text = ""  # of the name or key that is read, or of the mark that may begin
-        self._key = ""
+        self._types: set[str] = set()
         self._keys: set[str] = set()
         self._value: list[str] = []  # not shown yet
         self._begun = False  # whether the value has shown something
@@ -82,7 +81,8 @@ class XmlCall:
             self.name, self._state = name, "between"
             self._arguments.append("{")
             return name in self._schemas
-        self._key, self._state, self._begun = name, "value", False
+        self._state, self._begun = "value", False
+        self._types = types_of_argument(name, self._schemas[self.name]) or {"string"}  # where nothing is said
         known = name in self._keys
         self._keys.add(name)
         self._arguments.append((", " if len(self._keys) > 1 else "") + json.dumps(name, ensure_ascii=False) + ": ")
@@ -102,12 +102,12 @@ class XmlCall:
         self._value.append(c)
         if c in ">=":
             tail = "".join(self._value[-_HELD:])
-            ended = next((mark for mark in _VALUE_ENDS if tail.endswith(mark)), None)
+            ended = next((mark for mark in ENDS_VALUE if tail.endswith(mark)), None)
             if ended is not None:
                 del self._value[-len(ended) :]
                 self._value_ended(ended)
                 return True
-        if len(self._value) >= 2 * _HELD and self._types() == {"string"}:
+        if len(self._value) >= 2 * _HELD and self._types == {"string"}:
             self._show_text(self._value[:-_HELD])
             del self._value[:-_HELD]
         return True
@@ -115,12 +115,12 @@ class XmlCall:
     def _value_ended(self, mark: str) -> None:
         if self._value and self._value[-1] == "\n" and mark == _PARAMETER_END:
             self._value.pop()
-        if self._begun or self._types() == {"string"}:
+        if self._begun or self._types == {"string"}:
             self._show_text(self._value)
             self._arguments.append('"')
         else:
             text = "".join(self._value)
-            value = _converted(text[1:] if text.startswith("\n") else text, self._types())
+            value = _converted(text[1:] if text.startswith("\n") else text, self._types)
             self._arguments.append(json.dumps(value, ensure_ascii=False))
         self._value = []
         self._state, self._text = "between", ""
@@ -139,12 +139,6 @@ class XmlCall:
     def _end(self) -> None:
         self._arguments.append("}")
         self._state, self._text, self.complete = "done", "", True
-
-    def _types(self) -> set[str]:
-        """What the parameter may be; a string where nothing is said."""
-        properties = self._schemas[self.name].get("properties")
-        schema = properties.get(self._key) if isinstance(properties, dict) else None
-        return types_of(schema) or {"string"}
 
 
 class XmlBlock:

@@ -14,7 +14,7 @@ from llguidance import regex_to_lark
 from engines.decoding.closing import closed
 from engines.decoding.ebnf import EbnfFault, is_ebnf, lark_of
 from engines.decoding.loosening import loosened, without
-from engines.decoding.markups import Callee, Markup, Shape, call_rules, strict_fault
+from engines.decoding.markups import Callee, Markup, Shape, call_rules, unenforced
 from engines.decoding.patterns import regex_fault
 from engines.decoding.schemas import MAX_SCHEMA_BYTES, Fault, cut, enforced, json_text, schema_refused
 from engines.errors import InvalidRequest
@@ -155,10 +155,11 @@ def _arguments(index: int, tool: Tool, wanted: Wanted) -> Placed:
     faults: list[Fault] = []
     if tool.strict:
         enforced(schema, at)
-        if (fault := strict_fault(wanted.markup, schema)) is not None:
+        for fault in unenforced(wanted.markup, schema):
             raise schema_refused(at, fault)
     else:
         schema, faults = loosened(schema)
+        faults += unenforced(wanted.markup, schema)
     kinds = schema.get("type", "object")
     if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
         fault = Fault("/type", "arguments have names, so they are an object")

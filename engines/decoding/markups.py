@@ -1,15 +1,15 @@
 """The grammars of calls, by the markup in which a family of models writes them. Pure.
 
-A JSON call has its arguments' schema. In Qwen3-Coder's markup each argument stands by itself: a string as it is, up to
-its end mark, any other value as JSON; what strings must look like can't be enforced there, but a choice of them can.
+A JSON call has its arguments' schema. In Qwen3-Coder's markup each argument stands by itself (`parameters`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from engines.decoding.schemas import DEFINITIONS, Fault, json_text
+from engines.decoding.parameters import AnyText, Choice, JsonValue, arguments_of, unbounded, ways_of
+from engines.decoding.schemas import Fault, cut, json_text
 from engines.types import Json
 
 Markup = Literal["hermes", "qwen3_coder", "mistral", "mistral_args", "mistral_id"]
@@ -17,8 +17,8 @@ Styled = Callable[[Json], Json]
 Marks = Mapping[str, int]
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_XML_NAME = r"/[^<>\s]([^<>\n]{0,100}[^<>\s])?/"
 _CALLS, _ARGS, _CALL_ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
-_OF_TEXTS = frozenset({"pattern", "format", "minLength", "maxLength"})
 
 
 class Callee(msgspec.Struct, frozen=True):
@@ -62,39 +62,29 @@ def call_rules(markup: Markup, callees: Sequence[Callee], shape: Shape, marks: M
                 yield f"call_{callee.index}: {json_text(callee.name)} {given}"
 
 
-def strict_fault(markup: Markup, schema: Json) -> Fault | None:
-    """What of a strict schema can't be enforced in this markup, though it can in JSON."""
-    properties = schema.get("properties")
+def unenforced(markup: Markup, schema: Json) -> list[Fault]:
+    """What of a schema can't be enforced in this markup, though it can in JSON; by its place in the schema as given."""
     if markup != "qwen3_coder":
-        return None
-    for name, value in properties.items() if isinstance(properties, dict) else ():
-        if isinstance(value, dict) and "string" in types_of(value):
-            for keyword in sorted(_OF_TEXTS & value.keys()):
-                return Fault(f"/properties/{name}/{keyword}", "this model's markup of calls has no bounds for strings")
-    return None
+        return []
+    found = [Fault(_place_in(schema, fault.path), fault.reason) for fault in unbounded(cut(schema))]
+    return list(dict.fromkeys(found))
 
 
-def types_of(schema: Any) -> set[str]:
-    """The types that a schema names for a value; none if it says nothing."""
-    if not isinstance(schema, dict):
-        return set()
-    given = schema.get("type")
-    types = {given} if isinstance(given, str) else {one for one in given if isinstance(one, str)} if given else set()
-    for name in ("anyOf", "oneOf", "allOf"):
-        options = schema.get(name)
-        for option in options if isinstance(options, list) else ():
-            types |= types_of(option)
-    return types or {type_of(value) for value in _choices(schema)}
-
-
-def type_of(value: object) -> str:
-    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return kinds.get(type(value), "null")
-
-
-def _choices(schema: Json) -> list[Any]:
-    values = schema.get("enum")
-    return values if isinstance(values, list) else [schema["const"]] if "const" in schema else []
+def _place_in(schema: Json, path: str) -> str:
+    """A place in what `cut` makes of a schema, as the place in it."""
+    given = {"anyOf": "oneOf", "pattern": "format"}
+    found: object = schema
+    steps: list[str] = []
+    for step in path.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and name not in found and given.get(name) in found:
+            step = name = given[name]
+        steps.append(step)
+        if isinstance(found, list):
+            found = found[int(name)] if int(name) < len(found) else None
+        else:
+            found = found.get(name) if isinstance(found, dict) else None
+    return "".join(f"/{step}" for step in steps)
 
 
 def _in_tags(shape: Shape, marks: Marks) -> Iterator[str]:
@@ -122,33 +112,33 @@ def _by_name(shape: Shape, marks: Marks) -> Iterator[str]:
 
 
 def _xml_call(callee: Callee, styled: Styled) -> Iterator[str]:
-    at = f"call_{callee.index}"
-    properties = callee.schema.get("properties")
-    known: dict[str, Any] = properties if isinstance(properties, dict) else {}
-    free = not known and callee.schema.get("additionalProperties") is not False
-    required = callee.schema.get("required")
-    needed = set(required) if isinstance(required, list) else set()
-    parts = [f"{at}_{place}{'' if name in needed else '?'}" for place, name in enumerate(known)]
-    if free:
-        parts = [f"{at}_any*"]
-        yield f'{at}_any: "<parameter=" /[^<>\\n]+/ ">\\n" {at}_text "\\n"'
+    at, wanted = f"call_{callee.index}", arguments_of(callee.schema)
+    parts = [f"{at}_{place}{'' if name in wanted.required else '?'}" for place, name in enumerate(wanted.known)]
+    others = _xml_value(wanted.others, callee.schema, at, styled)
+    if others:
+        parts.append(f"{at}_other*")
+        known = " | ".join(json_text(name) for name in wanted.known)
+        yield f"{at.upper()}_NAME: {_XML_NAME}" + (f" & ~({known})" if known else "")
+        yield f'{at}_other: "<parameter=" {at.upper()}_NAME ">\\n" {others} "\\n"'
     yield f'{at}: {json_text(f"<function={callee.name}>")} "\\n" {" ".join(parts)} "</function>"'
     yield f'{at}_text[suffix="</parameter>"]: /(.|\\n)*/'
-    definitions = {name: callee.schema[name] for name in DEFINITIONS if name in callee.schema}
-    for place, (name, value) in enumerate(known.items()):
+    for place, (name, value) in enumerate(wanted.known.items()):
         head = json_text(f"<parameter={name}>\n")
-        yield f'{at}_{place}: {head} {_xml_value(value, definitions, at, styled)} "\\n"'
+        yield f'{at}_{place}: {head} {_xml_value(value, callee.schema, at, styled)} "\\n"'
 
 
-def _xml_value(value: Any, definitions: Json, at: str, styled: Styled) -> str:
-    """A value and its end mark."""
-    types = types_of(value)
-    choices = [choice for choice in _choices(value) if isinstance(choice, str)] if isinstance(value, dict) else []
-    if choices and types == {"string"}:
-        return f'({" | ".join(json_text(choice) for choice in choices)}) "\\n</parameter>"'
-    if not types or "string" in types:
-        return f"{at}_text"
-    return f'%json {json_text(styled({**value, **definitions}))} "\\n</parameter>"'
+def _xml_value(value: object, root: Json, at: str, styled: Styled) -> str:
+    """A value and its end mark; empty if there is none."""
+    texts: list[str] = []
+    for way in ways_of(value, root):
+        match way:
+            case AnyText():
+                return f"{at}_text"
+            case JsonValue(schema):
+                texts.append(f"%json {json_text(styled(schema))}")
+            case Choice(text):
+                texts.append(json_text(text))
+    return f'({" | ".join(texts)}) "\\n</parameter>"' if texts else ""
 
 
 def _mark(text: str, marks: Marks) -> str:
