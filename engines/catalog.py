@@ -1,11 +1,13 @@
 """Which checkpoint a name means, and what is installed."""
 
+import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from engines import checkpoint, foreign
+from engines import checkpoint, foreign, mac_files
 from engines.checkpoint import Checkpoint
 from engines.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability, raise_shortage
 from engines.model_files import read_text
@@ -79,6 +81,11 @@ class NotInstalled(msgspec.Struct, frozen=True):
         return _DOES.get(self.repository)
 
 
+def folded(name: str) -> str:
+    """As names are compared: in any case, and in either form of Unicode (on HFS+ and SMB é is two characters)."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 class _Found(msgspec.Struct, frozen=True):
     """`is_listed` False: a folder of another format alone, which is known by its name, to say what it is."""
 
@@ -87,7 +94,7 @@ class _Found(msgspec.Struct, frozen=True):
     is_listed: bool = True
 
     def answers_to(self, name: str) -> bool:
-        return name.casefold() in (self.name.casefold(), self.name.rpartition("/")[2].casefold())
+        return folded(name) in (folded(self.name), folded(self.name.rpartition("/")[2]))
 
 
 class _Meant(msgspec.Struct, frozen=True):
@@ -106,9 +113,9 @@ class Catalog:
     def __init__(self, roots: Roots, aliases: Mapping[str, str]) -> None:
         self._roots = roots
         defaults = {name: _Meant(repository, name) for name, (repository, _) in DEFAULTS.items()}
-        known = {alias: defaults.get(target.casefold(), _Meant(target)) for alias, target in aliases.items()}
-        folded = {alias.casefold() for alias in aliases}
-        self._known = [*known.items(), *(pair for pair in defaults.items() if pair[0] not in folded)]
+        known = {alias: defaults.get(folded(target), _Meant(target)) for alias, target in aliases.items()}
+        taken = {folded(alias) for alias in aliases}
+        self._known = [*known.items(), *(pair for pair in defaults.items() if pair[0] not in taken)]
 
     def repository(self, name: str) -> str | None:
         """What an alias or a default name stands for, or the name itself if it is ORG/NAME; else None."""
@@ -117,7 +124,7 @@ class Catalog:
 
     def _meant(self, name: str) -> _Meant | None:
         for known, meant in self._known:
-            if known.casefold() == name.casefold():
+            if folded(known) == folded(name):
                 return meant
         return _Meant(name) if _is_repository(name) else None
 
@@ -134,7 +141,8 @@ class Catalog:
         if folder is None and meant is None:
             raise self._unknown(name, found)
         if folder is None:
-            raise ModelNotInstalled(_not_installed(name, meant.target if meant else name), param="model")
+            told = _not_installed(name, meant.target if meant else name)
+            raise ModelNotInstalled(" ".join([told, *_closed(self._roots)]), param="model")
         seen = checkpoint.inspect(folder)
         _require(name, seen, capability)
         return Entry(str(folder.resolve()), self._names(folder, found), seen)
@@ -154,7 +162,7 @@ class Catalog:
                 listed.setdefault(folder, self._listed(folder, found))
             else:
                 absent.append(NotInstalled(name, meant.target))
-        for item in sorted(found, key=lambda item: item.name.casefold()):
+        for item in sorted(found, key=lambda item: folded(item.name)):
             if item.is_listed and item.folder not in listed:
                 listed[item.folder] = self._listed(item.folder, found)
         return [*listed.values(), *absent]
@@ -165,11 +173,11 @@ class Catalog:
     def _names(self, folder: Path, found: list[_Found]) -> tuple[str, ...]:
         """All names by which `resolve` gives this folder; its full name even where another copy comes first."""
         names = [name for name, meant in self._known if meant.folder(found) == folder]
-        taken = {name.casefold() for name, _ in self._known}
+        taken = {folded(name) for name, _ in self._known}
         own = [item.name for item in found if item.folder == folder]
         for name in [*own, *(name.rpartition("/")[2] for name in own)]:
-            if name.casefold() not in taken and _choose(found, name) == folder:
-                taken.add(name.casefold())
+            if folded(name) not in taken and _choose(found, name) == folder:
+                taken.add(folded(name))
                 names.append(name)
         return tuple(names) or (own[0],)
 
@@ -189,6 +197,17 @@ def _not_installed(name: str, target: str) -> str:
     if _is_repository(target):
         return f"{name} isn't installed. Fetch it: mlx-local models pull {target}"
     return f"{name} stands for {target!r}, which is in none of the model folders. Correct it in the configuration."
+
+
+def _closed(roots: Roots) -> Iterator[str]:
+    """Of each folder of models that this process may not look into, a sentence: the model may be there."""
+    for root in (*roots.configured, *roots.hubs, *roots.plain):
+        try:
+            os.scandir(root).close()
+        except PermissionError as error:
+            yield f"It may be in {root}, which can't be read: {mac_files.reason(error)}."
+        except OSError:
+            continue
 
 
 def _require(name: str, seen: Checkpoint, wanted: Capability | None) -> None:
@@ -216,8 +235,8 @@ def _inspect_broken(folder: Path) -> Checkpoint:
 
 def _choose(found: list[_Found], name: str, own: str = "") -> Path | None:
     """The folder a name means: one called `own` before full names before last parts, but complete ones first."""
-    mine = [item.folder for item in found if item.name.casefold() == own]
-    exact = [item.folder for item in found if item.name.casefold() == name.casefold()]
+    mine = [item.folder for item in found if folded(item.name) == own]
+    exact = [item.folder for item in found if folded(item.name) == folded(name)]
     last = name.rpartition("/")[2]
     # A folder NAME without an organisation may be anyone's copy of ORG/NAME; OTHER/NAME is not.
     loose = [item.folder for item in found if item.answers_to(last) and ("/" not in name or "/" not in item.name)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from engines import mac_files
 from engines.errors import CheckpointUnusable, raise_shortage
 
 Json = dict[str, Any]
@@ -30,7 +31,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes | None:
         raise_shortage(error)
         if error.errno in (errno.ENXIO, errno.ENOTDIR, errno.EOPNOTSUPP):
             raise CheckpointUnusable(f"{path} is no file. {_AGAIN}") from error
-        raise CheckpointUnusable(f"{path} can't be read: {error.strerror}. {_AGAIN}") from error
+        raise CheckpointUnusable(f"{path} can't be read: {mac_files.reason(error)}.") from error
     try:
         return _content(path, descriptor, most)
     except OSError as error:
@@ -83,6 +84,8 @@ def _content(path: Path, descriptor: int, most: int) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise CheckpointUnusable(f"{path} is {_kind(status.st_mode)} and no file. {_AGAIN}")
+    if mac_files.is_in_cloud(status):
+        raise CheckpointUnusable(f"{path} can't be read now: {mac_files.IN_THE_CLOUD}.")
     if status.st_size > most:
         raise CheckpointUnusable(f"{path} has {status.st_size / 1e6:,.0f} MB, too many for what it is. {_AGAIN}")
     with open(descriptor, "rb", closefd=False) as file:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
+from engines import mac_files
 from engines.errors import InvalidRequest
 from mcp_server import files
 
@@ -185,7 +186,7 @@ def _written(folder: int, data: bytes) -> str:
         try:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            mac_files.sync(file.fileno())
         except OSError:
             os.unlink(partial, dir_fd=folder)
             raise
@@ -220,5 +221,5 @@ def _refused(name: str, what: str, roots: Sequence[Path]) -> InvalidRequest:
 
 
 def _unwritable(error: Exception, name: str) -> NoReturn:
-    reason = error.strerror if isinstance(error, OSError) else "no file can have that name"
+    reason = mac_files.reason(error) if isinstance(error, OSError) else "no file can have that name"
     raise InvalidRequest(f"The result can't be written there: {reason}.", param=name) from error

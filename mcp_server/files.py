@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from engines.errors import InvalidRequest
+from engines import mac_files
+from engines.errors import InvalidRequest, raise_shortage
 
 MOST_NUMBERS = 1000
 _UNFIT = re.compile(r"[^\w.-]+")
@@ -23,9 +24,22 @@ def to_read(given: str, name: str) -> Path:
         raise InvalidRequest(f"The argument {name} names a folder: give the path of a file.", param=name)
     if not _can(path.is_file):
         raise InvalidRequest(f"There is no file {path}: give the absolute path of one on this computer.", param=name)
-    if not os.access(path, os.R_OK):
-        raise InvalidRequest(f"{path} can't be read by this service: check its permissions.", param=name)
+    _check_readable(path, name)
     return path
+
+
+def _check_readable(path: Path, name: str) -> None:
+    """By opening it: what a path says of itself isn't what macOS lets a program do."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise_shortage(error)
+        raise InvalidRequest(f"{path} can't be read by this service: {mac_files.reason(error)}.", param=name) from error
+    try:
+        if mac_files.is_in_cloud(os.fstat(descriptor)):
+            raise InvalidRequest(f"{path} can't be read now: {mac_files.IN_THE_CLOUD}.", param=name)
+    finally:
+        os.close(descriptor)
 
 
 def to_write(given: str, name: str, suffix: str) -> Path:
@@ -54,7 +68,7 @@ def create(path: Path, data: bytes) -> Path:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            mac_files.sync(file.fileno())
         for candidate in candidates(path):
             if _published(partial, candidate):
                 return candidate
@@ -73,7 +87,7 @@ def _partial(path: Path) -> Path:
 
 
 def _unwritable(path: Path, error: OSError, name: str) -> InvalidRequest:
-    return InvalidRequest(f"The result can't be written into {path.parent}: {error.strerror}.", param=name)
+    return InvalidRequest(f"The result can't be written into {path.parent}: {mac_files.reason(error)}.", param=name)
 
 
 def _can(asks: Callable[[], bool]) -> bool:

@@ -250,6 +250,10 @@ PROMISES: dict[str, Promise] = {
         FIELD, "A checkpoint that can't be run is a 422 that says why, and isn't loaded again."
     ),
     # -- on a Mac
+    "mac:files:privacy": Promise(MAC, "What macOS keeps from the service is told as that, with the setting to open."),
+    "mac:files:cloud": Promise(MAC, "A file that lies in the cloud alone is told as that, and not waited for."),
+    "mac:files:durable": Promise(MAC, "What is published is on the disk, and not in its cache."),
+    "mac:files:names": Promise(MAC, "Names of folders are known in either form of Unicode."),
     "mac:device:no-wrong-text": Promise(
         MAC, "After a failure of the GPU nothing more is taken from its process: what had said nothing is tried again."
     ),

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from engines import mac_files
 from engines.audio_types import Voice
 from engines.errors import InvalidRequest
 from engines.voice.voices import NATIVE_LANGUAGES, OPENAI_VOICES
@@ -170,12 +171,12 @@ def _write(target: Path, content: bytes) -> None:
 
 def _sync(file: BinaryIO) -> None:
     file.flush()
-    os.fsync(file.fileno())
+    mac_files.sync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
     number = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(number)
+        mac_files.sync(number)
     finally:
         os.close(number)
