@@ -254,8 +254,12 @@ class Supervisor:
                 ticket.fail(RunnerDied(message, retry_after=RETRY_SECONDS))
 
     def device(self, recommended_bytes: int) -> None:
-        if 0 < recommended_bytes < self.state.limits.budget:
-            pool.set_budget(self.state, recommended_bytes)
+        limits = self.state.limits
+        ceiling = min(recommended_bytes, limits.ceiling) if limits.ceiling else recommended_bytes
+        if 0 < ceiling != limits.ceiling:
+            if ceiling < limits.budget:
+                log.info("models get %.1f GB: the device recommends no more", ceiling / 1e9)
+            pool.set_ceiling(self.state, ceiling)
             self.settle()
 
     # -- small questions ----------------------------------------------------------------------------------------

@@ -158,14 +158,15 @@ def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _runtime_options(settings: Settings) -> Options:
-    share = int(psutil.virtual_memory().total * BUDGET_SHARE)
+    total = psutil.virtual_memory().total
     asked = settings.memory_budget_gb
     limits = pool.Limits(
-        budget=share if asked is None else min(share, int(asked * GIB)),
+        budget=int(total * BUDGET_SHARE) if asked is None else min(total, int(asked * GIB)),
         max_running=settings.max_running,
         queue_limit=settings.queue_limit,
         idle_unload=settings.idle_unload,
         patience=settings.patience,
+        ceiling=total,
     )
     return Options(
         limits,

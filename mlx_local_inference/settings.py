@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_dirs: Annotated[tuple[str, ...], Meta(description="folders with models, beside the usual places")] = ()
     memory_budget_gb: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="memory for models in GB, derived from the machine if unset"),
+        Meta(description="memory for models in GB, at most what the GPU recommends; three quarters of all if unset"),
     ] = None
     idle_unload: Annotated[
         float, Meta(ge=-1, description="seconds until an unused model is unloaded, 0 for at once, -1 for never")

@@ -31,7 +31,7 @@ from engines.pool.state import (
     refused,
     register,
     requeue,
-    set_budget,
+    set_ceiling,
     unloaded,
 )
 
@@ -65,6 +65,6 @@ __all__ = [
     "refused",
     "register",
     "requeue",
-    "set_budget",
+    "set_ceiling",
     "unloaded",
 ]

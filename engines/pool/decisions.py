@@ -44,8 +44,16 @@ def never_fits(state: State, model: str, kv_bytes: int = 0) -> DoesNotFit | None
     could = sum(r.lease for r in state.residents.values()) - kept
     return DoesNotFit(
         f"This needs {need / GB:.2f} GB; {max(0, _free(state)) / GB:.2f} GB are free, {could / GB:.2f} GB could be "
-        "unloaded. Use a smaller model, a shorter prompt or fewer tokens, or raise memory_budget_gb."
+        f"unloaded. Use a smaller model, a shorter prompt or fewer tokens{_advice(state)}."
     )
+
+
+def _advice(state: State) -> str:
+    """What else there is to do."""
+    limits = state.limits
+    if limits.ceiling and limits.budget >= limits.ceiling:
+        return f"; this machine can give {limits.ceiling / GB:.1f} GB to models at most"
+    return ", or raise memory_budget_gb"
 
 
 def fits_beside(state: State, model: str, kv_bytes: int = 0) -> bool:

@@ -13,13 +13,17 @@ LONGEST_BACK_OFF = 60.0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """`budget` in bytes; `idle_unload` and `patience` in seconds (`idle_unload` 0 is at once, -1 never)."""
+    """`budget` in bytes; `idle_unload` and `patience` in seconds (`idle_unload` 0 is at once, -1 never).
+
+    `ceiling` is what the machine can give at all, in bytes, 0 as long as nobody knows.
+    """
 
     budget: int
     max_running: int
     queue_limit: int
     idle_unload: float
     patience: float
+    ceiling: int = 0
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -208,9 +212,11 @@ def ask_unload(state: State, model: str) -> None:
         state.draining.add(model)
 
 
-def set_budget(state: State, budget: int) -> None:
-    """In bytes. When it shrinks below the leases, models give way, least recently used first, once nothing runs."""
-    state.limits = msgspec.structs.replace(state.limits, budget=budget)
+def set_ceiling(state: State, ceiling: int) -> None:
+    """What the machine can give, in bytes. The budget is never more: when it shrinks below the leases, models give way,
+    least recently used first, once nothing runs."""
+    budget = min(state.limits.budget, ceiling)
+    state.limits = msgspec.structs.replace(state.limits, budget=budget, ceiling=ceiling)
 
 
 def _blame(state: State, model: str, reason: str, now: float) -> None:

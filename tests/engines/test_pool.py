@@ -284,9 +284,22 @@ def test_a_model_that_is_wanted_and_never_fits_is_told_and_not_loaded() -> None:
     assert pool.never_fits(it, "chat") is None
 
 
+@pytest.mark.parametrize(
+    ("ceiling", "advice"), [(0, "raise memory_budget_gb"), (200 * GB, "raise memory_budget_gb"), (9 * GB, "at most")]
+)
+def test_a_refusal_never_advises_what_has_no_effect(ceiling: int, advice: str) -> None:
+    it = state()
+    if ceiling:
+        pool.set_ceiling(it, ceiling)
+    error = pool.never_fits(it, "huge")
+    assert error is not None
+    assert advice in error.message
+    assert ("memory_budget_gb" in error.message) == (ceiling != 9 * GB)
+
+
 def test_a_lower_budget_unloads_what_is_idle_and_lets_work_end() -> None:
     it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1, last_used=5.0))
-    pool.set_budget(it, 8 * GB)
+    pool.set_ceiling(it, 8 * GB)
     pool.arrive(it, Job(1, "chat", 0, 6.0))
     assert carry_out(it, 6.0) == [Unload("embed"), Resize("chat", 8 * GB), Start(Job(1, "chat", 0, 6.0))]
 

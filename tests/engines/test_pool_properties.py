@@ -88,9 +88,9 @@ class History(RuleBasedStateMachine):
         self.state.wanted.add(model)
         self.settle()
 
-    @rule(budget=st.integers(6, 24))
-    def the_budget_changes(self, budget: int) -> None:
-        pool.set_budget(self.state, budget)
+    @rule(ceiling=st.integers(6, 24))
+    def the_device_tells_what_it_can_give(self, ceiling: int) -> None:
+        pool.set_ceiling(self.state, ceiling)
         self.settle()
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 5.1, 7.3, 61.0]))
