@@ -6,6 +6,7 @@ none for many layouts, and adds opposite phases up to nothing. What channels are
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -97,9 +98,17 @@ class Resampler:
 _NOTHING = np.empty(0, np.float32)
 
 
+def _values(frame: AudioFrame) -> NDArray[Any]:
+    """As `to_ndarray`, which knows no samples of 64 bits."""
+    if frame.format.name not in ("s64", "s64p"):
+        return frame.to_ndarray()
+    values = frame.samples * (1 if frame.format.is_planar else len(frame.layout.channels))
+    return np.stack([np.frombuffer(bytes(plane), "<i8", values) for plane in frame.planes])
+
+
 def _samples(frame: AudioFrame) -> Channels:
     """A frame as float32 from -1 to 1, a row a channel."""
-    values = frame.to_ndarray()
+    values = _values(frame)
     if not frame.format.is_planar:
         values = values.reshape(-1, len(frame.layout.channels)).T
     if (scale := SCALES.get(values.dtype.str[1:])) is None:

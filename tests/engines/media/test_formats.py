@@ -36,6 +36,7 @@ WRITTEN = {
     "g726 in wav": ("wav", "g726", 8_000),
     "µ-law in wav": ("wav", "pcm_mulaw", 8_000),
     "RealAudio": ("rm", "ac3", 48_000),
+    "64 bits in w64": ("w64", "pcm_s64le", 44_100),
 }
 
 
