@@ -21,6 +21,7 @@ Hear = Callable[[PieceRequest], AsyncGenerator[Started | Delta | PieceDone]]
 
 PENALTY = 1.15
 SHORTEST_HALVED = 4.0  # seconds
+MOST_GIVEN_UP = 2  # times that nobody waits for the same piece, before it is heard in halves
 _SAMPLE = 4  # bytes
 _WINDOW, _STRIDE = EAR_RATE // 10, 8  # samples
 
@@ -71,15 +72,23 @@ class Hearing:
 
         A piece whose text is cut or runs in a loop is heard again with a penalty on repetition, then in halves; what
         stays so is marked. A runner that died is asked once more. What `early` has told by then stays: the model goes
-        on behind it, and there are no halves, since it doesn't say where in the sound it is.
+        on behind it, and there are no halves, since it doesn't say where in the sound it is. One that takes longer than
+        its client waits is heard in halves too, or no retry would ever come further.
         """
-        done, usage = await self._twice(samples, early)
-        seconds, told = _seconds(samples), len(early.told) if early else 0
+        seconds = _seconds(samples)
+        asked = msgspec.structs.replace(self._asked, samples=samples)
+        if early is None and seconds >= SHORTEST_HALVED and self._known.given_up(asked) >= MOST_GIVEN_UP:
+            return _together([await self.piece(*half) for half in _halves(samples, start)], Usage(0, 0))
+        try:
+            done, usage = await self._twice(samples, early)
+        except asyncio.CancelledError:
+            self._known.give_up(asked)
+            raise
+        told = len(early.told) if early else 0
         if _is_fine(done) or told or seconds < SHORTEST_HALVED:
             return await self._heard(done, usage, start, seconds, told)
-        at = quietest(samples)
         halves = []
-        for half, begins in ((samples[:at], start), (samples[at:], start + _seconds(samples[:at]))):
+        for half, begins in _halves(samples, start):
             half_done, half_usage = await self._twice(half)
             halves.append(await self._heard(half_done, half_usage, begins, _seconds(half)))
         return _together(halves, usage)
@@ -171,6 +180,12 @@ def quietest(samples: bytes) -> int:
     }
     middle = (len(sound) - _WINDOW) // 2
     return (min(energy, key=lambda at: (energy[at], abs(at - middle))) + step) * _SAMPLE
+
+
+def _halves(samples: bytes, start: float) -> tuple[tuple[bytes, float], tuple[bytes, float]]:
+    """Both, with when they begin."""
+    at = quietest(samples)
+    return (samples[:at], start), (samples[at:], start + _seconds(samples[:at]))
 
 
 def added(one: Usage, other: Usage) -> Usage:

@@ -26,8 +26,9 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class PieceCache:
-    """Answers by key, each for `seconds` from when it was given; of more than `most_bytes` the ones unused longest go.
+    """Answers by key, or how often one was given up, each for `seconds` from when it was put.
 
+    Of more than `most_bytes` the ones unused longest go.
     `seconds` 0: nothing is kept.
     """
 
@@ -47,14 +48,14 @@ class PieceCache:
     def is_off(self) -> bool:
         return self._seconds <= 0
 
-    def get(self, key: bytes) -> PieceDone | None:
+    def get(self, key: bytes) -> PieceDone | int | None:
         entry = self._entries.get(key)
         if entry is None or entry.until <= self._clock():
             return None
         self._entries.move_to_end(key)
-        return msgspec.msgpack.decode(entry.data, type=PieceDone)
+        return msgspec.msgpack.decode(entry.data, type=PieceDone | int)
 
-    def put(self, key: bytes, done: PieceDone) -> None:
+    def put(self, key: bytes, done: PieceDone | int) -> None:
         if self.is_off:
             return
         self._drop(key)
@@ -89,11 +90,21 @@ class KnownPieces:
 
     def find(self, request: PieceRequest) -> PieceDone | None:
         """What was answered to the same before."""
-        return self._cache.get(self._key(request)) if self._keeps(request) else None
+        known = self._cache.get(self._key(request)) if self._keeps(request) else None
+        return known if isinstance(known, PieceDone) else None
 
     def keep(self, request: PieceRequest, done: PieceDone) -> None:
         if self._keeps(request):
             self._cache.put(self._key(request), done)
+
+    def given_up(self, request: PieceRequest) -> int:
+        """How often nobody waited for the answer."""
+        known = self._cache.get(self._key(request)) if self._keeps(request) else None
+        return known if isinstance(known, int) else 0
+
+    def give_up(self, request: PieceRequest) -> None:
+        if self._keeps(request) and self.find(request) is None:
+            self._cache.put(self._key(request), self.given_up(request) + 1)
 
     def _keeps(self, request: PieceRequest) -> bool:
         """What is drawn at random is another text each time, and who asks for it twice wants two."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from engines.audio_types import PieceDone, PieceRequest, Segment, Transcript, TranscriptText, Word
+from engines.audio_types import EAR_RATE, PieceDone, PieceRequest, Segment, Transcript, TranscriptText, Word
 from engines.events import last
 from engines.media.client import PieceOptions
 from engines.speech.piece_cache import ENTRY_BYTES, KnownPieces, PieceCache
 from engines.speech.transcription import Ear, Transcription
-from engines.types import Timings, Usage
-from tests.engines.speech.test_transcription import Media, Model, asking, number_of, pieces, run
+from engines.types import Delta, Started, Timings, Usage
+from tests.engines.speech.test_transcription import Media, Model, asking, ear, number_of, pieces, run, said
 from tests.promises import promise
 
 SECONDS, BYTES = 900.0, 4 * ENTRY_BYTES
@@ -187,6 +187,39 @@ def test_a_client_that_gives_up_and_asks_again_goes_on_where_it_was_cut() -> Non
         asked.model.requests.clear()
         assert (await asked.whole()).text == WHOLE
         assert min(asked.heard()) >= 1  # the first was heard once, in the first try
+
+    run(work())
+
+
+@promise("audio:retry:goes-on")
+def test_a_piece_that_takes_longer_than_its_client_waits_is_heard_in_halves_in_the_end() -> None:
+    """Else no try would ever come further. A model that takes as long as the sound has, a client that waits 20 s."""
+
+    async def work() -> None:
+        cache, tries, patience, model_works = PieceCache(SECONDS, Clock()), 0, 0.0, asyncio.Event()
+
+        async def hear(request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
+            nonlocal patience
+            patience -= len(request.samples) / (4 * EAR_RATE)
+            if patience < 0:
+                model_works.set()
+                await asyncio.Event().wait()
+            yield said("好")
+
+        while True:
+            tries, patience = tries + 1, 20.0
+            model_works.clear()
+            transcription = Transcription(Media(pieces(0, 1, seconds=60.0)), ear, hear, cache=cache)
+            whole = asyncio.create_task(last(transcription.run(asking()), Transcript))
+            gives_up = asyncio.create_task(model_works.wait())
+            await asyncio.wait([whole, gives_up], return_when=asyncio.FIRST_COMPLETED)
+            if whole.done():
+                break
+            whole.cancel()
+            await asyncio.wait([whole])
+            assert tries < 30
+        gives_up.cancel()
+        assert [one.start for one in whole.result().segments] == pytest.approx([0, 15, 30, 45, 60, 75, 90, 105], abs=6)
 
     run(work())
 
