@@ -1,6 +1,7 @@
 """What a folder with a model in it is, from the folder's own files; no weights are read."""
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from engines.model_files import is_whole, matching, read_json
 from engines.rope_scaling import context_length
 from engines.sampling_defaults import Defaults
 from engines.types import Capability
+from engines.work_space import LEAST, work_space
 
 Json = Mapping[str, object]
 
@@ -53,7 +55,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     for layers whose attention is bounded by a window. `changed` is when any of its files was, in nanoseconds.
     `missing` says in words what a complete checkpoint has besides; `foreign`, where it is none for MLX, what it is
     instead. `sampling` is how its makers would have it sampled. `translates`: what is spoken in many languages is
-    written down in English, where that is asked for.
+    written down in English, where that is asked for. `work_bytes` is what its passes need beside weights and cache.
     """
 
     folder: str
@@ -68,6 +70,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     foreign: str = ""
     sampling: Defaults = Defaults()
     translates: bool = False
+    work_bytes: int = LEAST
 
     def kv_wish(self, context_limit: int) -> int:
         """Bytes of cache that it would like to have: for one conversation as long as may be, or a few pieces."""
@@ -100,12 +103,13 @@ def inspect(folder: Path) -> Checkpoint:
         foreign=other,
         sampling=sampling_defaults.of(read_json(folder / "generation_config.json")),
         translates=architecture == "whisper" and _whisper_translates(folder, config),
+        work_bytes=work_space(text_config(config), sys.platform == "darwin") if capability == "chat" else LEAST,
     )
 
 
 def positions(folder: Path, config: Json) -> int:
     """Tokens of prompt and answer that it was made for; 0 if config.json doesn't say."""
-    text = _text_config(config)
+    text = text_config(config)
     _number(folder, text, "max_position_embeddings")
     return context_length(text)
 
@@ -169,7 +173,7 @@ def _missing(folder: Path, architecture: str, capability: Capability | None) -> 
 def eos_ids(folder: Path) -> frozenset[int]:
     """The tokens that end an answer: the generation configuration's override the model's. Empty if both name none."""
     config = read_json(folder / "config.json")
-    for held in (read_json(folder / "generation_config.json"), config, _text_config(config)):
+    for held in (read_json(folder / "generation_config.json"), config, text_config(config)):
         given = held.get("eos_token_id")
         ids = [id for id in (given if isinstance(given, list) else [given]) if type(id) is int and id >= 0]
         if ids:
@@ -204,7 +208,7 @@ def _missing_weights(folder: Path, shards: list[Path]) -> list[str]:
     return absent
 
 
-def _text_config(config: Json) -> Json:
+def text_config(config: Json) -> Json:
     """The part that describes the layers which read and write tokens."""
     for name in ("thinker_config", "talker_config"):
         if isinstance(inner := config.get(name), dict):
@@ -231,7 +235,7 @@ def _kv_bytes(folder: Path, architecture: str, whole: Json) -> tuple[int, int]:
         layers = _number(folder, whole, "n_text_layer") or _number(folder, whole, "decoder_layers")
         width = _number(folder, whole, "n_text_state") or _number(folder, whole, "d_model")
         return 0, 2 * 2 * layers * width * _WHISPER_POSITIONS
-    config = _text_config(whole)
+    config = text_config(whole)
     layers = _number(folder, config, "num_hidden_layers")
     heads = _number(folder, config, "num_attention_heads")
     kv_heads = _number(folder, config, "num_key_value_heads", heads)

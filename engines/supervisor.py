@@ -26,7 +26,6 @@ TOO_SLOW = (
     "The answer was given up: nothing of it had been read for half a minute, and others waited for its place. Read a "
     "stream as it comes, or ask for less at a time."
 )
-WORK_SPACE = 256 * 1024 * 1024
 
 log = logging.getLogger("runtime")
 
@@ -66,7 +65,7 @@ class Supervisor:
         fault = self.state.faults.get(entry.key)
         if fault is not None and fault.refusal is not None and before != entry:
             pool.forgive(self.state, entry.key)
-        pool.register(self.state, pool.Spec(entry.key, seen.weights_bytes + WORK_SPACE, wish, pinned))
+        pool.register(self.state, pool.Spec(entry.key, seen.weights_bytes + seen.work_bytes, wish, pinned))
 
     async def ask(self, ticket: Ticket, question: Question) -> wire.Answer:
         """What the model's tokenizer says; its weights aren't needed. Once more if the runner dies over it: it may have

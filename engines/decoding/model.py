@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
-from engines.checkpoint import eos_ids
+from engines.checkpoint import eos_ids, text_config
 from engines.decoding import caches
 from engines.decoding.caches import Cache
 from engines.decoding.parts import parts
@@ -102,11 +102,11 @@ def load(folder: Path, ends: frozenset[int] | None = None) -> Model:
         raise FileNotFoundError(folder)
     module, config = load_model(folder, strict=True)
     mx.eval(module.parameters())
-    return Model(module, eos_ids(folder) if ends is None else ends, prefill_limits(config))
+    return Model(module, eos_ids(folder) if ends is None else ends, prefill_limits(text_config(config)))
 
 
 def prefill_limits(config: Mapping[str, Any]) -> PrefillLimits:
-    """Of a checkpoint with this `config.json`, on the device that computes."""
+    """Of a text model with this configuration, on the device that computes."""
     return gpu_limits(config) if mx.default_device().type == mx.gpu else CPU
 
 

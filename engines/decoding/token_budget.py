@@ -39,14 +39,13 @@ class PrefillLimits(msgspec.Struct, frozen=True):
 CPU = PrefillLimits()
 
 
-def gpu_limits(config: Mapping[str, Any]) -> PrefillLimits:
+def gpu_limits(text: Mapping[str, Any]) -> PrefillLimits:
     """On a GPU a pass reads all weights whatever its size, and its kernels compute 32 rows at a time.
 
-    `config` is the checkpoint's `config.json`; a text model inside a larger one is its `text_config`.
+    `text` is the configuration of a text model, with what its family leaves out.
     """
-    text = config.get("text_config") or config
     heads, width = text.get("num_attention_heads"), text.get("hidden_size")
-    if not heads or not width:
+    if not isinstance(heads, int) or not isinstance(width, int) or heads <= 0:
         return PrefillLimits(32, 32, 512, 2048, 2048, 0, 64)
     head = text.get("head_dim") or width // heads
     return PrefillLimits(32, 32, 512, 2048, 2048, 0 if head in FUSED_HEADS else 2 * heads, 64)

@@ -129,7 +129,7 @@ def test_on_a_processor_passes_stay_as_they_were_measured_best() -> None:
 
 
 def test_scores_that_no_kernel_fuses_bound_a_pass() -> None:
-    gemma = gpu_limits({"text_config": {"num_attention_heads": 16, "hidden_size": 3840, "head_dim": 256}})
+    gemma = gpu_limits({"num_attention_heads": 16, "hidden_size": 3840, "head_dim": 256})
     assert gemma.score_bytes == 32
     budget = TokenBudget(gemma)
     deep = [Waiting(1, 2048, begin=30_000)]
