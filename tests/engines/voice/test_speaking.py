@@ -395,6 +395,40 @@ def test_a_whole_file_has_several_pieces_in_work_together() -> None:
     run(scenario())
 
 
+FIELDS: dict[str, Any] = {
+    "text": "Another text than before.",
+    "voice": "vivian",
+    "language": "en",
+    "instructions": "Gladly.",
+    "speed": 2.0,
+    "format": "flac",
+    "streamed": True,
+    "sample_rate": 16000,
+    "seed": 7,
+    "reference_path": "/a.wav",
+    "reference_text": "This is what the recording says, more or less.",
+}
+
+
+@pytest.mark.parametrize("field", [one for one in SpeechRequest.__struct_fields__ if one not in ("model", "trace")])
+def test_every_field_reaches_the_model_or_the_file(field: str) -> None:
+    async def came(**fields: Any) -> tuple[object, ...]:
+        engine, studio = Engine(), Studio()
+        request = SpeechRequest("tts", **{"text": PARTS[0], **fields})
+        speaking = Speaking(engine.utter, studio, lambda path, language: said())
+        events = [event async for event in speaking.speak(request)]
+        return engine.requests, studio.opened, [type(event) for event in events]
+
+    async def said() -> str:
+        return "This is what is said in the recording, more or less."
+
+    async def scenario() -> None:
+        needed = {"reference_path": "/a.wav"} if field == "reference_text" else {}
+        assert await came(**needed, **{field: FIELDS[field]}) != await came(**needed)
+
+    run(scenario())
+
+
 # -- heard again ----------------------------------------------------------------------------------------------------
 
 
