@@ -22,17 +22,21 @@ _SUFFIXES = (  # of files and folders, the likeliest first
     (".msgpack", f"holds a model in Flax's format. {_MLX}"),
     (".nemo", f"holds a model in NeMo's format. {_MLX}"),
     (".engine", f"holds a model in TensorRT's format. {_MLX}"),
+    ("openvino_model.bin", f"holds a model in OpenVINO's format. {_MLX}"),
+    ("mlc-chat-config.json", f"holds a model in MLC's format. {_MLX}"),
     (".bin", f"holds weights in PyTorch's format alone (.bin, .pt, .pth). {_MLX}"),
     (".pt", f"holds weights in PyTorch's format alone (.bin, .pt, .pth). {_MLX}"),
     (".pth", f"holds weights in PyTorch's format alone (.bin, .pt, .pth). {_MLX}"),
     (".ckpt", f"holds weights in PyTorch's format alone (.ckpt). {_MLX}"),
 )
-_CTRANSLATE2 = f"holds a model in CTranslate2's format, for faster-whisper. {_MLX}"
+_CTRANSLATE2 = f"holds a model in CTranslate2's format, as faster-whisper has it. {_MLX}"
+_GGML = f"holds a model in the GGML format, for whisper.cpp. {_MLX}"
 _ADAPTER = (
     "holds an adapter (LoRA) alone, without the model that it changes. Fuse the two with mlx_lm.fuse, or fetch a "
     "model with the adapter in it."
 )
 _ADAPTERS = ("adapter_model.safetensors", "adapters.safetensors", "adapter_model.bin")
+_GGML_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # its own word, the bytes turned round
 _POINTERS = (
     "holds pointers of git-lfs instead of files ({}). Run `git lfs pull` in it, or fetch it with mlx-local models pull."
 )
@@ -67,6 +71,8 @@ def described(folder: Path) -> str | None:
         return _ADAPTER
     if "model.bin" in there and not _begins(folder / "model.bin", b"PK", b"\x80"):
         return _CTRANSLATE2 if _is_ctranslate2(folder / "model.bin") else _format("model.bin")
+    if any(name.endswith(".bin") and _begins(folder / name, *_GGML_MAGICS) for name in there):
+        return _GGML
     weights = [name for name in there if name.endswith(".safetensors") and is_whole(folder / name)]
     if weights:
         return _OTHER_NAMES.format(", ".join(weights[:3]))

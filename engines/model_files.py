@@ -1,6 +1,7 @@
 """Files of a model's folder, read within limits: a folder is a stranger's, and may hold anything under any name."""
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -55,12 +56,22 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Json:
     if content is None:
         return {}
     try:
-        value = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        value = _json(content)
+    except (ValueError, RecursionError) as error:  # the former of msgspec, of json and of UTF-8
         raise CheckpointUnusable(f"{path} can't be read: {error}. {_AGAIN}") from error
     if not isinstance(value, dict):
         raise CheckpointUnusable(f"{path} isn't a JSON object. {_AGAIN}")
     return value
+
+
+def _json(content: bytes) -> Any:
+    """As Python writes it, from whom such files come: NaN and Infinity are numbers."""
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        if not any(word in content for word in (b"NaN", b"Infinity")):
+            raise
+        return json.loads(content)
 
 
 def is_whole(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Folders of models as strangers make them: pipes, devices, other formats, figures of every kind."""
 
 import json
+import math
 import os
 import socket
 import struct
@@ -85,6 +86,18 @@ def test_reading_is_limited_and_nothing_is_nothing(tmp_path: Path) -> None:
     assert read_bytes(tmp_path / "none") is None and read_json(tmp_path / "none") == {}
 
 
+@promise("checkpoints:formats")
+def test_numbers_that_only_python_writes_are_read(tmp_path: Path) -> None:
+    (tmp_path / "it").write_text(
+        '{"limit": [0.0, Infinity], "temperature": NaN, "huge": 1000000000000000019884624838656}'
+    )
+    found = read_json(tmp_path / "it")
+    assert found["limit"] == [0.0, math.inf] and math.isnan(found["temperature"])
+    (tmp_path / "it").write_text('{"Infinity": }')
+    with pytest.raises(CheckpointUnusable, match="it can't be read"):
+        read_json(tmp_path / "it")
+
+
 # -- other formats
 
 CT2 = struct.pack("<IH", 6, 12) + b"WhisperSpec\0"
@@ -95,6 +108,9 @@ FORMATS: dict[str, tuple[dict[str, bytes], str]] = {
     "PyTorch's model.bin": ({"config.json": b"{}", "model.bin": b"PK\3\4aa"}, "PyTorch"),
     "OpenAI's Whisper": ({"large-v3.pt": b"PK\3\4"}, "PyTorch"),
     "a checkpoint of others": ({"consolidated.00.pth": b"PK\3\4"}, "PyTorch"),
+    "whisper.cpp": ({"ggml-large-v3.bin": b"lmgg\0"}, "GGML"),
+    "OpenVINO": ({"config.json": b"{}", "openvino_model.bin": b"\0", "openvino_model.xml": b"<x/>"}, "OpenVINO"),
+    "MLC": ({"mlc-chat-config.json": b"{}", "params_shard_0.bin": b"\0"}, "MLC"),
     "ONNX": ({"config.json": b"{}", "onnx/model.onnx": b"x"}, "ONNX"),
     "Core ML": ({"config.json": b"{}", "Encoder.mlmodelc/model": b"x"}, "Core ML"),
     "TensorFlow": ({"config.json": b"{}", "tf_model.h5": b"x"}, "TensorFlow"),
