@@ -3,7 +3,7 @@
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import BuiltinMethodType
 from typing import Any, NoReturn
 
@@ -17,6 +17,9 @@ from jinja2.utils import Namespace
 
 MAX_CHARACTERS = 64 * 1024 * 1024  # of any text that a template makes
 MAX_NUMBER = 10_000_000  # of any width, count or repetition that it asks for
+MAX_PARTS = 1_000_000  # of a value that is written as JSON, a part that stands in it twice counted twice
+MAX_SLOW = 64 * 1024  # characters for filters that take long for each
+_SLOW = frozenset("pprint striptags title urlize wordcount wordwrap xmlattr".split())
 # Prompts' text is broken at characters of the private use area: they stand for themselves in ASCII JSON too.
 _WIDE = re.compile(r"%[-+ #0]*(?:\d{8,}|\d*\*|\d*\.(?:\d{8,}|\*))|\{[^{}]*:(?:[^{}]*\d{8,}|[^{}]*\{)")
 _ESCAPED = re.compile(r"[^\x00-\x7f\ue000-\uf8ff]")
@@ -31,7 +34,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         self.tick = tick
         self.filters["tojson"] = to_json
-        for name in ("center", "indent", "join", "replace", "format"):
+        for name in self.filters:
             self.filters[name] = _bounded_filter(name, self.filters[name])
         self.globals |= {
             "raise_exception": _raise,
@@ -67,6 +70,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, str):
             _check_numbers([*args, *kwargs.values()])
+            _check_product(__obj.__name__, [__obj.__self__, *args, *kwargs.values()])
         return __self.checked(super().call(__context, __obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Any:
@@ -135,6 +139,7 @@ def to_json(
 ) -> str:
     """As transformers' filter, but for private characters, which are never escaped."""
     _check_numbers([indent])
+    _check_parts(value)
     pair = (separators[0], separators[1]) if separators else None
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=pair, sort_keys=sort_keys)
     return _ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], text) if ensure_ascii else text
@@ -156,11 +161,17 @@ def _check_name(name: object) -> None:
 def _bounded_filter(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
     """The filter, unless it makes too much."""
 
+    behind = int(hasattr(work, "jinja_pass_arg"))  # what Jinja gives first: context or environment
+
     def bounded(*args: Any, **kwargs: Any) -> Any:
+        given = [*args[behind:], *kwargs.values()]
         if name in ("center", "indent"):
-            _check_numbers([*args, *kwargs.values()])
+            _check_numbers(given)
         if name == "format":
             _check_layout(args[0])
+        if name in _SLOW and sum(len(one) for one in given if isinstance(one, str)) > MAX_SLOW:
+            raise _too_much()
+        _check_product(name, given)
         made = work(*args, **kwargs)
         if isinstance(made, str) and len(made) > MAX_CHARACTERS:
             raise _too_much()
@@ -174,6 +185,39 @@ def _bounded_filter(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
 def _check_numbers(values: Iterable[object]) -> None:
     if any(isinstance(value, int) and abs(value) > MAX_NUMBER for value in values):
         raise _too_much()
+
+
+def _check_product(name: str, given: Sequence[Any]) -> None:
+    """Of a method or filter that multiplies: its text and what it is given make no huge text."""
+    match name, given:
+        case "replace", [str(text), str(old), str(new), *_]:
+            size = text.count(old) * len(new)
+        case "indent", [str(text), int() | str() as width, *_]:
+            size = (text.count("\n") + 1) * (len(width) if isinstance(width, str) else width)
+        case "expandtabs", [str(text), int(width)]:
+            size = text.count("\t") * width
+        case "join", [str(between), list() | tuple() as parts] | [list() | tuple() as parts, str(between), *_]:
+            size = len(between) * len(parts) + sum(len(part) for part in parts if isinstance(part, str))
+        case "translate", [str(text), dict(table)]:
+            size = len(text) * max((len(new) for new in table.values() if isinstance(new, str)), default=0)
+        case _:
+            return
+    if size > MAX_CHARACTERS:
+        raise _too_much()
+
+
+def _check_parts(value: object) -> None:
+    """Of a value that is to be written: lists that hold one another twice double at every floor."""
+    left, parts = [value], 0
+    while left:
+        one = left.pop()
+        parts += 1
+        if isinstance(one, Mapping):
+            left.extend(one.values())
+        elif isinstance(one, list | tuple):
+            left.extend(one)
+        if parts + len(left) > MAX_PARTS:
+            raise _too_much()
 
 
 def _check_layout(text: object) -> None:

@@ -175,7 +175,7 @@ class PromptWriter:
         sentinel, end = _unused_characters(request)
         whole = ""
         refused: InvalidRequest | None = None
-        for manners in (template.manners(with_tools=bool(named)), PLAINEST):
+        for manners in dict.fromkeys((template.manners(with_tools=bool(named)), PLAINEST)):
             try:
                 text, complete = self._rendered_by(template, manners, request, named, (sentinel, end), patience)
             except InvalidRequest as error:
