@@ -70,16 +70,19 @@ def parse_completion(body: bytes, trace: str) -> Parsed:
 
 
 def parse_tokenize(body: bytes, trace: str) -> tuple[Request, tuple[str, ...]]:
-    """A text or a conversation whose tokens are asked for; names in no table."""
-    fields = Reader(decode_object(body))
+    """A text or a conversation whose tokens are asked for; names in no table, or beside a text without effect."""
+    given = decode_object(body)
+    fields = Reader(given)
     ignored = TOKENIZE.check(fields)
     if "messages" in fields:
         if "prompt" in fields:
             raise fields.error("prompt", "left out where messages are given")
         request, ignored_too = _chat(fields, trace, Sampling())
-        return request, (*ignored, *ignored_too)
+        return request, tuple(sorted({*ignored, *ignored_too, *strays(given)}))
     if not isinstance(fields.raw("prompt"), str):
         raise fields.error("prompt", "a string, or messages be given")
+    of_conversations = fields.names & TOKENIZE.acts.keys() - {"model", "prompt"}
+    ignored = tuple(sorted({*ignored, *of_conversations}))
     return CompletionRequest(_model(fields), str(fields.raw("prompt")), trace=trace), ignored
 
 

@@ -46,20 +46,31 @@ def _found(fields: Reader) -> Iterator[Constraint]:
 
 def _response_format(fields: Reader) -> Constraint | None:
     format = fields.object("response_format")
-    if "response_format" not in fields or format.raw("type") == "text":
+    if "response_format" not in fields:
         return None
     kind = format.one_of("type", ("text", "json_object", "json_schema"), None)
     if kind is None:
         raise format.error("type", "one of text, json_object, json_schema")
-    holder = format.object("json_schema")
-    if "json_schema" not in format and "schema" in format:  # as llama.cpp has it, for both types
-        holder = format
-    elif kind == "json_object":
-        return Constraint("json_object")
+    schemas = [name for name in ("json_schema", "schema") if name in format]  # the second as llama.cpp has it
+    if kind == "text" and schemas:
+        raise format.error(schemas[0], "left out where the type is text")
+    if len(schemas) > 1:
+        raise format.error("schema", "left out where json_schema is given")
+    if not schemas and kind != "json_schema":
+        return None if kind == "text" else Constraint("json_object")
+    holder = format if schemas == ["schema"] else _named(format.object("json_schema"))
     schema = holder.raw("schema")
     if not isinstance(schema, dict | bool):
         raise holder.error("schema", "a JSON schema")
     return Constraint("json_schema", schema, holder.place("schema"))
+
+
+def _named(holder: Reader) -> Reader:
+    """OpenAI's way to hold a schema. A schema is always obeyed, `strict` or not."""
+    holder.text("name", "")
+    holder.text("description", "")
+    holder.flag("strict", False)
+    return holder
 
 
 def _schema(fields: Reader, name: str) -> Constraint:

@@ -487,6 +487,8 @@ def test_tokens_are_asked_for_a_text_or_a_conversation() -> None:
         return parse_tokenize(json.dumps({"model": "m", **fields}).encode(), "t")
 
     assert asked(prompt="x", zebra=1) == (CompletionRequest("m", "x", trace="t"), ("zebra",))
+    assert asked(prompt="x", tools=[], tool_choice=5)[1] == ("tool_choice", "tools")
+    assert asked(messages=HELLO, tools=[{**WEATHER, "zebra": 1}])[1] == ("tools.zebra",)
     assert asked(messages=HELLO)[0] == ChatRequest("m", (Message("user", "hello"),), Sampling(), "t")
     with pytest.raises(InvalidRequest) as caught:
         asked()

@@ -56,6 +56,11 @@ def constraints(**fields: Any) -> Constraint | None:
             {"response_format": {"type": "json_object", "schema": SCHEMA}},
             Constraint("json_schema", SCHEMA, "response_format.schema"),
         ),
+        (
+            {"response_format": {"type": "json_object", "json_schema": {"name": "x", "schema": SCHEMA}}},
+            Constraint("json_schema", SCHEMA, "response_format.json_schema.schema"),
+        ),
+        ({"response_format": {"type": "text", "json_schema": None}}, None),
     ],
 )
 def test_every_spelling_is_obeyed_and_none_is_ignored(fields: dict[str, Any], expected: Constraint | None) -> None:
@@ -95,6 +100,18 @@ def test_the_same_in_two_spellings_is_one() -> None:
         ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
         ({"structured_outputs": {"json_object": 1}}, "structured_outputs.json_object"),
         ({"guided_regex": 5}, "guided_regex"),
+        ({"response_format": {"type": "text", "json_schema": {"schema": SCHEMA}}}, "response_format.json_schema"),
+        ({"response_format": {"type": "text", "schema": SCHEMA}}, "response_format.schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}, "schema": {}}},
+            "response_format.schema",
+        ),
+        ({"response_format": {"type": "json_object", "json_schema": {}}}, "response_format.json_schema.schema"),
+        *(
+            ({"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, name: 5}}}, place)
+            for name in ("name", "description", "strict")
+            for place in (f"response_format.json_schema.{name}",)
+        ),
         ({"guided_choice": "a"}, "guided_choice"),
         ({"guided_json": "x"}, "guided_json"),
         ({"ebnf": {}}, "ebnf"),
