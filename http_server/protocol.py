@@ -132,7 +132,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._meter.header(len(name) + len(value))
         if self._meter.place is Place.HEAD:  # trailers are no headers: whoever checked these is done
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))  # the parser strips the front alone
 
     def on_headers_complete(self) -> None:
         self._meter.head_ended()

@@ -92,6 +92,16 @@ def test_headers_up_to_the_limits_and_long_bodies_pass(serve: Serve) -> None:
     serve(test)
 
 
+def test_blanks_around_a_value_are_no_part_of_it(serve: Serve) -> None:
+    async def test(server: Running) -> None:
+        client = await server.connect()
+        client.send(b"GET / HTTP/1.1\r\nHost:x:1 \r\nA:\t b c \t\r\nB: \r\n\r\n")
+        headers = (await client.reply()).json["headers"]
+        assert (headers["host"], headers["a"], headers["b"]) == ("x:1", "b c", "")
+
+    serve(test)
+
+
 def test_trailers_are_no_headers(serve: Serve) -> None:
     async def test(server: Running) -> None:
         client = await server.connect()
