@@ -70,12 +70,12 @@ def _weaker(tokenizer: LLTokenizer, schemas: Sequence[Placed], found: Found, at:
 
 
 def _blamed(tokenizer: LLTokenizer, schema: Json, fault: Fault) -> Fault:
-    """The keyword without which the part at fault is none, if there is one: less is left out then."""
+    """The keyword without which the part at fault is none, if there is one: less is left out then. The type is last."""
     part = dict([("", schema), *places(schema, "")]).get(fault.path)
     definitions: Json = {name: schema[name] for name in DEFINITIONS if name in schema}
     if not isinstance(part, dict):
         return fault
-    for keyword in (keyword for keyword in part if keyword in KEPT - DEFINITIONS):
+    for keyword in sorted((keyword for keyword in part if keyword in KEPT - DEFINITIONS), key="type".__eq__):
         if _fault(tokenizer, {**without(part, f"/{keyword}"), **definitions}) is None:
             return Fault(f"{fault.path}/{keyword}", fault.reason)
     return fault

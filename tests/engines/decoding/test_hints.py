@@ -101,6 +101,15 @@ def test_with_strict_it_is_refused_by_its_path(name: str, qwen3: Model) -> None:
     assert error.param == AT
 
 
+@pytest.mark.parametrize("bounds", [{"minLength": 5, "maxLength": 2}, {"enum": ["a"], "pattern": "^b$"}])
+def test_a_value_keeps_its_type_where_bounds_contradict_each_other(bounds: dict[str, Any], qwen3: Model) -> None:
+    schema = of({"type": "string", **bounds})
+    for seed in range(5):
+        grammar = qwen3.compiler.answer(None, (Tool("f", "", schema),), ToolChoice("named", "f"))
+        assert grammar is not None and len(grammar.adjusted) == 1
+        assert isinstance(called(qwen3.walk(grammar, seed))[1]["a"], str)
+
+
 def test_what_can_be_enforced_beside_it_holds(model: Model) -> None:
     schema = of({"type": "array", "items": {"enum": [1, 2]}, "uniqueItems": True, "minItems": 1, "maxItems": 3})
     weaker = of({"type": "array", "items": {"enum": [1, 2]}, "minItems": 1, "maxItems": 3})
