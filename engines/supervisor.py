@@ -18,14 +18,10 @@ from engines.runners import Heard, Runners
 from engines.tasks import Tasks
 from engines.ticket import Question, Ticket
 from engines.types import Capability
-from engines.unread import Unread, to_end
+from engines.unread import TOO_SLOW, Unread, to_end
 from engines.worker import Worker
 
 RETRY_SECONDS = 1.0
-TOO_SLOW = (
-    "The answer was given up: nothing of it had been read for half a minute, and others waited for its place. Read a "
-    "stream as it comes, or ask for less at a time."
-)
 
 log = logging.getLogger("runtime")
 

@@ -5,6 +5,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 PATIENCE_SECONDS = 30.0
+TOO_SLOW = (
+    "The answer was given up: nothing of it had been read for half a minute, and others waited for its place. Read a "
+    "stream as it comes, or ask for less at a time."
+)
 
 
 class Unread(msgspec.Struct, frozen=True):

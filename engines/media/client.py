@@ -12,6 +12,7 @@ from typing import ClassVar, Self, TypeVar
 from engines.audio_types import EAR_RATE, SoundFormat
 from engines.errors import InternalError, RunnerDied, ServiceError, Stalled, stopping
 from engines.media import wire
+from engines.media.places import Places, Reader
 from engines.media.wire import Decoded, Ending, Piece, PieceOptions, Progress, Selection
 from engines.process import ChildProcess
 from engines.tasks import Tasks
@@ -241,7 +242,7 @@ class Media:
         self._command = command
         self._ids = itertools.count(1)
         self._starting = asyncio.Lock()
-        self._recordings = asyncio.Semaphore(MOST_RECORDINGS)
+        self._places = Places(MOST_RECORDINGS)
         self._link: Link | None = None
         self._tasks = Tasks()
         self._closed = False
@@ -273,13 +274,17 @@ class Media:
                 await link.stop()
             await self._tasks.close()
 
-    async def pieces(self, path: str, options: PieceOptions) -> AsyncGenerator[Piece | Progress | Ending, None]:
+    async def pieces(
+        self, path: str, options: PieceOptions, reader: Reader | None = None
+    ) -> AsyncGenerator[Piece | Progress | Ending, None]:
         """The sound of a file in pieces, in order, and its ending as the last; `Progress` while there is only silence.
 
         Raises `InvalidRequest` for a file that isn't a recording, or is longer than the limit. A few pieces are made
-        ahead. Close the generator to end it early.
+        ahead. Close the generator to end it early. `reader` is stopped when others wait for its place and it doesn't
+        read.
         """
-        async with self._job(lambda id: wire.Split(id, path, options, PIECES_AHEAD), self._recordings) as line:
+        place = self._places.place(reader)
+        async with self._job(lambda id: wire.Split(id, path, options, PIECES_AHEAD), place) as line:
             data: list[bytes] = []
             told = 0.0
             while True:
@@ -302,7 +307,7 @@ class Media:
     async def decode(self, path: str, rate: int, longest_seconds: float, selection: Selection = WHOLE) -> Decoded:
         """The whole of a short recording, at a rate. Raises `InvalidRequest` as `pieces` does."""
         async with self._job(
-            lambda id: wire.Clip(id, path, rate, longest_seconds, selection), self._recordings
+            lambda id: wire.Clip(id, path, rate, longest_seconds, selection), self._places.place()
         ) as line:
             samples, said = await line.collected()
             ended = _expect(said, wire.Ended)

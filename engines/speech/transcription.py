@@ -24,6 +24,7 @@ from engines.audio_types import (
 )
 from engines.errors import InternalError
 from engines.media.client import Ending, Piece, PieceOptions, Progress, Selection
+from engines.media.places import Reader
 from engines.speech.context import MOST, context
 from engines.speech.early import Early
 from engines.speech.hearing import Hear, Heard, Hearing, added
@@ -53,7 +54,9 @@ class Ear(msgspec.Struct, frozen=True):
 class Recordings(Protocol):
     """What is needed of `media.client.Media`."""
 
-    def pieces(self, path: str, options: PieceOptions) -> AsyncGenerator[Piece | Progress | Ending, None]: ...
+    def pieces(
+        self, path: str, options: PieceOptions, reader: Reader | None = None
+    ) -> AsyncGenerator[Piece | Progress | Ending, None]: ...
 
 
 class Transcription:
@@ -105,12 +108,15 @@ class Transcription:
         hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language, known)
         as_written = request.streamed and script == "as-is" and not request.words and request.channels != "separate"
         selection = Selection(request.track, request.channels)
-        pieces = self._media.pieces(request.path, msgspec.structs.replace(ear.pieces, selection=selection))
+        reader = Reader()
+        pieces = self._media.pieces(request.path, msgspec.structs.replace(ear.pieces, selection=selection), reader)
         work = _Work(pieces, hearing, lambda before: as_written and result.is_silence(before))
+        reader.stop = work.cancel
         try:
             async with aclosing(_events(work, ear.model, result, in_flight or self._in_flight)) as events:
                 async for event in events:
-                    yield event
+                    with reader.telling():
+                        yield event
         finally:
             await work.close()
 
@@ -198,10 +204,13 @@ class _Work:
         for _ in range(more):
             self._slots.release()
 
-    async def close(self) -> None:
-        # Not a gather: a caller that is cancelled again while it waits here must not cut the tasks' own endings short.
+    def cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
+
+    async def close(self) -> None:
+        # Not a gather: a caller that is cancelled again while it waits here must not cut the tasks' own endings short.
+        self.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 

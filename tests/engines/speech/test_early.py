@@ -49,7 +49,9 @@ class Media:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    async def pieces(self, path: str, options: PieceOptions) -> AsyncGenerator[Piece | Progress | Ending, None]:
+    async def pieces(
+        self, path: str, options: PieceOptions, reader: Any = None
+    ) -> AsyncGenerator[Piece | Progress | Ending, None]:
         for number in range(self.count):
             samples = array("f", [float(number)]).tobytes() * round(EAR_RATE * SECONDS)
             yield Piece(number * 60.0, number * 60 + SECONDS, samples, number * 60 + SECONDS, None)

@@ -65,7 +65,7 @@ class Media:
         self.given = 0
         self.closed = False
 
-    async def pieces(self, path: str, options: PieceOptions) -> AsyncGenerator[Item, None]:
+    async def pieces(self, path: str, options: PieceOptions, reader: Any = None) -> AsyncGenerator[Item, None]:
         self.selection = options.selection
         try:
             for item in self.items:
@@ -601,7 +601,7 @@ def test_ten_thousand_pieces_leave_no_sound_behind() -> None:
             nonlocal alive
             alive -= 1
 
-    async def pieces(path: str, options: PieceOptions) -> AsyncGenerator[Item, None]:
+    async def pieces(path: str, options: PieceOptions, reader: Any = None) -> AsyncGenerator[Item, None]:
         nonlocal alive, most
         for number in range(10_000):
             alive += 1
