@@ -88,7 +88,8 @@ def inspect(folder: Path) -> Checkpoint:
     shards = _weights(folder, "model*.safetensors")
     if architecture == "whisper":
         shards += [path for name in ("weights.safetensors", "weights.npz") if is_whole(path := folder / name)]
-    other = foreign.pointers(folder) or (None if shards or _has_index(folder) else foreign.described(folder)) or ""
+    other = foreign.pointers(folder) or foreign.quantised(config)
+    other = other or (None if shards or _has_index(folder) else foreign.described(folder)) or ""
     per_token, fixed = (0, 0) if capability is None else _kv_bytes(folder, architecture, config)
     return Checkpoint(
         folder=str(folder),

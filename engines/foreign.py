@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engines.errors import raise_shortage
@@ -37,6 +37,8 @@ _ADAPTER = (
 )
 _ADAPTERS = ("adapter_model.safetensors", "adapters.safetensors", "adapter_model.bin")
 _GGML_MAGICS = (b"lmgg", b"fmgg", b"tjgg", b"algg")  # its own word, the bytes turned round
+# Quantisations that mlx-lm can't turn into MLX's, as config.json names them.
+_QUANTISED = "aqlm bitsandbytes eetq exl2 exl3 fbgemm_fp8 higgs hqq quanto quip spqr torchao vptq".split()
 _POINTERS = (
     "holds pointers of git-lfs instead of files ({}). Run `git lfs pull` in it, or fetch it with mlx-local models pull."
 )
@@ -62,6 +64,13 @@ def pointers(folder: Path) -> str | None:
     found = [name for name in names(folder) if name.endswith((".safetensors", ".json", ".npz"))]
     found = [name for name in found if _begins(folder / name, _POINTER)]
     return _POINTERS.format(", ".join(found[:3])) if found else None
+
+
+def quantised(config: Mapping[str, object]) -> str | None:
+    """A sentence's end for weights that are quantised in another library's way."""
+    given = config.get("quantization_config")
+    method = given.get("quant_method") if isinstance(given, Mapping) and "quantization" not in config else None
+    return f"holds weights quantised as {method}, which MLX can't run. {_MLX}" if method in _QUANTISED else None
 
 
 def described(folder: Path) -> str | None:

@@ -111,6 +111,13 @@ FORMATS: dict[str, tuple[dict[str, bytes], str]] = {
     "whisper.cpp": ({"ggml-large-v3.bin": b"lmgg\0"}, "GGML"),
     "OpenVINO": ({"config.json": b"{}", "openvino_model.bin": b"\0", "openvino_model.xml": b"<x/>"}, "OpenVINO"),
     "MLC": ({"mlc-chat-config.json": b"{}", "params_shard_0.bin": b"\0"}, "MLC"),
+    "bitsandbytes": (
+        {
+            "config.json": json.dumps({**QWEN, "quantization_config": {"quant_method": "bitsandbytes"}}).encode(),
+            "model.safetensors": b"x",
+        },
+        "quantised as bitsandbytes",
+    ),
     "ONNX": ({"config.json": b"{}", "onnx/model.onnx": b"x"}, "ONNX"),
     "Core ML": ({"config.json": b"{}", "Encoder.mlmodelc/model": b"x"}, "Core ML"),
     "TensorFlow": ({"config.json": b"{}", "tf_model.h5": b"x"}, "TensorFlow"),
