@@ -144,10 +144,11 @@ class Below:
 
 
 def _path(given: str, name: str) -> Path:
-    """The path as it is spelled. Other users' homes aren't looked up: whether there is one would show."""
+    """The path as it is spelled, `..` taken as text: what lies on the way there and back isn't looked up, nor are other
+    users' homes, for whether there is one would show."""
     if given.startswith("~") and not given.startswith("~/"):
         raise ValueError("another user's")
-    return files.absolute(given, name)
+    return Path(os.path.normpath(files.absolute(given, name)))
 
 
 def _walk(folder: Path, roots: Sequence[Path]) -> int:

@@ -14,6 +14,7 @@ import mcp_types as mcp
 
 from engines import json_border
 from engines.errors import InvalidRequest
+from mcp_server.relay_session import shallow
 
 Id = str | int | float | None
 Body = dict[str, Any]
@@ -101,11 +102,19 @@ def _unreadable(data: bytes, error: InvalidRequest) -> Refused | None:
 
 def _guessed(data: bytes) -> Body:
     """What a patient reader makes of it: enough to see whose request it is."""
+    text = data.decode("utf-8", "surrogatepass" if _has_halves(data) else "replace")
     try:
-        body = json.loads(data.decode("utf-8", "surrogatepass" if _has_halves(data) else "replace"), strict=False)
+        body = _loaded(text)
     except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except RecursionError:
+        return json.loads(shallow(text), strict=False)
 
 
 def _is_number_unknown_to_json(data: bytes) -> bool:

@@ -220,9 +220,27 @@ _scan = _json.make_scanner(_Reading)  # type: ignore[arg-type]  # any object wit
 
 def _read(line: bytes) -> object:
     """The line's value, even if it is no good JSON and the service will say so; None if it has none."""
+    text = line.decode(errors="replace").strip()
     try:
-        text = line.decode(errors="replace").strip()
-        value, end = _scan(text, 0)
+        try:
+            return _whole(text)
+        except RecursionError:
+            return _whole(shallow(text))
     except (StopIteration, ValueError, RecursionError, SystemError):  # the last where it can't find `json`'s own error
         return None
+
+
+def _whole(text: str) -> object:
+    value, end = _scan(text, 0)
     return value if end == len(text) else None
+
+
+def shallow(text: str) -> str:
+    """An object too deep to be read, with null for all between its first bracket inside and the last: its id is there.
+
+    It is no JSON where something else stands between them, or the text isn't whole.
+    """
+    inside = text.strip()[1:-1]
+    opened = min((at for at in (inside.find("{"), inside.find("[")) if at >= 0), default=0)
+    closed = max(inside.rfind("}"), inside.rfind("]"))
+    return "{" + inside[:opened] + "null" + inside[closed + 1 :] + "}"

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import httpx2
 
-from mlx_local_inference.output import complain
+from mlx_local_inference.output import complain, tell
 from mlx_local_inference.questions import NothingAsked, questions
 
 Turn = dict[str, str]
@@ -67,7 +67,7 @@ def _answer(client: httpx2.Client, body: dict[str, object], out: TextIO) -> str:
         raise ChatFailed(f"no answer from {client.base_url} ({type(error).__name__}). {hint}") from error
     out.write("\n")
     if cut:
-        sys.stderr.write("[the answer was cut at its token limit]\n")
+        tell("[the answer was cut at its token limit]\n")
     return "".join(parts)
 
 
@@ -81,14 +81,13 @@ class _Thought:
 
     def show(self, text: str) -> None:
         if text and sys.stderr.isatty():
-            sys.stderr.write(f"{self._grey}{text}{self._normal}")
-            sys.stderr.flush()
+            tell(f"{self._grey}{text}{self._normal}")
             self._shown = True
 
     def end(self) -> None:
         """The answer begins on a line of its own."""
         if self._shown:
-            sys.stderr.write("\n\n")
+            tell("\n\n")
             self._shown = False
 
 

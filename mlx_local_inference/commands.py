@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: list[str]) -> int:
     """Carry a command out; the exit status."""
+    descriptors.fill_standard()  # before there is a loop or a connection, which have descriptors too
     out = Output(sys.stdout)
     try:
         try:
@@ -99,7 +100,6 @@ def _carry_out(options: argparse.Namespace, resolved: Resolved, out: TextIO) -> 
         return chat_command.run(url, options.model, options.prompt, options.max_tokens, used.api_keys, out)
     _check_places(options, resolved)
     command = serving.Command(options.demo, options.audio_listen, options.json)
-    descriptors.fill_standard()  # before there is a loop, which has descriptors too
     return asyncio.run(serving.run(resolved.settings, command))
 
 

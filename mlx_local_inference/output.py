@@ -57,7 +57,12 @@ class Output:
 
 
 def complain(text: str) -> None:
-    """A line for people on standard error, if there is one."""
+    """A line for people on standard error."""
+    tell(f"mlx-local: {text}\n")
+
+
+def tell(text: str) -> None:
+    """For people on standard error, if there is one that takes it: nothing depends on it."""
     with suppress(OSError, AttributeError):
-        sys.stderr.write(f"mlx-local: {text}\n")
+        sys.stderr.write(text)
         sys.stderr.flush()

@@ -5,6 +5,8 @@ import select
 import sys
 from collections.abc import Iterator, Sequence
 
+from mlx_local_inference.output import tell
+
 PIPE = "-"  # the word that stands for standard input
 PATIENCE_SECONDS = 2.0
 
@@ -45,7 +47,7 @@ def _piped(waiting_for_words: bool) -> str:
         return ""
     try:
         if waiting_for_words and not select.select([sys.stdin], [], [], PATIENCE_SECONDS)[0]:
-            sys.stderr.write("[the question goes on with what is piped in, which hasn't ended: < /dev/null for none]\n")
+            tell("[the question goes on with what is piped in, which hasn't ended: < /dev/null for none]\n")
         return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
     except (OSError, ValueError):
         return ""  # closed, or a folder
@@ -55,8 +57,7 @@ def _lines() -> Iterator[str]:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     while True:
-        sys.stderr.write("> ")
-        sys.stderr.flush()
+        tell("> ")
         line = sys.stdin.readline()
         if not line:
             return

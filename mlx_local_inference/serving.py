@@ -30,6 +30,7 @@ from http_server.server import Site, serving
 from mcp_server import paths
 from mcp_server.sockets import SocketTaken
 from mlx_local_inference.mcp_service import McpService
+from mlx_local_inference.output import complain
 from mlx_local_inference.places import Places, StartFailed, bind, needed, scratch_folder
 from mlx_local_inference.ports import PortTaken, is_loopback, plain
 from mlx_local_inference.settings import Settings
@@ -76,7 +77,7 @@ async def run(settings: Settings, command: Command) -> int:
             stop.last_acts.append(lambda: shutil.rmtree(scratch, ignore_errors=True))
             await _run(settings, command, scratch, stop, ready_line)
     except (StartFailed, PortTaken, SocketTaken) as error:
-        sys.stderr.write(f"mlx-local: {error}\n")
+        complain(str(error))
         return 1
     return 0
 

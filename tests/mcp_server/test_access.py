@@ -106,6 +106,14 @@ def test_what_is_missing_looks_like_what_is_forbidden(world: World) -> None:
     assert len(said) == 1 and "file_roots" in said.pop()
 
 
+@promise("mcp:files:below")
+def test_what_lies_on_the_way_there_and_back_doesnt_show(world: World) -> None:
+    for between in (world.outside, world.outside / "missing", world.outside / "d.wav", Path("/etc/passwd")):
+        back = "../" * len(between.parts[1:])
+        assert world.reads(f"{between}/{back}{world.root}/a.wav") == "say: a"
+        assert world.below.to_write(f"{between}/{back}{world.root}/new.wav", "output_path", ".wav").name == "new.wav"
+
+
 @pytest.mark.parametrize("given", ["a.wav", "", "http://host/a.wav", "file://host/a.wav", "/a\0b"])
 def test_what_is_no_path_is_told_by_its_spelling(world: World, given: str) -> None:
     assert str(world.root) not in world.refusal(given)

@@ -67,6 +67,11 @@ WRONG: list[tuple[bytes, int, Any]] = [
     (call("16", b"\xed\xa0\xbd\xed\xb8\x80"), PARAMS, 16),
     (call("17", b"x", b',"\\ud83d":1'), PARAMS, 17),
     (call("18", b"x", b',"seed":1e999'), PARAMS, 18),
+    (call('"19"', b"x", b',"messages":' + b"[" * 5000 + b"]" * 5000), PARAMS, "19"),
+    (b'{"params":{"a":' + b'{"b":' * 5000 + b"1" + b"}" * 5001 + b',"method":"m","id":19.5}', PARAMS, 19.5),
+    (b'{"jsonrpc":"2.0","id":1,"method":"m","params":' + b"[" * 100_000, PARAMS, None),
+    (b'{"id":1,"x":[],"params":' + b"[" * 100_000, PARAMS, None),
+    (b"[" * 5000 + b"]" * 5000, PARSE, None),
 ]
 # What only the server can tell.
 UNKNOWN: list[tuple[bytes, int, Any]] = [

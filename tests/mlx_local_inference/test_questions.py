@@ -1,6 +1,8 @@
 """What the terminal asks, and where its output goes: real processes, pipes and a full disk; the server is played."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_local_inference.output import tell
 from mlx_local_inference.questions import NothingAsked, composed
 from tests.promises import promise
 
@@ -62,6 +65,8 @@ class Answer(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         try:
+            thought = {"delta": {"reasoning_content": "hm"}, "finish_reason": None}
+            self.wfile.write(b"data: " + json.dumps({"choices": [thought]}).encode() + b"\n\n")
             for _ in range(2000):
                 choice = {"delta": {"content": "天 " * 20 + "\n"}, "finish_reason": None}
                 self.wfile.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
@@ -106,6 +111,13 @@ def test_a_pipe_is_one_message_whatever_its_bytes(played: Played, words: str, gi
     assert played.keys[0].encode("latin-1") == "Bearer clé".encode()
 
 
+@promise("terminal:output")
+@pytest.mark.parametrize("errors", ["2>&-", *(["2> /dev/full"] if FULL.exists() else [])])
+def test_an_answer_comes_whatever_becomes_of_what_is_said_beside_it(played: Played, errors: str) -> None:
+    ended = shell(f"local_ chat --url {played.url} hello {errors}")
+    assert ended.returncode == 0 and ended.stdout.endswith("天 \n\n".encode())
+
+
 def test_an_empty_pipe_and_no_question_is_a_clear_error(played: Played) -> None:
     ended = shell(f"local_ chat --url {played.url}")
     assert ended.returncode == 2 and b"nothing was asked" in ended.stderr and b"Traceback" not in ended.stderr
@@ -131,3 +143,12 @@ def test_a_full_disk_is_said_in_a_sentence(played: Played, command: str) -> None
     ended = shell(f"local_ {command} {url} > /dev/full")
     assert ended.returncode == 1 and b"Traceback" not in ended.stderr and b"Exception" not in ended.stderr
     assert b"No space left" in ended.stderr or command == "mcp --help"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+def test_what_is_said_beside_the_output_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = os.fdopen(os.open(FULL, os.O_WRONLY), "wb", buffering=0)
+    with full:
+        for stream in (None, io.TextIOWrapper(full, write_through=True)):
+            monkeypatch.setattr(sys, "stderr", stream)
+            tell("[the answer was cut at its token limit]\n")
