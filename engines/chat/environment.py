@@ -33,6 +33,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self, tick: Callable[[], None]) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         self.tick = tick
+        self.finalize = _shown
         self.filters["tojson"] = to_json
         for name in self.filters:
             self.filters[name] = _bounded_filter(name, self.filters[name])
@@ -65,6 +66,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             raise _too_much()
         if operator == "%" and isinstance(left, str):
             _check_layout(left)
+            _check_parts(right)
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
@@ -171,6 +173,8 @@ def _bounded_filter(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
             _check_layout(args[0])
         if name in _SLOW and sum(len(one) for one in given if isinstance(one, str)) > MAX_SLOW:
             raise _too_much()
+        if name == "string":
+            _check_parts(given)
         _check_product(name, given)
         made = work(*args, **kwargs)
         if isinstance(made, str) and len(made) > MAX_CHARACTERS:
@@ -218,6 +222,15 @@ def _check_parts(value: object) -> None:
             left.extend(one)
         if parts + len(left) > MAX_PARTS:
             raise _too_much()
+
+
+def _shown(value: Any) -> Any:
+    """What a template is about to write, unless it is huge: what it wrote into a block it may write again."""
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        raise _too_much()
+    if isinstance(value, Mapping | list | tuple):
+        _check_parts(value)
+    return value
 
 
 def _check_layout(text: object) -> None:

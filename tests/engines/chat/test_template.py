@@ -107,6 +107,10 @@ HUGE = {
     "JSON in JSON": "{% set ns = namespace(x='\"') %}{% for i in range(60) %}{% set ns.x = ns.x|tojson %}{% endfor %}",
     "JSON of lists": "{% set ns = namespace(x=1) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
     "{{ ns.x | tojson }}",
+    "lists as text": "{% set ns = namespace(x=1) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}"
+    "{{ ns.x }}",
+    "blocks in blocks": "{% set ns = namespace(x='x') %}{% for i in range(40) %}{% set b %}{{ ns.x }}{{ ns.x }}"
+    "{% endset %}{% set ns.x = b %}{% endfor %}",
     "wrapped": "{{ ('a b ' * 9999999) | wordwrap(1) }}",
     "addresses": "{{ ('a' * 9999999) | urlize }}",
     "replaced": "{{ ('a' * 9999999).replace('a', 'b' * 9999999) }}",
