@@ -60,7 +60,7 @@ def transcribed(submitted: float, chunks: Sequence[Chunk]) -> Answer:
     first = 0.0
     for moment, event in events(chunks):
         data = json.loads(event) if event != "[DONE]" else {}
-        if data.get("type") == "transcript.text.delta":
+        if data.get("delta"):  # an empty one tells progress alone
             first = first or moment
         elif data.get("type") == "transcript.text.done":
             if data.get("incomplete") or not first:

@@ -45,9 +45,10 @@ def whole(asked: Listening, transcript: Transcript) -> str:
 
 
 def events(asked: Listening, event: TranscriptionEvent) -> Iterable[Json]:
-    """OpenAI's events for one of ours, and how far it is. All deltas joined are the text of the last event.
+    """OpenAI's events for one of ours. All deltas joined are the text of the last event.
 
-    For a thread if it is a `Transcript`. Subtitles come in one delta at the end, for how they are cut depends on what
+    How far it is, an empty delta tells: typed clients break off at an event of a type that OpenAI doesn't have. For a
+    thread if it is a `Transcript`. Subtitles come in one delta at the end, for how they are cut depends on what
     follows.
     """
     subtitled = asked.format in ("srt", "vtt")
@@ -55,7 +56,8 @@ def events(asked: Listening, event: TranscriptionEvent) -> Iterable[Json]:
         case Started() | TranscriptPart():
             return
         case TranscriptProgress():
-            yield {"type": "transcript.progress", "seconds": _rounded(event.seconds), "total": _rounded(event.total)}
+            so_far = {"seconds": _rounded(event.seconds), "total": _rounded(event.total)}
+            yield {"type": "transcript.text.delta", "delta": "", **so_far}
         case TranscriptText():
             if not subtitled:
                 yield {"type": "transcript.text.delta", "delta": event.text}

@@ -20,7 +20,7 @@ DELTA, DONE = event(type="transcript.text.delta", delta="one"), event(type="tran
 
 
 def test_the_first_text_and_the_end_have_their_moments() -> None:
-    chunks = [(1.0, event(type="transcript.progress", seconds=1)), (2.0, DELTA), (3.0, DELTA), (4.0, DONE)]
+    chunks = [(1.0, event(type="transcript.text.delta", delta="", seconds=1)), (2.0, DELTA), (3.0, DELTA), (4.0, DONE)]
     answer = transcribed(0.5, chunks)
     assert (answer.wait, answer.first, answer.ended, answer.text) == (1.5, 2.0, 4.0, "one two")
 
