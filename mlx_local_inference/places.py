@@ -35,7 +35,10 @@ def needed(what: str, remedy: str) -> Iterator[None]:
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Where clients find the server: listening sockets, bound; the folders for files that it makes, and for uploads."""
+    """Where clients find the server: listening sockets, bound; the folders for files that it makes, and for uploads.
+
+    `names` are those that its unix sockets have in the file system still.
+    """
 
     main: list[socket.socket]
     audio: list[socket.socket]
@@ -44,22 +47,23 @@ class Places(msgspec.Struct, frozen=True):
     relay_path: Path
     files: Path
     uploads: Path
+    names: list[Path]
 
     @property
     def main_url(self) -> str:
         return ports.url(self.main[0])
 
     def unlink(self) -> None:
-        """Take the unix sockets' names out of the file system."""
-        self.relay_path.unlink(missing_ok=True)
-        if self.audio_url.startswith("unix:"):
-            Path(self.audio_url.removeprefix("unix:")).unlink(missing_ok=True)
+        """Take the unix sockets' names out of the file system; once, for a next server may soon have the same."""
+        while self.names:
+            self.names.pop().unlink(missing_ok=True)
 
 
 def bind(settings: Settings, audio_listen: str | None, files: Path, scratch: Path) -> Places:
     """Raises `StartFailed`, `PortTaken` or `SocketTaken`."""
     with needed(f"can't make {files}, the folder for files that agents ask for", "Choose another with --files-dir."):
         files.mkdir(parents=True, exist_ok=True)
+    names = []
     with contextlib.ExitStack() as opened:
         main = [opened.enter_context(one) for one in ports.listen(settings.host, settings.port)]
         if audio_listen is None:
@@ -70,11 +74,13 @@ def bind(settings: Settings, audio_listen: str | None, files: Path, scratch: Pat
                 path = Path(audio_listen.removeprefix("unix:"))
                 audio = [opened.enter_context(listen(path, private_folder=False))]
             audio_url = audio_listen
+            names.append(path)
         relay_path = Path(socket_path(main[0].getsockname()[1], dict(os.environ)))
         with needed(f"can't listen on {relay_path}, the socket for agents", "Choose another by MLX_LOCAL_RUN_DIR."):
             relays = listen(relay_path)
+        names.append(relay_path)
         opened.pop_all()
-    return Places(main, audio, audio_url, relays, relay_path, files, scratch / "uploads")
+    return Places(main, audio, audio_url, relays, relay_path, files, scratch / "uploads", names)
 
 
 @contextlib.contextmanager

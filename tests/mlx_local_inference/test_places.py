@@ -45,7 +45,10 @@ def test_the_folder_of_a_users_socket_stays_as_it_is_and_the_agents_is_private(
     assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
     places.unlink()
-    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "a").exists() and not places.relay_path.exists()
+    places.relay_path.write_text("the next server's", encoding="utf-8")
+    places.unlink()
+    assert places.relay_path.exists()
     for link in (*places.main, *places.audio, places.relays):
         link.close()
 
