@@ -31,17 +31,20 @@ from engines.voice.recall import recall
 
 TEXTS = 200
 TOGETHER = 3  # words
+_CHECKS = (("length alone", "by_length"), ("with hearing", "by_hearing"), ("if all were heard", "always_heard"))
 SIZES = (8, 12, 16, 20)  # words of a text, at most
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A text, sound that holds all of its words or half of them, and what the checks say of it."""
+    """A text, sound with all of its words or half of them, whether its length leaves a doubt, and whether it passes by
+    its length, by hearing what is doubtful, by hearing whatever its length."""
 
     text: str
     whole: bool
-    by_length: bool
     asked: bool
+    by_length: bool
     by_hearing: bool
+    always_heard: bool
 
 
 def cases(voice: Voice, listener: Any, count: int) -> Iterator[Case]:
@@ -55,8 +58,9 @@ def cases(voice: Voice, listener: Any, count: int) -> Iterator[Case]:
         verdict = judge(text, len(sound) / VOICE_RATE, float(np.abs(sound).max()), capped=False, instructed=False)
         made = Made(sound.tobytes(), 0.1, verdict, Usage(0, 0))
         asked = is_doubtful(text, made.seconds, verdict, False)
-        judged = made.heard(recall(text, hear(listener, heard(sound))[0])) if asked else made
-        yield Case(text, whole, verdict == "whole", asked, judged.verdict == "whole")
+        judged = made.heard(recall(text, hear(listener, heard(sound))[0]))
+        passes = [one.verdict == "whole" for one in (made, judged if asked else made, judged)]
+        yield Case(text, whole, asked, *passes)
 
 
 def _half(words: list[str], draw: random.Random) -> list[str]:
@@ -76,7 +80,7 @@ def report(found: list[Case]) -> Iterator[str]:
     whole, half = [one for one in found if one.whole], [one for one in found if not one.whole]
     yield f"{len(found)} texts: {len(whole)} spoken whole, {len(half)} without half of their words"
     yield f"heard, because their length leaves a doubt: {sum(one.asked for one in found)}"
-    for name, check in (("length alone", "by_length"), ("with hearing", "by_hearing")):
+    for name, check in _CHECKS:
         alarms, caught = (sum(not getattr(one, check) for one in some) for some in (whole, half))
         yield f"{name}: {alarms} false alarms of {len(whole)}, {caught} caught of {len(half)}"
 
