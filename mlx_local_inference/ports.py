@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
+from openai_compat import callers
+
 BOTH_LOOPBACKS = ("127.0.0.1", "::1")
 EVERYWHERE = ("0.0.0.0", "::")
 BACKLOG = 512
@@ -37,12 +39,8 @@ def addresses(host: str) -> tuple[str, ...]:
 def is_loopback(host: str) -> bool:
     """Whether nobody but this machine reaches it, in any spelling."""
     name = plain(host)
-    if _is_localhost(name):
+    if _is_localhost(name) or callers.is_loopback(name):
         return True
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(name)
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return (mapped or address).is_loopback
     with contextlib.suppress(OSError):  # 127.1, as the C library reads it
         return ipaddress.ip_address(socket.inet_aton(name)).is_loopback
     return False
