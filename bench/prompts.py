@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 
 from bench.checkpoints import CONTEXT, WORDS
 from bench.streams import Ask, BenchFailed
-from engines.chat.prompt import PromptWriter
-from engines.types import ChatRequest, Message, Sampling
+from engines.runner.chat.prompt import PromptWriter
+from engines.types.chat import ChatRequest, Message, Sampling
 
 
 class Prompts:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from engines.types import Message
+from engines.types.chat import Message
 
 
 class BenchFailed(Exception):

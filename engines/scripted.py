@@ -23,7 +23,7 @@ import anyio.to_thread
 import msgspec
 
 from engines import scripted_audio as audio
-from engines.audio_types import (
+from engines.types.audio import (
     Aligned,
     AlignRequest,
     SpeechDone,
@@ -34,8 +34,7 @@ from engines.audio_types import (
     TranscriptionRequest,
     Voice,
 )
-from engines.errors import Failure, RunnerDied, UnknownModel, UnknownVoice, WrongCapability
-from engines.types import (
+from engines.types.chat import (
     Accepted,
     Adjusted,
     CallDelta,
@@ -57,6 +56,7 @@ from engines.types import (
     TokenLogprob,
     Usage,
 )
+from engines.types.errors import Failure, RunnerDied, UnknownModel, UnknownVoice, WrongCapability
 
 Outcome = Literal["done", "failed", "cancelled"]
 AudioRequest = TranscriptionRequest | AlignRequest | SpeechRequest

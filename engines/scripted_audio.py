@@ -25,7 +25,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from engines.audio_types import (
+from engines.types.audio import (
     VOICE_RATE,
     Aligned,
     AlignRequest,
@@ -44,8 +44,8 @@ from engines.audio_types import (
     Voice,
     Word,
 )
-from engines.errors import Failure, InvalidRequest, RunnerDied
-from engines.types import Started, Usage
+from engines.types.chat import Started, Usage
+from engines.types.errors import Failure, InvalidRequest, RunnerDied
 
 WORD_SECONDS = 0.5
 LONGEST_TEXT = 1 << 20  # bytes; a larger file is no text

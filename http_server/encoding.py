@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from engines.errors import InvalidRequest, UnsupportedEncoding
+from engines.types.errors import InvalidRequest, UnsupportedEncoding
 
 TAKEN = "gzip, deflate, identity"  # as `Accept-Encoding` says it
 PIECE = 64 << 10  # bytes that are inflated at a time

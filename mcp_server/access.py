@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
-from engines import mac_files
-from engines.errors import InvalidRequest
+from engines.host import mac_files
+from engines.types.errors import InvalidRequest
 from mcp_server import files
 
 _CHUNK = 1 << 20

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
-from engines import mac_files
-from engines.errors import InvalidRequest, raise_shortage
+from engines.host import mac_files
+from engines.types.errors import InvalidRequest, raise_shortage
 
 MOST_NUMBERS = 1000
 _UNFIT = re.compile(r"[^\w.-]+")

@@ -2,7 +2,7 @@
 
 import mcp_types as mcp
 
-from mcp_server.tools import listed
+from mcp_server.tools.registry import listed
 
 
 def reference() -> str:

@@ -9,10 +9,10 @@ import msgspec
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 
-from engines.errors import ServiceError, shortage
-from engines.inference import Inference
-from mcp_server import tools
+from engines.types.errors import ServiceError, shortage
+from engines.types.inference import Inference
 from mcp_server.options import Options
+from mcp_server.tools import registry
 
 INSTRUCTIONS = (
     "Models that run on this computer, offline: `chat` asks a language model, `transcribe` writes a recording down, "
@@ -34,19 +34,19 @@ def build(inference: Inference, options: Options) -> Server[Any]:
     async def list_tools(
         context: ServerRequestContext[Any], params: mcp.PaginatedRequestParams | None
     ) -> mcp.ListToolsResult:
-        return mcp.ListToolsResult(tools=tools.listed())
+        return mcp.ListToolsResult(tools=registry.listed())
 
     async def call_tool(context: ServerRequestContext[Any], params: mcp.CallToolRequestParams) -> mcp.CallToolResult:
         try:
             asked = msgspec.structs.replace(options, tenant=_tenant(context))
-            return await tools.call(inference, asked, params.name, params.arguments, context.session.report_progress)
+            return await registry.call(inference, asked, params.name, params.arguments, context.session.report_progress)
         except ServiceError as error:
-            return tools.failed(error.message)
+            return registry.failed(error.message)
         except Exception as error:
             if (known := shortage(error)) is not None:
-                return tools.failed(known.message)
+                return registry.failed(known.message)
             log.exception("the tool %s failed", params.name)
-            return tools.failed(f"The tool {params.name} failed; the server's log says why.")
+            return registry.failed(f"The tool {params.name} failed; the server's log says why.")
 
     return Server(
         "mlx-local-inference",

@@ -8,7 +8,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments[:1] == ["mcp"]:
         # An agent starts one of these a session: it must cost nothing, so nothing else is imported.
-        from mcp_server.relay import main as relay
+        from mcp_server.relay.main import main as relay
 
         return relay(arguments[1:])
     from mlx_local_inference.commands import run

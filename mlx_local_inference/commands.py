@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from engines import descriptors
-from engines.catalog import Catalog, default_roots
+from engines.host import descriptors
+from engines.models.catalog import Catalog, default_roots
 from mlx_local_inference import chat_command, config_command, demo_command, models_command, serving, settings
 from mlx_local_inference.output import Output, OutputFailed, complain
 from mlx_local_inference.ports import local_url

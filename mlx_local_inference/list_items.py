@@ -7,7 +7,7 @@ key, which everybody has) is refused at the start.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from openai_compat.callers import host_entry, origin_entry
+from http_server.callers import host_entry, origin_entry
 
 
 def check_items(name: str, items: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engines.inference import Inference
+from engines.types.inference import Inference
 from mlx_local_inference.settings import Settings
 
 RETRY_SECONDS = 1.0
@@ -56,9 +56,10 @@ class McpService:
                 await asyncio.sleep(RETRY_SECONDS)
 
     def _build(self, inference: Inference, listener: socket.socket) -> Parts:
-        from mcp_server import http, server, stream
+        from mcp_server import server
         from mcp_server.access import Below
         from mcp_server.options import Options
+        from mcp_server.transports import http, stream
 
         settings = self._settings
         models = (settings.audio_transcription_model, settings.speech_model, settings.imitation_model)

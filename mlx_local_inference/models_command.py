@@ -8,7 +8,7 @@ from typing import TextIO
 
 import msgspec
 
-from engines.catalog import Catalog, Entry, NotInstalled, hub_cache
+from engines.models.catalog import Catalog, Entry, NotInstalled, hub_cache
 
 # In a child: the hub's client never lives in our process. Progress goes to stderr, the outcome to stdout.
 _DOWNLOAD = """

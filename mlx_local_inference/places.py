@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from mcp_server.relay_service import socket_path
-from mcp_server.sockets import SocketTaken, listen
+from mcp_server.relay.service import socket_path
+from mcp_server.transports.sockets import SocketTaken, listen
 from mlx_local_inference import ports
 from mlx_local_inference.settings import Settings
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from openai_compat import callers
+from http_server import callers
 
 BOTH_LOOPBACKS = ("127.0.0.1", "::1")
 EVERYWHERE = ("0.0.0.0", "::")

@@ -16,19 +16,21 @@ import msgspec
 import psutil
 
 from demo.recordings import FOLDER as RECORDINGS
-from engines import descriptors, pool
-from engines.audio_types import Script
-from engines.catalog import DEFAULTS, Catalog, Roots, default_roots
-from engines.local import AudioOptions, Local
-from engines.options import Options
-from engines.tasks import Tasks
-from engines.trace import Traced
-from http_server.connections import Connections
-from http_server.limits import Limits, most_connections
-from http_server.protocol import Guard
-from http_server.server import Site, serving
+from engines.host import descriptors
+from engines.ipc.tasks import Tasks
+from engines.models.catalog import DEFAULTS, Catalog, Roots, default_roots
+from engines.service import pool
+from engines.service.options import Options
+from engines.service.service import AudioOptions, Local
+from engines.types.audio import Script
+from engines.types.trace import Traced
+from http_server.boundary import body_of
+from http_server.transport.connections import Connections
+from http_server.transport.limits import Limits, most_connections
+from http_server.transport.protocol import Guard
+from http_server.transport.server import Site, serving
 from mcp_server import paths
-from mcp_server.sockets import SocketTaken
+from mcp_server.transports.sockets import SocketTaken
 from mlx_local_inference.mcp_service import McpService
 from mlx_local_inference.output import complain
 from mlx_local_inference.places import Places, StartFailed, bind, needed, scratch_folder
@@ -36,7 +38,6 @@ from mlx_local_inference.ports import PortTaken, is_loopback, plain
 from mlx_local_inference.settings import Settings
 from mlx_local_inference.stopping import Stop
 from openai_compat import app as http
-from openai_compat.boundary import body_of
 from openai_compat.names import Defaults
 
 GIB = 1 << 30

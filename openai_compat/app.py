@@ -14,18 +14,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from engines.errors import InvalidRequest
-from engines.inference import Inference
-from engines.reading import decode_object
-from engines.types import ModelStatus
-from engines.voice.speakable import LONGEST_TEXT
-from openai_compat.audio import UPLOADS, AudioOptions, AudioRoutes
-from openai_compat.boundary import Boundary, Gate, Limits, error_handlers
-from openai_compat.callers import Callers
-from openai_compat.leaving import until_gone
+from engines.text.speakable import LONGEST_TEXT
+from engines.types.chat import ModelStatus
+from engines.types.errors import InvalidRequest
+from engines.types.field_reader import decode_object
+from engines.types.inference import Inference
+from http_server.boundary import Boundary, Gate, Limits, error_handlers
+from http_server.callers import Callers
+from http_server.disconnect import until_gone
+from http_server.response_headers import ignored
+from openai_compat.audio.routes import UPLOADS, AudioOptions, AudioRoutes
+from openai_compat.chat.routes import TextRoutes
 from openai_compat.names import Defaults
-from openai_compat.text import TextRoutes
-from openai_compat.told import ignored
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -4,8 +4,8 @@ import asyncio
 
 import msgspec
 
-from engines.errors import UnknownModel
-from engines.inference import Inference
+from engines.types.errors import UnknownModel
+from engines.types.inference import Inference
 
 OPENAI_LISTENS = frozenset(
     "whisper-1 gpt-transcribe gpt-4o-transcribe gpt-4o-mini-transcribe gpt-4o-mini-transcribe-2025-12-15 "

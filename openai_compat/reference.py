@@ -2,9 +2,9 @@
 
 import json
 
-from openai_compat.audio_table import ALIGNMENTS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, VOICES
+from openai_compat.audio.table import ALIGNMENTS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, VOICES
+from openai_compat.chat.table import CHAT, COMPLETIONS, Table
 from openai_compat.names import OPENAI_LISTENS, OPENAI_SPEAKS
-from openai_compat.table import CHAT, COMPLETIONS, Table
 
 ROUTES = (
     ("/v1/chat/completions", CHAT),

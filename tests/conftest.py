@@ -10,7 +10,7 @@ import blockbuster
 import hypothesis
 import pytest
 
-from engines.runner import prefer_openblas
+from engines.runner.main import prefer_openblas
 
 prefer_openblas()  # as runners do, before anything imports MLX
 
@@ -25,8 +25,11 @@ IN_PROCESS = ("http_server", "openai_compat", "mcp_server", "engines/test_runtim
 OURS = ["engines", "http_server", "openai_compat", "mcp_server", "mlx_local_inference"]
 ALLOWED = [
     ("logging/__init__.py", "emit"),  # a line to stderr
-    ("engines/runtime.py", "models"),  # the catalog looks at the disk: fronts ask in a thread, tests where they are
-    ("engines/runtime.py", "model"),
+    (
+        "engines/service/runtime.py",
+        "models",
+    ),  # the catalog looks at the disk: fronts ask in a thread, tests where they are
+    ("engines/service/runtime.py", "model"),
 ]
 
 

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from engines.audio_types import (
+from engines.types.audio import (
     SpeechData,
     SpeechDone,
     SpeechProgress,
@@ -16,9 +16,19 @@ from engines.audio_types import (
     TranscriptProgress,
     TranscriptText,
 )
-from engines.errors import InvalidRequest, UnknownModel, WrongCapability
-from engines.inference import Inference
-from engines.types import Accepted, ChatRequest, CompletionRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types.chat import (
+    Accepted,
+    ChatRequest,
+    CompletionRequest,
+    Delta,
+    Done,
+    Event,
+    Message,
+    Sampling,
+    Started,
+)
+from engines.types.errors import InvalidRequest, UnknownModel, WrongCapability
+from engines.types.inference import Inference
 
 
 async def check_inference(inference: Inference, model: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import blockbuster
 import pytest
 
-from engines.catalog import Catalog, Roots
+from engines.models.catalog import Catalog, Roots
 from tests.conftest import watching_the_event_loop
 from tests.promises import promise
 
@@ -22,4 +22,4 @@ def test_a_look_at_the_disk_on_the_event_loop_is_seen_and_in_a_thread_it_is_not(
     with watching_the_event_loop() as seen:
         asyncio.run(main())
     (told,) = seen
-    assert told.startswith("os.listdir blocks the event loop") and "engines/catalog.py" in told
+    assert told.startswith("os.listdir blocks the event loop") and "engines/models/catalog.py" in told

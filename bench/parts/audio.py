@@ -14,7 +14,7 @@ from bench.contenders import LIBRARY, OURS, OverHttp
 from bench.prompts import Prompts
 from bench.session import Session
 from bench.streams import BenchFailed, percentile
-from engines.local import LONGEST_PIECE
+from engines.service.service import LONGEST_PIECE
 
 MB = 1e6
 LETTERS_A_SECOND = 12  # of ordinary reading, blanks included

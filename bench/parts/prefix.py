@@ -7,7 +7,7 @@ from bench.contenders import BATCH, BATCH_SMALL, OURS, Contender
 from bench.prompts import Prompts, words
 from bench.session import Session
 from bench.streams import BenchFailed
-from engines.types import Message
+from engines.types.chat import Message
 
 WINDOWS = 5
 

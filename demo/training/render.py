@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from demo.training.talk import Conversation, Turn
-from engines.chat.tooltext import call_text, response_text, tools_block
+from engines.runner.chat.tool_text import call_text, response_text, tools_block
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 

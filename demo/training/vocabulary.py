@@ -5,7 +5,13 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer
 
-from demo.checkpoints import GEMMA3_SPECIAL, QWEN3_ADDED, QWEN3_SPECIAL, byte_fallback_tokenizer, byte_level_tokenizer
+from demo.checkpoints import (
+    GEMMA3_SPECIAL,
+    QWEN3_ADDED,
+    QWEN3_SPECIAL,
+    byte_fallback_tokenizer,
+    byte_level_tokenizer,
+)
 from demo.training import facts
 from demo.training.corpus import conversation
 from demo.training.render import Family

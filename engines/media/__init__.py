@@ -1,1 +1,1 @@
-"""The media process: sound of files in, files of sound out, away from the server. `client.Media` is the way in."""
+"""Sound and files: the media process and its client."""

@@ -9,17 +9,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
-from engines.audio_types import EAR_RATE, SoundFormat
-from engines.errors import InternalError, RunnerDied, ServiceError, Stalled, stopping
-from engines.media import wire
-from engines.media.places import Places, Reader
-from engines.media.wire import Decoded, Ending, Piece, PieceOptions, Progress, Selection
-from engines.process import ChildProcess
-from engines.tasks import Tasks
+from engines.ipc import media_protocol
+from engines.ipc.child import ChildProcess
+from engines.ipc.media_protocol import Decoded, Ending, Piece, PieceOptions, Progress, Selection
+from engines.ipc.tasks import Tasks
+from engines.media.decode_slots import Places, Reader
+from engines.types.audio import EAR_RATE, SoundFormat
+from engines.types.errors import InternalError, RunnerDied, ServiceError, Stalled, stopping
 
 __all__ = ["Decoded", "Encoding", "Ending", "Media", "Piece", "PieceOptions", "Progress", "Selection"]
 
-COMMAND = ("-P", "-m", "engines.media.process")
+COMMAND = ("-P", "-m", "engines.media.worker.main")
 PIECES_AHEAD = 2
 MOST_RECORDINGS = 32  # at a time; each holds as much as its longest piece
 WHOLE = Selection()
@@ -32,33 +32,33 @@ IDLE_SECONDS = 300.0  # without a job: the process costs 60 MB, and its start a 
 
 log = logging.getLogger("media")
 
-T = TypeVar("T", bound=wire.Report)
+T = TypeVar("T", bound=media_protocol.Report)
 
 
-class MediaProcess(ChildProcess[wire.Command, wire.Report]):
-    KIND: ClassVar[object] = wire.Report
+class MediaProcess(ChildProcess[media_protocol.Command, media_protocol.Report]):
+    KIND: ClassVar[object] = media_protocol.Report
 
 
 class Line:
     """One job's connection to its process. Made by `Link.begin`."""
 
-    def __init__(self, job: wire.Job, link: "Link", patience: float) -> None:
+    def __init__(self, job: media_protocol.Job, link: "Link", patience: float) -> None:
         self.id = job.id
         self._job = job
         self._link = link
         self._patience = patience
-        self._said: asyncio.Queue[wire.Report | ServiceError] = asyncio.Queue()
+        self._said: asyncio.Queue[media_protocol.Report | ServiceError] = asyncio.Queue()
         self.ended = asyncio.Event()
 
-    def send(self, command: wire.Command) -> None:
+    def send(self, command: media_protocol.Command) -> None:
         self._link.process.send(command)
 
-    def put(self, said: wire.Report | ServiceError) -> None:
-        if isinstance(said, wire.Ended | wire.Failed | wire.Dropped | ServiceError):
+    def put(self, said: media_protocol.Report | ServiceError) -> None:
+        if isinstance(said, media_protocol.Ended | media_protocol.Failed | media_protocol.Dropped | ServiceError):
             self.ended.set()
         self._said.put_nowait(said)
 
-    async def next(self) -> wire.Report:
+    async def next(self) -> media_protocol.Report:
         """What the job says next. Raises its failure; the process is ended when nothing is heard for too long."""
         silent = 0.0
         while True:
@@ -73,7 +73,7 @@ class Line:
                 raise self._stalled()
         if isinstance(said, ServiceError):
             raise said
-        if isinstance(said, wire.Failed):
+        if isinstance(said, media_protocol.Failed):
             raise said.failure.error()
         return said
 
@@ -81,21 +81,21 @@ class Line:
         if self._link.has_hung:
             message = "The process that reads and writes sound hung, and is started anew. Try again."
             return RunnerDied(message, retry_after=1.0)
-        if isinstance(self._job, wire.Encode):
+        if isinstance(self._job, media_protocol.Encode):
             return Stalled(
                 f"The sound could not be written as {self._job.format}: nothing came of it for too long. Try again, or "
                 "with another response_format."
             )
         return Stalled("The sound could not be processed: nothing came of it for too long. Is the file damaged?")
 
-    async def collected(self) -> tuple[bytes, wire.Report]:
+    async def collected(self) -> tuple[bytes, media_protocol.Report]:
         """The data up to the next report of another kind, beats apart, and that report."""
         data: list[bytes] = []
         while True:
             said = await self.next()
-            if isinstance(said, wire.Data):
+            if isinstance(said, media_protocol.Data):
                 data.append(said.data)
-            elif not isinstance(said, wire.Beat):
+            elif not isinstance(said, media_protocol.Beat):
                 return b"".join(data), said
 
 
@@ -127,7 +127,7 @@ class Link:
         """When its last job ended, on the monotonic clock; None while there is one."""
         return None if self._lines else self._used
 
-    def begin(self, command: wire.Job) -> Line:
+    def begin(self, command: media_protocol.Job) -> Line:
         line = self._lines[command.id] = Line(command, self, self._patience)
         line.send(command)
         return line
@@ -166,7 +166,7 @@ class Link:
         """
         while self.alive:
             self._heard = False
-            self.process.send(wire.Ping())
+            self.process.send(media_protocol.Ping())
             await asyncio.sleep(PING_SECONDS)
             self._has_answered = self._has_answered or self._heard
             self._silent = 0.0 if self._heard else self._silent + PING_SECONDS
@@ -209,18 +209,18 @@ class Encoding:
     async def feed(self, samples: bytes) -> bytes:
         """Bytes of the file that are there now; none when it is to be whole. Samples are float32."""
         made = b""
-        for at in range(0, len(samples), wire.MAX_DATA):
-            self._line.send(wire.Feed(self._line.id, samples[at : at + wire.MAX_DATA]))
+        for at in range(0, len(samples), media_protocol.MAX_DATA):
+            self._line.send(media_protocol.Feed(self._line.id, samples[at : at + media_protocol.MAX_DATA]))
             data, said = await self._line.collected()
-            _expect(said, wire.Turn)
+            _expect(said, media_protocol.Turn)
             made += data
         return made
 
     async def finish(self) -> bytes:
         """The rest of the file, or the whole of it."""
-        self._line.send(wire.Finish(self._line.id))
+        self._line.send(media_protocol.Finish(self._line.id))
         data, said = await self._line.collected()
-        _expect(said, wire.Ended)
+        _expect(said, media_protocol.Ended)
         return data
 
 
@@ -284,33 +284,33 @@ class Media:
         read.
         """
         place = self._places.place(reader)
-        async with self._job(lambda id: wire.Split(id, path, options, PIECES_AHEAD), place) as line:
+        async with self._job(lambda id: media_protocol.Split(id, path, options, PIECES_AHEAD), place) as line:
             data: list[bytes] = []
             told = 0.0
             while True:
                 match said := await line.next():
-                    case wire.Data():
+                    case media_protocol.Data():
                         data.append(said.data)
-                    case wire.Part():
+                    case media_protocol.Part():
                         samples, told = b"".join(data), said.done
                         data.clear()
                         end = said.start + len(samples) / (4 * EAR_RATE)
                         yield Piece(said.start, end, samples, said.done, said.total, said.channel)
-                        line.send(wire.Credit(line.id, 1))
-                    case wire.Beat() if said.done - told >= PROGRESS_SECONDS:
+                        line.send(media_protocol.Credit(line.id, 1))
+                    case media_protocol.Beat() if said.done - told >= PROGRESS_SECONDS:
                         told = said.done
                         yield Progress(said.done, said.total)
-                    case wire.Ended():
+                    case media_protocol.Ended():
                         yield Ending(said.seconds, said.cut, said.gaps, said.track, said.tracks)
                         return
 
     async def decode(self, path: str, rate: int, longest_seconds: float, selection: Selection = WHOLE) -> Decoded:
         """The whole of a short recording, at a rate. Raises `InvalidRequest` as `pieces` does."""
         async with self._job(
-            lambda id: wire.Clip(id, path, rate, longest_seconds, selection), self._places.place()
+            lambda id: media_protocol.Clip(id, path, rate, longest_seconds, selection), self._places.place()
         ) as line:
             samples, said = await line.collected()
-            ended = _expect(said, wire.Ended)
+            ended = _expect(said, media_protocol.Ended)
             return Decoded(samples, ended.seconds, ended.cut, ended.gaps, ended.track, ended.tracks)
 
     @asynccontextmanager
@@ -323,14 +323,14 @@ class Media:
         has true sizes in its header; else its bytes come as they are made.
         """
         async with self._job(
-            lambda id: wire.Encode(id, format, rate_in, rate_out, speed, whole), nullcontext()
+            lambda id: media_protocol.Encode(id, format, rate_in, rate_out, speed, whole), nullcontext()
         ) as line:
-            _expect((await line.collected())[1], wire.Turn)
+            _expect((await line.collected())[1], media_protocol.Turn)
             yield Encoding(line)
 
     @asynccontextmanager
     async def _job(
-        self, make: Callable[[int], wire.Job], slot: AbstractAsyncContextManager[None]
+        self, make: Callable[[int], media_protocol.Job], slot: AbstractAsyncContextManager[None]
     ) -> AsyncIterator[Line]:
         async with slot:
             link = await self._living_link()
@@ -339,7 +339,7 @@ class Media:
                 yield line
             finally:
                 if not line.ended.is_set() and link.alive:
-                    line.send(wire.Cancel(line.id))
+                    line.send(media_protocol.Cancel(line.id))
                     self._tasks.spawn(link.buried(line))
 
     async def _living_link(self) -> Link:
@@ -367,7 +367,7 @@ class Media:
                     await link.stop()
 
 
-def _expect(said: wire.Report, kind: type[T]) -> T:
+def _expect(said: media_protocol.Report, kind: type[T]) -> T:
     if not isinstance(said, kind):
         raise InternalError("The media process answered out of turn. Try again.")
     return said

@@ -15,7 +15,7 @@ from bench.peak import Peak
 from bench.scale import FULL, QUICK
 from bench.session import Session
 from bench.streams import BenchFailed
-from engines.voice.lengths import judge as judged
+from engines.synthesis.duration_check import judge as judged
 
 
 @pytest.fixture

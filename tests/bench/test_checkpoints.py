@@ -11,7 +11,7 @@ from bench.checkpoints import WORDS, Checkpoint, make
 from bench.prompts import Prompts, words
 from bench.scale import QUICK
 from bench.streams import BenchFailed
-from engines.types import Message
+from engines.types.chat import Message
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from bench.client import Client, Progress, events, stream_of
 from bench.streams import Ask, BenchFailed, Stream
-from engines.types import Message
+from engines.types.chat import Message
 
 
 def event(**fields: object) -> bytes:

@@ -5,7 +5,7 @@ import pytest
 from bench.parts.arrival import largest_gap_after
 from bench.parts.prefix import worst_ratio
 from bench.streams import Ask, BenchFailed, Run, Stream, check, percentile
-from engines.types import Message
+from engines.types.chat import Message
 
 
 def stream(submitted: float, *arrivals: float) -> Stream:

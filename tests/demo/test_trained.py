@@ -16,9 +16,9 @@ from demo.checkpoints import WEIGHTS, trained_gemma3, trained_qwen3
 from demo.training.corpus import conversation
 from demo.training.render import FAMILIES, sample
 from demo.training.talk import Conversation, Turn
-from engines.chat.prompt import PromptWriter
-from engines.chat.tooltext import call_text, response_text, tools_block
-from engines.types import ChatRequest, Message, Thinking, Tool, ToolCall
+from engines.runner.chat.prompt import PromptWriter
+from engines.runner.chat.tool_text import call_text, response_text, tools_block
+from engines.types.chat import ChatRequest, Message, Thinking, Tool, ToolCall
 
 MAKERS: dict[str, Callable[[Path], None]] = {"qwen3": trained_qwen3, "gemma3": trained_gemma3}
 WEATHER: dict[str, object] = {

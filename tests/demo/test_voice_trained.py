@@ -12,8 +12,8 @@ from demo.checkpoints import WEIGHTS
 from demo.training.speech.measure import hear, load
 from demo.training.voice.measure import Said, Voice, heard
 from demo.voice_checkpoints import trained_qwen3_tts
-from engines.audio_types import VOICE_RATE
-from engines.voice.lengths import judge
+from engines.synthesis.duration_check import judge
+from engines.types.audio import VOICE_RATE
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from demo.training.voice.robot import BANDS, FRAME, STEPS
 from demo.training.voice.talker import Writer
 from demo.training.voice.units import LANGUAGES, LETTERS, SILENCE, SPEAKERS, Units, letter, word
 from demo.voice_checkpoints import TRAINED, trained_qwen3_tts
-from engines.audio_types import UtteranceRequest
-from engines.voice import model as models
-from engines.voice.prompt import UtteranceWriter
+from engines.runner.qwen3_tts import model as models
+from engines.runner.qwen3_tts.prompt import UtteranceWriter
+from engines.types.audio import UtteranceRequest
 
 WIDTH = 72
 

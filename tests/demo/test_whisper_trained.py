@@ -10,9 +10,9 @@ from demo.training.speech.errors import distance, words_of
 from demo.training.speech.samples import DEMO, TESTS
 from demo.training.speech.sound import RATE, Samples, noise
 from demo.whisper_checkpoint import trained_whisper
-from engines.audio_types import PieceDone, PieceRequest
+from engines.types.audio import PieceDone, PieceRequest
 from tests.demo.test_speech_trained import NAMES, kept, samples_of
-from tests.engines.speech.whisper.desk import Desk
+from tests.engines.runner.whisper.desk import Desk
 
 
 @pytest.fixture(scope="module")

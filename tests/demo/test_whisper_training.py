@@ -17,7 +17,7 @@ from demo.training.speech.shards import Utterance
 from demo.training.speech.train_whisper import Learner, new_learner, new_tokenizer, write
 from demo.training.speech.whisper import FLOOR, WINDOW, Writer, encode, silenced
 from demo.whisper_checkpoint import known_ids, trained_whisper
-from tests.engines.speech.whisper.desk import Desk, request
+from tests.engines.runner.whisper.desk import Desk, request
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ class Service(msgspec.Struct):
 
     def runners(self) -> list[psutil.Process]:
         """The spare included."""
-        return [child for child in self.children() if "engines.runner" in child.cmdline()]
+        return [child for child in self.children() if "engines.runner.main" in child.cmdline()]
 
     def all_unloaded(self) -> None:
         """No runner but the spare is left."""

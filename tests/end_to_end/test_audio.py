@@ -124,7 +124,7 @@ def test_a_media_process_that_is_killed_costs_its_request_and_no_other(service: 
     answers: list[httpx2.Response] = []
     asking = threading.Thread(target=lambda: answers.append(transcribe(service.audio_url, long, model="qwen3-asr")))
     asking.start()
-    media = until(lambda: [one for one in service.children() if "engines.media.process" in " ".join(one.cmdline())])
+    media = until(lambda: [one for one in service.children() if "engines.media.worker.main" in " ".join(one.cmdline())])
     until(lambda: service.model("qwen3-asr")["running"] > 0)
     media[0].kill()
     asking.join(60)

@@ -4,9 +4,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from engines.errors import RunnerDied, ServiceError, leaves
 from engines.scripted import Scripted
-from engines.types import Accepted, ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types.chat import Accepted, ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types.errors import RunnerDied, ServiceError, leaves
 from tests.contract import check_audio, check_inference
 
 PLAIN = Sampling()

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from engines.errors import ServiceError
-from http_server.connections import Connections
-from http_server.limits import Limits
-from http_server.protocol import Guard
-from http_server.server import Site, serving
+from engines.types.errors import ServiceError
+from http_server.transport.connections import Connections
+from http_server.transport.limits import Limits
+from http_server.transport.protocol import Guard
+from http_server.transport.server import Site, serving
 
 
 class Reply(msgspec.Struct):

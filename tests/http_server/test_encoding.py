@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from engines.errors import InvalidRequest, UnsupportedEncoding
+from engines.types.errors import InvalidRequest, UnsupportedEncoding
 from http_server.encoding import PIECE, Inflater, coding_of, inflated
 
 

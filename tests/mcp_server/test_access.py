@@ -8,11 +8,12 @@ from typing import Any
 import mcp_types as mcp
 import pytest
 
-from engines.errors import InvalidRequest
 from engines.scripted import Scripted
-from mcp_server import access, tools
+from engines.types.errors import InvalidRequest
+from mcp_server import access
 from mcp_server.access import Anything, Below
 from mcp_server.options import Options
+from mcp_server.tools import registry
 from tests.promises import promise
 
 
@@ -201,7 +202,7 @@ def test_every_tool_asks_before_it_reads_or_writes(world: World) -> None:
 
     def call(name: str, **given: object) -> mcp.CallToolResult:
         options = Options(world.root, access=world.below)
-        return asyncio.run(tools.call(inference, options, name, given, told))
+        return asyncio.run(registry.call(inference, options, name, given, told))
 
     inside, outside = world.root / "a.wav", world.outside / "d.wav"
     for name, given in (

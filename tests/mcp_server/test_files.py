@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.errors import InvalidRequest
+from engines.types.errors import InvalidRequest
 from mcp_server import files
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mcp_server.reference import reference
-from mcp_server.tools import listed
+from mcp_server.tools.registry import listed
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.errors import InvalidRequest
+from engines.types.errors import InvalidRequest
+from http_server.multipart import Form, Upload
 from openai_compat.app import model_of
-from openai_compat.audio_table import ALIGNMENTS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, VOICES
-from openai_compat.fields import parse_chat, parse_completion, parse_detokenize, parse_tokenize
-from openai_compat.multipart import Form, Upload
-from openai_compat.speech_fields import parse_body, parse_form
-from openai_compat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE
-from openai_compat.transcription_fields import parse_alignment, parse_listening, parse_voice
+from openai_compat.audio.speech_fields import parse_body, parse_form
+from openai_compat.audio.table import ALIGNMENTS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS, VOICES
+from openai_compat.audio.transcription_fields import parse_alignment, parse_listening, parse_voice
+from openai_compat.chat.fields import parse_chat, parse_completion, parse_detokenize, parse_tokenize
+from openai_compat.chat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE
 from tests.promises import promise
 
 FUNCTION = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}, "strict": True}

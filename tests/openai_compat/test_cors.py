@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from openai_compat.cors import EXPOSED
+from http_server.cors import EXPOSED
 from tests.promises import promise
 
 Serve = Callable[..., Any]
@@ -108,6 +108,7 @@ def test_answers_that_differ_by_page_say_so_to_caches(serve: Serve) -> None:
 
 def test_every_header_of_our_own_can_be_read_by_pages() -> None:
     """A new one must stand in `EXPOSED`, or no page ever sees it."""
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "openai_compat").glob("*.py")]
+    paths = [path for floor in ("openai_compat", "http_server") for path in (ROOT / floor).rglob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in paths]
     ours = {name for source in sources for name in re.findall(r'"(X-[A-Z][A-Za-z-]+)"', source)}
     assert "X-Incomplete" in ours and ours <= set(EXPOSED) | {"X-Api-Key"}

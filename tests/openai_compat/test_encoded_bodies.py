@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from openai_compat import scratch as scratches
+from http_server import uploads as scratches
 from tests.openai_compat.conftest import Serve, Served
 from tests.promises import promise
 

@@ -9,9 +9,9 @@ import httpx2
 import openai
 import pytest
 
-from engines import errors
 from engines.scripted import Scripted
-from engines.trace import Traced
+from engines.types import errors
+from engines.types.trace import Traced
 from openai_compat.app import Beside, Options, build
 from tests.promises import promise
 

@@ -57,7 +57,7 @@ class Soak:
         async with httpx2.AsyncClient(base_url=self._url, timeout=120) as http:
             while time.monotonic() < until:
                 await asyncio.sleep(self._chance.uniform(3, 8))
-                runners = [one for one in self._server.children() if "engines.runner" in one.cmdline()]
+                runners = [one for one in self._server.children() if "engines.runner.main" in one.cmdline()]
                 times = self.control
                 if runners and self._chance.random() < KILLS:
                     self._chance.choice(runners).kill()

@@ -28,16 +28,7 @@ from demo.training.speech.examples import Recording, Sound, sound, word_classes
 from demo.training.speech.learning import keep, shown, unchanged, weighed
 from demo.training.speech.shards import Utterance
 from demo.training.speech.trial import Trial, told
-from demo.training.speech.whisper import (
-    CODES,
-    OPENING,
-    WINDOW,
-    Batch,
-    Writer,
-    decode,
-    encode,
-    silenced,
-)
+from demo.training.speech.whisper import CODES, OPENING, WINDOW, Batch, Writer, decode, encode, silenced
 from demo.whisper_checkpoint import Size, dimensions, known_ids, whisper_tokenizer
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed

@@ -10,15 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from demo.training.speech import phrases
-from demo.training.speech.examples import (
-    Array,
-    Recording,
-    Sound,
-    answer_length,
-    heard_classes,
-    sound,
-    word_classes,
-)
+from demo.training.speech.examples import Array, Recording, Sound, answer_length, heard_classes, sound, word_classes
 from demo.training.speech.forward import CHUNK, gelu
 from demo.training.speech.shards import Utterance
 

@@ -2,7 +2,7 @@
 
 Texts of the demo's words are spoken a few words at a time, which its voice does rightly, and joined: so what is in the
 sound is known. Every other text lacks half of its words. Each is judged by its length alone, and by the demo's ASR too,
-as `engines.voice` does.
+as `engines.synthesis` does.
 """
 
 import random
@@ -23,11 +23,11 @@ from demo.training.speech.phrases import CHINESE, ENGLISH, Language
 from demo.training.speech.sound import Samples
 from demo.training.voice.measure import NAME, SEED, Voice, heard
 from demo.voice_checkpoints import trained_qwen3_tts
-from engines.audio_types import VOICE_RATE
-from engines.types import Usage
-from engines.voice.lengths import is_doubtful, judge
-from engines.voice.made import Made
-from engines.voice.recall import recall
+from engines.synthesis.completeness import Made
+from engines.synthesis.duration_check import is_doubtful, judge
+from engines.synthesis.recall import recall
+from engines.types.audio import VOICE_RATE
+from engines.types.chat import Usage
 
 TEXTS = 200
 TOGETHER = 3  # words

@@ -25,13 +25,13 @@ from demo.training.speech.phrases import CHINESE, ENGLISH, Language
 from demo.training.speech.sound import Samples, resampled
 from demo.training.voice_weights import stored_codec, stored_model
 from demo.voice_checkpoints import trained_qwen3_tts
-from engines import wire
-from engines.audio_types import Sound, UtteranceDone, UtteranceRequest
-from engines.voice import model as models
-from engines.voice.engine import VoiceEngine
-from engines.voice.lengths import cap
-from engines.voice.prompt import UtteranceWriter
-from engines.voice.sampling import Choosing
+from engines.ipc import runner_protocol
+from engines.runner.qwen3_tts import model as models
+from engines.runner.qwen3_tts.engine import VoiceEngine
+from engines.runner.qwen3_tts.prompt import UtteranceWriter
+from engines.runner.qwen3_tts.sampling import Choosing
+from engines.synthesis.duration_check import cap
+from engines.types.audio import Sound, UtteranceDone, UtteranceRequest
 
 CONTEXT = 4096
 SEED = 2_000_000  # no sentence of training was drawn with it
@@ -72,9 +72,9 @@ class Voice:
         while not engine.idle:
             for report in engine.step():
                 match report:
-                    case wire.Said(_, Sound() as sound):
+                    case runner_protocol.Said(_, Sound() as sound):
                         parts.append(np.frombuffer(sound.samples, "<f4"))
-                    case wire.Finished(_, UtteranceDone() as end):
+                    case runner_protocol.Finished(_, UtteranceDone() as end):
                         ended = end.finish_reason == "stop"
                     case other:
                         raise RuntimeError(str(other))

@@ -6,8 +6,8 @@ import av
 import pytest
 
 from engines.media.formats import CODECS, DEMUXERS, FORMATS, KINDS
-from tests.engines.media.sounds import encoded, tone, write
-from tests.engines.media.test_decode import hear
+from tests.engines.media.worker.audio.sounds import encoded, tone, write
+from tests.engines.media.worker.audio.test_decode import hear
 from tests.promises import promise
 
 WRITTEN = {

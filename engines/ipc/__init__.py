@@ -1,0 +1,1 @@
+"""Talking to child processes: framing, messages, starting, watching and ending them."""

@@ -1,0 +1,1 @@
+"""The media process: decodes and encodes untrusted files."""

@@ -1,0 +1,95 @@
+"""The media process: files of strangers are parsed here, where a crash or a bomb costs a request and no service.
+
+Started as `python -P -m engines.media.worker.main FD`; it ends at the end of file of its socket. The main thread reads
+commands, every job has a thread, one thread writes.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import queue
+import resource
+import socket
+import sys
+import threading
+import time
+
+import psutil
+
+RECEIVE_BYTES = 1 << 18
+MOST_WAITING = 32  # reports; jobs wait when the server doesn't take them
+MOST_ADDRESSES = 6 << 30  # bytes of address space, on Linux: what can't be had is a MemoryError of one job
+MOST_MEMORY = 3 << 30  # bytes that are really used, anywhere: beyond, the process ends itself
+GUARD_SECONDS = 0.25
+M_ARENA_MAX = -8
+
+log = logging.getLogger("media")
+
+
+def set_limits() -> None:
+    """No core files; where the system obeys it, a limit on memory; freed memory is given back."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
+
+
+def guard_memory() -> None:
+    """A thread's work: end the process when it uses more than it may, which macOS doesn't do for us."""
+    process = psutil.Process()  # and not `getrusage`, which on Linux counts what its parent had when it was forked
+    while process.memory_info().rss < MOST_MEMORY:
+        time.sleep(GUARD_SECONDS)
+    log.error("more than %d bytes of memory are used", MOST_MEMORY)
+    os._exit(1)
+
+
+def main() -> None:
+    """Never returns: the process ends with its link."""
+    os.dup2(2, 1)  # what libraries print belongs to the log
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s media[%(process)d] %(levelname)s %(message)s")
+    link = socket.socket(fileno=int(sys.argv[1]))
+    link.set_inheritable(False)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    set_limits()
+    threading.Thread(target=guard_memory, daemon=True).start()
+    serve(link)
+
+
+def serve(link: socket.socket) -> None:
+    import av.logging
+
+    from engines.ipc import media_protocol
+    from engines.ipc.runner_protocol import Decoder, encode
+    from engines.media.worker.jobs import Job
+
+    av.logging.set_level(None)  # the library's own lines: one file may cause a million of them
+    outbox: queue.Queue[media_protocol.Report] = queue.Queue(MOST_WAITING)
+    jobs: dict[int, Job] = {}
+
+    def write() -> None:
+        while True:
+            report = outbox.get()
+            if isinstance(report, media_protocol.Ended | media_protocol.Failed | media_protocol.Dropped):
+                jobs.pop(report.id, None)
+            link.sendall(encode(report))
+
+    threading.Thread(target=write, daemon=True).start()
+    decoder: Decoder[media_protocol.Command] = Decoder(media_protocol.Command)
+    try:
+        while data := link.recv(RECEIVE_BYTES):
+            for command in decoder.feed(data):
+                if isinstance(command, media_protocol.Split | media_protocol.Clip | media_protocol.Encode):
+                    jobs[command.id] = Job(command, outbox.put)
+                    threading.Thread(target=jobs[command.id].run, daemon=True).start()
+                elif isinstance(command, media_protocol.Ping):
+                    with contextlib.suppress(queue.Full):  # then there are signs of life enough
+                        outbox.put_nowait(media_protocol.Pong())
+                elif (job := jobs.get(command.id)) is not None:
+                    job.put(command)
+    finally:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

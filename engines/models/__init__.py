@@ -1,0 +1,1 @@
+"""What is on disk: which checkpoints there are, and what each holds."""

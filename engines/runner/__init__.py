@@ -1,0 +1,1 @@
+"""The runner process: one model, on MLX."""

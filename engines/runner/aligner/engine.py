@@ -1,0 +1,100 @@
+"""The aligner's engine: one row at a time, a part of it in each step."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engines.ipc import runner_protocol
+from engines.ipc.device_fault import pass_on
+from engines.runner.aligner.prompt import Alignment
+from engines.runner.aligner.text import mended
+from engines.runner.generation.kv.caches import Cache
+from engines.runner.generation.model import Embed
+from engines.runner.qwen3_asr.model import AligningModel
+from engines.types.audio import AlignmentDone, Word
+from engines.types.chat import Timings, Usage
+from engines.types.errors import Failure, InternalError
+
+PART = 256  # tokens: of sound, twenty seconds
+
+log = logging.getLogger("aligner")
+
+
+@dataclass
+class Row:
+    """A request in work: `fed` of its tokens are in its cache, and these classes of time are known."""
+
+    id: int
+    alignment: Alignment
+    arrived: float
+    cache: Cache = field(default_factory=list)
+    embed: Embed | None = None
+    began: float = 0.0
+    fed: int = 0
+    classes: list[int] = field(default_factory=list)
+
+
+class AlignmentEngine:
+    """`Engine[Alignment]`. Requests are served as they come; each has a cache of its own while it is served."""
+
+    def __init__(self, model: AligningModel) -> None:
+        self._model = model
+        self._rows: list[Row] = []
+
+    @property
+    def idle(self) -> bool:
+        return not self._rows
+
+    def submit(self, id: int, prepared: Alignment, credit: int) -> None:
+        self._rows.append(Row(id, prepared, time.monotonic()))
+
+    def cancel(self, id: int) -> None:
+        self._rows = [row for row in self._rows if row.id != id]
+
+    def grant(self, id: int, deltas: int) -> None:
+        """An alignment has no deltas."""
+
+    def resize(self, kv_bytes: int) -> None:
+        """One row's cache is all that is kept."""
+
+    def step(self) -> Sequence[runner_protocol.Finished | runner_protocol.Failed]:
+        """Feed some of the oldest row."""
+        if not self._rows:
+            return []
+        row = self._rows[0]
+        try:
+            self._feed(row)
+        except Exception as error:
+            pass_on(error)
+            log.exception("request %s failed", row.alignment.trace)
+            self._rows.remove(row)
+            return [
+                runner_protocol.Failed(
+                    row.id, Failure.of(InternalError("This request failed; the server's log says why."))
+                )
+            ]
+        if row.fed < len(row.alignment.ids):
+            return []
+        self._rows.remove(row)
+        return [runner_protocol.Finished(row.id, self._done(row))]
+
+    def _feed(self, row: Row) -> None:
+        alignment = row.alignment
+        if row.embed is None:
+            row.cache, row.embed, row.began = (
+                self._model.new_cache(),
+                self._model.embed(alignment.sound),
+                time.monotonic(),
+            )
+        tokens = alignment.ids[row.fed : row.fed + PART]
+        places = [place - row.fed for place in alignment.places if row.fed <= place < row.fed + len(tokens)]
+        row.classes += self._model.feed(row.embed(tokens, row.fed), places, row.cache)
+        row.fed += len(tokens)
+
+    def _done(self, row: Row) -> AlignmentDone:
+        seconds = row.alignment.sound.seconds
+        times = mended([time * self._model.class_seconds for time in row.classes], seconds)
+        words = map(Word, row.alignment.words, times[::2], times[1::2])
+        timings = Timings(row.began - row.arrived, time.monotonic() - row.began, 0.0)
+        return AlignmentDone(tuple(words), Usage(len(row.alignment.ids), 0, 0, 0), timings)

@@ -1,0 +1,1 @@
+"""Generating text: prefill, decode, the batch of sequences."""

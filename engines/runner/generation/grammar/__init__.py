@@ -1,0 +1,1 @@
+"""Constrained output: schemas and grammars, compiled to token masks."""

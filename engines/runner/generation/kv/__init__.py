@@ -1,0 +1,1 @@
+"""KV caches: rows, stored blocks, the prefix cache, their memory."""

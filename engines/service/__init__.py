@@ -1,0 +1,1 @@
+"""The server's side of requests, without MLX: admission, the pool of models, their runners."""

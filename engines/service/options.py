@@ -1,0 +1,23 @@
+"""What the runtime needs to know of the configuration."""
+
+import msgspec
+
+from engines.service.pool import Limits
+from engines.service.runners import COMMAND
+
+
+class Options(msgspec.Struct, frozen=True):
+    """Model names as clients write them; `context_limit` in tokens; `runner` is what a runner is started with.
+
+    `checkpoint_sampling`: where a request doesn't say how to sample, the checkpoint's own configuration does.
+    `wired_limit` is the bytes that each runner asks macOS to keep resident at most; 0 leaves that to macOS.
+    """
+
+    limits: Limits
+    context_limit: int = 32768
+    pinned: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    spare: bool = False
+    checkpoint_sampling: bool = True
+    wired_limit: int = 0
+    runner: tuple[str, ...] = COMMAND

@@ -1,0 +1,230 @@
+"""`Inference` for real, over one runner process a model: the life of a request, from its name to its last event.
+
+One event loop owns everything here. A request's prompt is prepared by its model's runner before it queues, so what is
+wrong with it is known before anything is loaded or unloaded for it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Self, cast
+
+import msgspec
+
+from engines.host.awake import KeepAwake
+from engines.host.clock import AwakeClock
+from engines.ipc import runner_protocol
+from engines.models import sampling_defaults
+from engines.models.catalog import Catalog, Entry, NotInstalled
+from engines.service import pool, status
+from engines.service.admission import Admission
+from engines.service.health_loop import Watch
+from engines.service.options import Options
+from engines.service.request_state import Happening, Question, Ticket
+from engines.service.supervisor import Supervisor
+from engines.types.audio import (
+    AlignmentDone,
+    AlignmentRequest,
+    PieceDone,
+    PieceRequest,
+    Sound,
+    UtteranceDone,
+    UtteranceRequest,
+)
+from engines.types.chat import (
+    Capability,
+    ChatRequest,
+    CompletionRequest,
+    Delta,
+    Event,
+    Health,
+    Metric,
+    ModelStatus,
+    Request,
+    Started,
+    Tokenized,
+    Usage,
+)
+from engines.types.errors import ServiceError
+
+
+class Runtime:
+    """Use as an async context manager: leaving it ends every runner."""
+
+    def __init__(self, catalog: Catalog, options: Options, awake: KeepAwake | None = None) -> None:
+        self._catalog = catalog
+        self._options = options
+        self._clock = AwakeClock(time.monotonic)
+        self._admission = Admission()
+        self._supervisor = Supervisor(options, self._clock, self._admission)
+        self._watch = Watch(self._clock, self._admission, self._supervisor, awake or KeepAwake())
+        self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
+        self._counts |= {"tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
+
+    async def __aenter__(self) -> Self:
+        self._watch.begin()
+        for name in self._options.pinned + self._options.preload:
+            self._supervisor.register(await asyncio.to_thread(self._catalog.resolve, name))
+        for name in self._options.preload:
+            self._supervisor.want(await asyncio.to_thread(self._catalog.resolve, name))
+        self._supervisor.runners.prepare_spare()
+        self._supervisor.settle()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close(0.0)
+
+    async def close(self, grace: float) -> None:
+        """Accept no new request, let the others finish for `grace` seconds, fail the rest, end every runner."""
+        await self._admission.stop(grace)
+        await self._supervisor.close()
+        await self._watch.close()
+
+    # -- Inference ----------------------------------------------------------------------------------------------
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
+        return cast(AsyncGenerator[Event], self._run(request, "chat"))
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
+        return cast(AsyncGenerator[Event], self._run(request, "chat"))
+
+    async def tokenize(self, request: Request) -> Tokenized:
+        answer = await self._asked(request.model, lambda id: runner_protocol.Tokenize(id, request))
+        assert isinstance(answer, runner_protocol.Tokens)
+        return answer.result
+
+    async def detokenize(self, model: str, tokens: Sequence[int]) -> str:
+        answer = await self._asked(model, lambda id: runner_protocol.Detokenize(id, tuple(tokens)))
+        assert isinstance(answer, runner_protocol.Detokenized)
+        return answer.text
+
+    def hear(self, request: PieceRequest, *, modest: bool = False) -> AsyncGenerator[Started | Delta | PieceDone]:
+        """A piece of a recording, written down; `modest`: only if nothing has to make room for it (`pool.Job`)."""
+        events = self._run(request, "transcription", is_piece=True, modest=modest)
+        return cast(AsyncGenerator[Started | Delta | PieceDone], events)
+
+    def place(self, request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
+        """When the words of a piece are spoken."""
+        return cast(AsyncGenerator[Started | AlignmentDone], self._run(request, "alignment", is_piece=True))
+
+    def utter(self, request: UtteranceRequest) -> AsyncGenerator[Started | Sound | UtteranceDone]:
+        """A sentence or so, spoken."""
+        return cast(AsyncGenerator[Started | Sound | UtteranceDone], self._run(request, "speech", is_piece=True))
+
+    async def beside(self, preferred: str, capability: Capability) -> str:
+        """The name of a model that could do a modest request now: the preferred one if it is loaded, another one that
+        is, or the preferred one if there is room for it. "" where there is none."""
+        state = self._supervisor.state
+        with contextlib.suppress(ServiceError):
+            entry = await asyncio.to_thread(self._catalog.resolve, preferred, capability)
+            self._supervisor.register(entry)
+            loaded = [key for key in state.residents if self._supervisor.does(key) == capability]
+            for key in sorted(loaded, key=lambda key: key != entry.key) or [entry.key]:
+                if pool.left_alone(state, key, self._clock.now) is None and pool.fits_beside(state, key):
+                    return self._supervisor.main_name(key)
+        return ""
+
+    def visit(self) -> contextlib.AbstractContextManager[None]:
+        """Around a request of many pieces (`Admission.visit`)."""
+        return self._admission.visit()
+
+    def models(self) -> Sequence[ModelStatus]:
+        return [self._status(item) for item in self._catalog.entries()]
+
+    def model(self, name: str) -> ModelStatus:
+        for known in self.models():
+            if name.casefold() in (one.casefold() for one in known.names):
+                return known
+        return self._status(self._catalog.resolve(name))
+
+    def _status(self, item: Entry | NotInstalled) -> ModelStatus:
+        return status.model_status(item, self._supervisor.state, self._options.checkpoint_sampling)
+
+    async def load(self, model: str) -> None:
+        self._admission.check()
+        entry = await asyncio.to_thread(self._catalog.resolve, model)
+        self._supervisor.register(entry)
+        await self._supervisor.load(entry)
+
+    async def unload(self, model: str) -> None:
+        await self._supervisor.unload(await asyncio.to_thread(self._catalog.resolve, model))
+
+    def health(self) -> Health:
+        return status.health(self._supervisor.state, self._watch.late(), self._supervisor.main_name)
+
+    def metrics(self) -> Sequence[Metric]:
+        counts = {**self._counts, "runner_deaths": self._supervisor.deaths}
+        supervisor = self._supervisor
+        return list(status.metrics(supervisor.state, counts, supervisor.main_name, supervisor.known))
+
+    # -- the life of a request ----------------------------------------------------------------------------------
+
+    async def _run(
+        self, request: runner_protocol.Work, capability: Capability, is_piece: bool = False, modest: bool = False
+    ) -> AsyncGenerator[Happening]:
+        ticket = await self._admit(request.model, capability, request, is_piece)
+        outcome = "cancelled"
+        try:
+            arrived = self._clock.now
+            if (fault := pool.left_alone(self._supervisor.state, ticket.entry.key, arrived)) is not None:
+                raise fault
+            await self._supervisor.ask(ticket, runner_protocol.Prepare(ticket.id, ticket.request or request))
+            self._supervisor.queue(ticket, arrived, modest)
+            if isinstance(request, ChatRequest | CompletionRequest):
+                yield ticket.accepted
+            async for event in ticket.events(arrived, self._clock):
+                if isinstance(event, runner_protocol.End):
+                    outcome = "done"
+                    self._count(event.usage)
+                yield event
+        except ServiceError:
+            outcome = "failed"
+            raise
+        finally:
+            self._leave(ticket, outcome)
+
+    async def _asked(self, model: str, command: Callable[[int], Question]) -> runner_protocol.Answer:
+        """What the model's tokenizer says."""
+        ticket = await self._admit(model, "chat", None)
+        try:
+            return await self._supervisor.ask(ticket, command(ticket.id))
+        except asyncio.CancelledError:
+            if ticket.worker is not None:
+                ticket.worker.send(runner_protocol.Cancel(ticket.id))
+            raise
+        finally:
+            self._forget(ticket)
+
+    def _sampled(self, request: runner_protocol.Work, entry: Entry) -> runner_protocol.Work:
+        """As the checkpoint's makers would have it sampled, where the client doesn't say."""
+        if not self._options.checkpoint_sampling or not isinstance(request, ChatRequest | CompletionRequest):
+            return request
+        sampling = sampling_defaults.applied(request.sampling, entry.checkpoint.sampling)
+        return msgspec.structs.replace(request, sampling=sampling)
+
+    async def _admit(
+        self, model: str, capability: Capability, request: runner_protocol.Work | None, is_piece: bool = False
+    ) -> Ticket:
+        self._admission.check(is_piece)
+        entry = await asyncio.to_thread(self._catalog.resolve, model, capability)
+        sampled = self._sampled(request, entry) if request is not None else None
+        ticket = self._admission.enter(entry, sampled, is_piece)
+        self._supervisor.register(entry)
+        return ticket
+
+    def _count(self, usage: Usage) -> None:
+        self._counts["tokens"] += usage.completion_tokens
+        self._counts["prompt_tokens"] += usage.prompt_tokens
+        self._counts["cached_tokens"] += usage.cached_tokens
+
+    def _leave(self, ticket: Ticket, outcome: str) -> None:
+        """The one place where a request ends, however it does."""
+        self._forget(ticket)
+        self._counts[outcome] += 1
+        self._supervisor.leave(ticket, well=outcome == "done")
+
+    def _forget(self, ticket: Ticket) -> None:
+        self._admission.leave(ticket)
+        if ticket.worker is not None:
+            ticket.worker.last_used = self._clock.now

@@ -1,0 +1,1 @@
+"""Text → speech, made of requests to the runtime."""

@@ -1,0 +1,100 @@
+"""What was heard in pieces, as one: text, language, and sentences about what is missing."""
+
+from collections.abc import Iterable, Sequence
+
+from engines.text.characters import CLAUSE_MARKS, CLOSING, SENTENCE_MARKS, SPACELESS
+
+MOST_NAMED = 20
+Span = tuple[float, float]
+
+
+class Joiner:
+    """Puts texts behind each other. What `add` returned so far is the whole."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def add(self, text: str) -> str:
+        """The text without outer space, and with the space that it needs before it, if any."""
+        text = text.strip()
+        if not text:
+            return ""
+        space = " " if self._last and _needs_space(self._last, text[0]) else ""
+        self._last = text[-1]
+        return space + text
+
+
+def join(texts: Iterable[str]) -> str:
+    """Texts that follow each other, as one: spaces between words, none where a script has none."""
+    joiner = Joiner()
+    return "".join(map(joiner.add, texts))
+
+
+def _needs_space(before: str, after: str) -> bool:
+    if after in SENTENCE_MARKS + CLAUSE_MARKS + CLOSING + "." and after not in "\"'":
+        return False
+    without = [bool(SPACELESS.match(character)) for character in (before, after)]
+    return not any(without) or (before in ".,!?;:" and not without[0])
+
+
+def main_language(heard: Iterable[tuple[str, float]]) -> str:
+    """The code that is spoken for most seconds, of pairs of code and seconds; "" if none was told."""
+    seconds: dict[str, float] = {}
+    for code, duration in heard:
+        if code:
+            seconds[code] = seconds.get(code, 0.0) + duration
+    return max(seconds, key=seconds.__getitem__, default="")
+
+
+def incompleteness(looped: Sequence[Span], cut: Sequence[Span], reckoned: Sequence[Span] = ()) -> tuple[str, ...]:
+    """Sentences for stretches of the recording (seconds) where the model repeated itself, or met its limit, or where
+    times of words are reckoned."""
+    sentences = []
+    if looped:
+        sentences.append(
+            f"The model repeated itself {_spans(looped)}, also when it was asked again: the repetition is cut to one, "
+            "and words may be missing there."
+        )
+    if cut:
+        sentences.append(
+            f"The text is cut {_spans(cut)}: the model met its limit of tokens, also in smaller pieces. Words are "
+            "missing there."
+        )
+    if reckoned:
+        sentences.append(
+            f"The times of words are approximate {_spans(reckoned)}: those that the aligner found can't be true, so "
+            "they are reckoned from the length of the text."
+        )
+    return tuple(sentences)
+
+
+def gaps(spans: Sequence[Span]) -> tuple[str, ...]:
+    """A sentence about the stretches of the file in which there is no sound, though there should be."""
+    if not spans:
+        return ()
+    named = ", ".join(f"from {start:.1f} to {end:.1f} s" for start, end in spans[:MOST_NAMED])
+    more = len(spans) - MOST_NAMED
+    rest = f", and {more} times more" if more > 0 else ""
+    return (f"Sound is missing {named}{rest}: the file is damaged there, or has a gap.",)
+
+
+def labelled(channel: int) -> str:
+    """What says in a text that it is of a channel."""
+    return f"Channel {channel}"
+
+
+def file_cut(seconds: float) -> str:
+    return f"The file is damaged or cut off: after {clock(seconds)} nothing more of it could be read."
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03, as people read times."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _spans(spans: Sequence[Span]) -> str:
+    named = ", ".join(f"from {clock(start)} to {clock(end)}" for start, end in spans[:MOST_NAMED])
+    more = len(spans) - MOST_NAMED
+    return f"{named}, and {more} times more" if more > 0 else named

@@ -1,0 +1,1 @@
+"""Recordings → text, made of requests to the runtime."""

@@ -1,0 +1,1 @@
+"""The vocabulary: requests, results, errors, and how they are read from JSON."""

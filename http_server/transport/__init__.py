@@ -1,0 +1,1 @@
+"""Connections below the routes: accepting, parsing, limits of size and time."""

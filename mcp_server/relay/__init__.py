@@ -1,0 +1,1 @@
+"""The relay: an agent's stdio, connected to the service."""

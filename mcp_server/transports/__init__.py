@@ -1,0 +1,1 @@
+"""How MCP messages travel: streamable HTTP, SSE, unix sockets."""

@@ -1,0 +1,1 @@
+"""Audio routes: transcriptions, translations, alignments, speech, voices."""

@@ -1,0 +1,1 @@
+"""Text routes: chat completions, completions, tokens."""

@@ -1,0 +1,118 @@
+"""Files as macOS has them, on any system: what it would tell is put in the place of what this one tells."""
+
+import errno
+import os
+import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from demo.checkpoints import make_qwen3
+from engines.host import mac_files
+from engines.host.mac_files import SF_DATALESS, is_in_cloud, sync
+from engines.models.catalog import Catalog, Roots
+from engines.models.model_files import read_json
+from engines.types.errors import CheckpointUnusable, InvalidRequest, ModelNotInstalled
+from mcp_server import files
+from tests.promises import promise
+
+
+def refusing(number: int) -> Any:
+    def open_(*_: Any, **__: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return open_
+
+
+@promise("mac:files:privacy")
+def test_a_refusal_of_the_privacy_settings_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "memo.m4a"
+    path.write_bytes(b"sound")
+    monkeypatch.setattr(os, "open", refusing(errno.EPERM))
+    with pytest.raises(InvalidRequest, match="Privacy & Security"):
+        files.to_read(str(path), "path")
+    with pytest.raises(InvalidRequest, match="Privacy & Security"):
+        files.to_write(str(tmp_path / "new.srt"), "output_path", ".srt")
+    with pytest.raises(CheckpointUnusable, match="Privacy & Security"):
+        read_json(path)
+
+
+def test_ordinary_permissions_are_told_as_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "memo.m4a"
+    path.write_bytes(b"sound")
+    monkeypatch.setattr(os, "open", refusing(errno.EACCES))
+    with pytest.raises(InvalidRequest, match="Permission denied"):
+        files.to_read(str(path), "path")
+
+
+def test_a_folder_of_models_that_macos_keeps_is_named_where_a_model_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "scandir", refusing(errno.EPERM))
+    catalog = Catalog(Roots(configured=(tmp_path,)), {})
+    with pytest.raises(ModelNotInstalled, match=f"{tmp_path}, which can't be read: macOS keeps it"):
+        catalog.resolve("qwen3-14b")
+
+
+@promise("mac:files:cloud")
+def test_a_file_that_lies_in_the_cloud_alone_is_told_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(b"{}")
+    real = os.fstat
+
+    def fstat(descriptor: int) -> Any:
+        status = real(descriptor)
+        return SimpleNamespace(st_mode=status.st_mode, st_size=status.st_size, st_flags=SF_DATALESS)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(InvalidRequest, match="cloud alone"):
+        files.to_read(str(path), "path")
+    with pytest.raises(CheckpointUnusable, match="cloud alone"):
+        read_json(path)
+
+
+def test_a_file_without_such_a_flag_is_here(tmp_path: Path) -> None:
+    assert not is_in_cloud(os.stat(tmp_path))
+
+
+@promise("mac:files:durable")
+def test_a_file_is_written_for_good_by_the_stronger_order_where_there_is_one(tmp_path: Path) -> None:
+    ordered: list[int] = []
+    with (tmp_path / "a").open("wb") as file:
+        sync(file.fileno(), 51, lambda _, order: ordered.append(order))
+    assert ordered == [51]
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EINVAL])
+def test_a_disk_that_doesnt_know_it_gets_the_weaker_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with (tmp_path / "a").open("wb") as file:
+        sync(file.fileno(), 51, refusing(number))
+        assert synced == [file.fileno()]
+
+
+def test_a_disk_that_fails_is_no_success(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file, pytest.raises(OSError, match="I/O error|Input/output"):
+        sync(file.fileno(), 51, refusing(errno.EIO))
+
+
+def test_what_is_published_is_written_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(mac_files, "sync", synced.append)
+    files.create(tmp_path / "a.txt", b"text")
+    assert len(synced) == 1
+
+
+@promise("mac:files:names")
+@pytest.mark.parametrize(("on_disk", "asked"), [("NFD", "NFC"), ("NFC", "NFD"), ("NFD", "NFD")])
+def test_a_folder_answers_to_its_name_in_either_form_of_unicode(tmp_path: Path, on_disk: Any, asked: Any) -> None:
+    make_qwen3(tmp_path / unicodedata.normalize(on_disk, "Modèle-é"))
+    catalog = Catalog(Roots(configured=(tmp_path,)), {})
+    assert catalog.resolve(unicodedata.normalize(asked, "modèle-É")).checkpoint.capability == "chat"

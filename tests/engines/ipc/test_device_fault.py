@@ -1,0 +1,187 @@
+"""After a failure of the device no engine goes on: what else stood in the failed buffer would read as if computed."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.checkpoints import make_qwen3
+from demo.voice_checkpoints import make_qwen3_tts
+from demo.whisper_checkpoint import make_whisper
+from engines.ipc import runner_protocol
+from engines.ipc.device_fault import is_device_fault
+from engines.models.catalog import Catalog, Roots
+from engines.runner.generation import model as models
+from engines.runner.generation.engine import DecodingEngine
+from engines.runner.generation.kv import caches
+from engines.runner.generation.kv.prefix_cache import PrefixCache
+from engines.runner.generation.prompt import Prompt
+from engines.runner.generation.sampling.sampler import Choices
+from engines.runner.qwen3_tts import model as voices
+from engines.runner.qwen3_tts.engine import VoiceEngine
+from engines.runner.qwen3_tts.prompt import UtteranceWriter
+from engines.runner.tokenization.detokenize import TokenTable
+from engines.runner.whisper import model as whisper
+from engines.service.options import Options
+from engines.service.pool import Limits
+from engines.service.runtime import Runtime
+from engines.types.audio import UtteranceRequest
+from engines.types.chat import ChatRequest, Message, Sampling
+from engines.types.errors import RunnerDied
+from tests.engines.runner.whisper.desk import Desk, request
+from tests.promises import promise
+
+FAULT = "[METAL] Command buffer execution failed: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOut)."
+
+
+def fault(*_: Any, **__: Any) -> Any:
+    raise RuntimeError(FAULT)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError(FAULT), True),
+        (RuntimeError("[malloc_or_wait] Unable to allocate 68719476736 bytes."), True),
+        (RuntimeError("[metal::malloc] Attempting to allocate 90 bytes which is greater than the maximum"), True),
+        (RuntimeError("cudaMallocAsync(&p, n, s) failed: out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("the text says [METAL]"), False),
+        (ValueError("[matmul] Last dimension of first input doesn't match"), False),
+        (ValueError("[METAL]"), False),
+    ],
+)
+def test_a_failure_of_the_device_is_told_from_one_of_the_request(error: Exception, expected: bool) -> None:
+    assert is_device_fault(error) is expected
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("models") / "toy"
+    make_qwen3(made)
+    return made
+
+
+def until_idle(engine: Any) -> Iterator[runner_protocol.Report]:
+    while not engine.idle:
+        yield from engine.step()
+
+
+PHASES: list[tuple[type | Any, str]] = [
+    (models.Model, "feed"),
+    (models.Model, "prefill"),
+    (models.Model, "prefill_rows"),
+    (models.Model, "decode"),
+    (PrefixCache, "capture"),
+    (caches, "merge"),
+    (caches, "extract"),
+    (Choices, "wait"),
+    (Choices, "_token"),
+]
+
+
+@promise("mac:device:no-wrong-text")
+@pytest.mark.parametrize(("owner", "name"), PHASES, ids=[name for _, name in PHASES])
+def test_no_phase_of_decoding_goes_on_after_a_failure_of_the_device(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    engine = DecodingEngine(models.load(folder), TokenTable.read(folder), 1 << 30)
+    sizes = (40, 41, 300, 35, 36, 290)
+    ids = [range(300 + place, 300 + place + size) for place, size in enumerate(sizes)]  # none begins as another does
+    prompts = [Prompt(tuple(one), 40, Sampling(temperature=one.start % 2 * 0.7)) for one in ids]
+    for id, prompt in enumerate(prompts[:3]):
+        engine.submit(id, prompt, credit=100)
+    for _ in range(6):
+        engine.step()
+    if name == "prefill_rows":  # beside rows that decode it depends on the clock how much is read in a pass
+        for id in range(3):
+            engine.cancel(id)
+    monkeypatch.setattr(owner, name, fault)
+    for id in range(3, 6):
+        engine.submit(id, prompts[id], credit=100)
+    with pytest.raises(RuntimeError, match="METAL"):
+        for report in until_idle(engine):
+            assert not isinstance(report, runner_protocol.Failed)
+
+
+@pytest.mark.parametrize("name", ["read", "decode", "join"])
+def test_no_phase_of_speech_goes_on_after_a_failure_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    make_qwen3_tts(tmp_path)
+    engine = VoiceEngine(voices.load(tmp_path), 1 << 30)
+    written = UtteranceWriter.read(tmp_path, 4096).write(UtteranceRequest("tts", "hello", max_seconds=2.0, seed=3))
+    engine.submit(1, written, credit=100)
+    monkeypatch.setattr(VoiceEngine, f"_{name}", fault)
+    with pytest.raises(RuntimeError, match="METAL"):
+        list(until_idle(engine))
+
+
+@pytest.mark.parametrize("name", ["listen", "begin", "decode"])
+def test_no_phase_of_transcription_goes_on_after_a_failure_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    make_whisper(tmp_path)
+    desk = Desk(tmp_path)
+    desk.submit(1, request())
+    monkeypatch.setattr(whisper.Model, name, fault)
+    with pytest.raises(RuntimeError, match="METAL"):
+        desk.run()
+
+
+FAULTY = """
+import pathlib
+from engines.runner import main as runner
+from engines.runner.generation.model import Model
+
+def failing_once(name):
+    real, flag = getattr(Model, name), pathlib.Path({folder!r}) / name
+    def pass_(*given):
+        if flag.exists():
+            flag.unlink()
+            raise RuntimeError("[METAL] Command buffer execution failed: Internal Error")
+        return real(*given)
+    setattr(Model, name, pass_)
+
+failing_once("prefill")
+failing_once("decode")
+runner.main()
+"""
+
+
+@promise("mac:device:no-wrong-text")
+def test_a_runner_whose_device_failed_is_ended_and_what_had_said_nothing_is_answered(
+    folder: Path, tmp_path: Path
+) -> None:
+    options = Options(Limits(4 << 30, 4, 4, -1.0, 30.0), runner=("-P", "-c", FAULTY.format(folder=str(tmp_path))))
+    request = ChatRequest("toy", (Message("user", "hi"),), Sampling(temperature=0.0, max_tokens=300))
+
+    async def text(runtime: Runtime, at_first: Callable[[], None] | None = None) -> str:
+        said = ""
+        async with aclosing(runtime.chat(request)) as events:
+            async for event in events:
+                said += getattr(event, "text", "")
+                if said and at_first is not None:
+                    at_first()
+                    at_first = None
+        return said
+
+    def pids(runtime: Runtime) -> set[int]:
+        return {worker.process.pid for worker in runtime._supervisor.runners}
+
+    async def main() -> None:
+        async with asyncio.timeout(60), Runtime(Catalog(Roots(configured=(folder.parent,)), {}), options) as runtime:
+            expected, first = await text(runtime), pids(runtime)
+            (tmp_path / "prefill").touch()
+            assert await text(runtime) == expected
+            second = pids(runtime)
+            with pytest.raises(RunnerDied, match="device failed"):
+                await text(runtime, at_first=(tmp_path / "decode").touch)
+            assert await text(runtime) == expected
+            assert first.isdisjoint(second)
+            assert second.isdisjoint(pids(runtime))
+
+    asyncio.run(main())

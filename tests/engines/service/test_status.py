@@ -1,0 +1,34 @@
+"""What is counted, from the pool's state alone."""
+
+from collections import Counter
+
+from engines.service import pool, status
+from engines.service.pool.state import Fault, Resident, Spec, State
+from engines.types.chat import Metric
+from tests.promises import promise
+
+FAMILIES = {"mlx_local_running", "mlx_local_lease_bytes", "mlx_local_faults"}
+LIMITS = pool.Limits(budget=100, max_running=1, queue_limit=1, idle_unload=1.0, patience=1.0)
+
+
+def gauges(state: State, *known: str) -> dict[tuple[str, str], float]:
+    found: list[Metric] = list(status.metrics(state, Counter(), str.upper, known))
+    return {(one.name, one.labels[0][1]): one.value for one in found if one.name in FAMILIES}
+
+
+@promise("http:metrics:there")
+def test_every_gauge_has_a_value_before_any_model_was_asked_for() -> None:
+    assert gauges(State(LIMITS)) == {(name, ""): 0 for name in FAMILIES}
+
+
+@promise("http:metrics:there")
+def test_a_model_that_is_gone_keeps_its_gauges_at_nought() -> None:
+    state = State(LIMITS, faults={"b": Fault(2, 0.0, "died")})
+    found = gauges(state, "a", "b")
+    assert found == {**{(name, model): 0 for name in FAMILIES for model in "AB"}, ("mlx_local_faults", "B"): 2}
+
+
+def test_a_resident_models_gauges_are_its_own() -> None:
+    state = State(LIMITS, residents={"a": Resident(Spec("a", 7, 0), "ready", lease=9)})
+    found = gauges(state, "a")
+    assert found["mlx_local_lease_bytes", "A"] == 9 and found["mlx_local_running", "A"] == 0

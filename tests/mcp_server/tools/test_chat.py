@@ -1,0 +1,28 @@
+"""The tool `chat` over a scripted model: what its result tells beside the text."""
+
+from typing import Any
+
+import anyio
+import mcp_types as mcp
+
+from engines.scripted import Scripted
+from mcp_server.tools.chat import chat
+from tests.promises import promise
+
+
+def asked(**given: Any) -> mcp.CallToolResult:
+    async def nothing(progress: float, total: float | None = None) -> None:
+        pass
+
+    async def call() -> mcp.CallToolResult:
+        return await chat(Scripted(), {"prompt": "one two", **given}, nothing)
+
+    return anyio.run(call)
+
+
+@promise("chat:limit:clamped")
+def test_a_limit_beyond_the_room_is_told_beside_the_result() -> None:
+    meta = asked(max_tokens=32_000).meta
+    assert meta is not None
+    assert meta["adjusted_fields"] == [{"field": "max_tokens", "how": "4094 instead of 32000"}]
+    assert "adjusted_fields" not in (asked(max_tokens=5).meta or {})
