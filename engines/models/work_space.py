@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from engines.runner.generation.token_budget import CPU, SCORE_BYTES, gpu_limits
+from engines.models.prefill_limits import CPU, SCORE_BYTES, gpu_limits
 
 LEAST = 256 << 20
 ROWS = 16  # that decode together

@@ -11,23 +11,13 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
-from engines.types.chat import Capability
-
-INTERACTIVE: frozenset[Capability] = frozenset({"chat"})
-PATIENT: frozenset[Capability] = frozenset({"transcription", "alignment"})
 SHARE = 0.5  # of a chat's time, for all that is patient together: its gaps grow by half
 LOOK_SECONDS = 0.0002
 PATIENCE_SECONDS = 0.5  # then whoever has the turn is taken for hanging, and no longer waited for
 _TURN, _NEXT = 0, 1  # bytes of the file that are locked
 _PLACE, _BOOK = 8, struct.Struct("<dd")  # where the account is; it, and how long the last step of a chat took
-
-
-def are_taken(capability: Capability | None, at_work: Collection[Capability | None]) -> bool:
-    """Whether a runner takes turns, by what it does, and by what all runners do that have requests in work."""
-    others = INTERACTIVE if capability in PATIENT else PATIENT if capability in INTERACTIVE else frozenset()
-    return not others.isdisjoint(at_work)
 
 
 def paid_in(account: float, worked: float, before: float) -> float:

@@ -12,8 +12,7 @@ from engines.ipc import runner_protocol
 from engines.ipc.tasks import Tasks
 from engines.ipc.unread import TOO_SLOW, Unread, to_end
 from engines.models.catalog import Entry
-from engines.runner import device_lock
-from engines.service import pool
+from engines.service import pool, priority
 from engines.service.admission import Admission
 from engines.service.condition import Changes
 from engines.service.options import Options
@@ -151,7 +150,7 @@ class Supervisor:
         """Tell each runner whether it is to take turns, by what is at work in all of them."""
         at_work = {self.does(key) for key, resident in self.state.residents.items() if resident.running}
         for worker in self.runners:
-            worker.take_turns(device_lock.are_taken(self.does(worker.key), at_work))
+            worker.take_turns(priority.are_taken(self.does(worker.key), at_work))
 
     def _carry_out(self, effect: pool.Load | pool.Resize | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:

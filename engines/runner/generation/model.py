@@ -9,10 +9,10 @@ from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
 from engines.models.checkpoint import eos_ids, text_config
+from engines.models.prefill_limits import CPU, PrefillLimits, gpu_limits
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.split_forward import parts
-from engines.runner.generation.token_budget import CPU, PrefillLimits, gpu_limits
 
 CACHE_BYTES = 1 << 30
 CARD_SHARE = 0.95  # MLX's own limit

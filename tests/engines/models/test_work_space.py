@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.models.checkpoint import text_config
+from engines.models.prefill_limits import SCORE_BYTES, gpu_limits
 from engines.models.work_space import LEAST, work_space
-from engines.runner.generation.token_budget import SCORE_BYTES, gpu_limits
 
 QWEN3_14B = {
     "hidden_size": 5120,

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.runner import device_lock
-from engines.runner.device_lock import Turns, are_taken
+from engines.runner.device_lock import Turns
+from engines.service.priority import are_taken
 from engines.types.chat import Capability
 
 OTHER = """

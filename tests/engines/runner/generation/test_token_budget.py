@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.models.prefill_limits import CPU, SCORE_BYTES, PrefillLimits, gpu_limits
 from engines.runner.generation.scheduler import Waiting
-from engines.runner.generation.token_budget import CPU, SCORE_BYTES, PassCost, PrefillLimits, TokenBudget, gpu_limits
+from engines.runner.generation.token_budget import PassCost, TokenBudget
 
 GPU = gpu_limits({"num_attention_heads": 40, "hidden_size": 5120, "head_dim": 128})
 LONG, SHORT = [Waiting(1, 5000)], [Waiting(1, 5000), Waiting(2, 100)]
