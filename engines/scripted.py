@@ -35,28 +35,21 @@ from engines.types.audio import (
     Voice,
 )
 from engines.types.chat import (
-    Accepted,
-    Adjusted,
     CallDelta,
-    Capability,
     ChatRequest,
     CompletionRequest,
     Delta,
     Done,
     Event,
     FinishReason,
-    Health,
-    Metric,
-    ModelStatus,
     Request,
     Sampling,
-    Started,
-    Timings,
     Tokenized,
     TokenLogprob,
-    Usage,
 )
+from engines.types.common import Accepted, Adjusted, Capability, Started, Timings, Usage
 from engines.types.errors import Failure, RunnerDied, UnknownModel, UnknownVoice, WrongCapability
+from engines.types.status import Health, Metric, ModelStatus
 
 Outcome = Literal["done", "failed", "cancelled"]
 AudioRequest = TranscriptionRequest | AlignRequest | SpeechRequest

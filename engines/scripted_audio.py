@@ -44,7 +44,7 @@ from engines.types.audio import (
     Voice,
     Word,
 )
-from engines.types.chat import Started, Usage
+from engines.types.common import Started, Usage
 from engines.types.errors import Failure, InvalidRequest, RunnerDied
 
 WORD_SECONDS = 0.5

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from starlette.requests import Request
 
-from engines.types.chat import Adjusted
+from engines.types.common import Adjusted
 
 LONGEST_TOLD = 2000  # clients refuse headers of many kilobytes
 _SENTENCE = " !\"#$&'()*+,-./:;<=>?@[]_{|}~"  # what stays as it is; "%" doesn't, so that the header can be read back

@@ -15,10 +15,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from engines.text.speakable import LONGEST_TEXT
-from engines.types.chat import ModelStatus
 from engines.types.errors import InvalidRequest
 from engines.types.field_reader import decode_object
 from engines.types.inference import Inference
+from engines.types.status import ModelStatus
 from http_server.boundary import Boundary, Gate, Limits, error_handlers
 from http_server.callers import Callers
 from http_server.disconnect import until_gone

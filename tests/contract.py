@@ -17,7 +17,6 @@ from engines.types.audio import (
     TranscriptText,
 )
 from engines.types.chat import (
-    Accepted,
     ChatRequest,
     CompletionRequest,
     Delta,
@@ -25,8 +24,8 @@ from engines.types.chat import (
     Event,
     Message,
     Sampling,
-    Started,
 )
+from engines.types.common import Accepted, Started
 from engines.types.errors import InvalidRequest, UnknownModel, WrongCapability
 from engines.types.inference import Inference
 

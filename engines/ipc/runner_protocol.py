@@ -18,7 +18,8 @@ from engines.types.audio import (
     UtteranceDone,
     UtteranceRequest,
 )
-from engines.types.chat import Adjusted, Delta, Done, Request, Tokenized
+from engines.types.chat import Delta, Done, Request, Tokenized
+from engines.types.common import Adjusted
 from engines.types.errors import Failure
 
 Work = Request | PieceRequest | AlignmentRequest | UtteranceRequest

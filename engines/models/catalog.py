@@ -11,7 +11,7 @@ from engines.host import mac_files
 from engines.models import checkpoint, foreign
 from engines.models.checkpoint import Checkpoint
 from engines.models.model_files import read_text
-from engines.types.chat import Capability
+from engines.types.common import Capability
 from engines.types.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability, raise_shortage
 
 # Names that are known from the start: what each stands for, and what that does.

@@ -12,7 +12,7 @@ from engines.models.model_files import is_whole, matching, read_json
 from engines.models.rope_scaling import context_length
 from engines.models.sampling_defaults import Defaults
 from engines.models.work_space import LEAST, work_space
-from engines.types.chat import Capability
+from engines.types.common import Capability
 from engines.types.errors import CheckpointUnusable
 
 Json = Mapping[str, object]

@@ -5,7 +5,8 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from engines.ipc import runner_protocol
 from engines.runner.patience import Patience
-from engines.types.chat import Adjusted, Request
+from engines.types.chat import Request
+from engines.types.common import Adjusted
 
 Asked = TypeVar("Asked", contravariant=True, bound=runner_protocol.Work)
 Taken = TypeVar("Taken", contravariant=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from engines.types.chat import Capability
+from engines.types.common import Capability
 
 INTERACTIVE: frozenset[Capability] = frozenset({"chat"})
 PATIENT: frozenset[Capability] = frozenset({"transcription", "alignment"})

@@ -10,7 +10,7 @@ from engines.host.clock import AwakeClock
 from engines.ipc import runner_protocol
 from engines.models.catalog import Entry
 from engines.service.runner_handle import Worker
-from engines.types.chat import Accepted, Started
+from engines.types.common import Accepted, Started
 from engines.types.errors import ServiceError
 
 Happening = Accepted | Started | runner_protocol.Saying | runner_protocol.End

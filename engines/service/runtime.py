@@ -33,20 +33,16 @@ from engines.types.audio import (
     UtteranceRequest,
 )
 from engines.types.chat import (
-    Capability,
     ChatRequest,
     CompletionRequest,
     Delta,
     Event,
-    Health,
-    Metric,
-    ModelStatus,
     Request,
-    Started,
     Tokenized,
-    Usage,
 )
+from engines.types.common import Capability, Started, Usage
 from engines.types.errors import ServiceError
+from engines.types.status import Health, Metric, ModelStatus
 
 
 class Runtime:

@@ -38,8 +38,10 @@ from engines.types.audio import (
     TranscriptionRequest,
     Voice,
 )
-from engines.types.chat import Delta, Health, Started
+from engines.types.chat import Delta
+from engines.types.common import Started
 from engines.types.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice, WrongCapability
+from engines.types.status import Health
 from engines.types.streams import last
 
 # Seconds of a piece, by architecture. Whisper reads windows of half a minute. For Qwen3-ASR a minute is context enough,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from engines.models.catalog import Entry, NotInstalled
 from engines.service import pool
-from engines.types.chat import Health, Metric, ModelStatus
+from engines.types.status import Health, Metric, ModelStatus
 
 
 def model_status(item: Entry | NotInstalled, state: pool.State, own_sampling: bool) -> ModelStatus:

@@ -20,7 +20,7 @@ from engines.service.request_state import Question, Ticket
 from engines.service.runner_handle import Worker
 from engines.service.runners import Heard, Runners
 from engines.types import trace
-from engines.types.chat import Capability
+from engines.types.common import Capability
 from engines.types.errors import CheckpointUnusable, ClientTooSlow, LoadFailed, RunnerDied, ServiceError, stopping
 
 RETRY_SECONDS = 1.0

@@ -7,7 +7,7 @@ import msgspec
 from engines.synthesis.duration_check import Verdict
 from engines.synthesis.recall import Recall, joined
 from engines.types.audio import VOICE_RATE
-from engines.types.chat import Usage
+from engines.types.common import Usage
 
 # Shares of a text. Listeners write some words otherwise; a model that skips words skips many.
 LEAST_HEARD, MOST_EXTRA = 0.8, 0.75

@@ -14,7 +14,7 @@ from engines.synthesis.ordered_concurrency import Ahead
 from engines.synthesis.recall import recall
 from engines.synthesis.sentences import Piece
 from engines.types.audio import VOICE_RATE, Sound, SpeechProgress, UtteranceDone, UtteranceRequest
-from engines.types.chat import Started, Usage
+from engines.types.common import Started, Usage
 from engines.types.errors import InternalError, RunnerDied
 
 TRIES = 3

@@ -21,7 +21,7 @@ from engines.types.audio import (
     SpeechRequest,
     UtteranceRequest,
 )
-from engines.types.chat import Started
+from engines.types.common import Started
 from engines.types.errors import InvalidRequest
 
 SLOWEST, FASTEST = 0.25, 4.0

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Protocol
 
 from engines.types.audio import EAR_RATE, VOICE_RATE, PieceDone, PieceRequest, SoundFormat
-from engines.types.chat import Delta, Started
+from engines.types.chat import Delta
+from engines.types.common import Started
 from engines.types.errors import ServiceError
 
 PATIENCE = 5.0  # seconds in which the model must be loaded, and have heard a sentence or so

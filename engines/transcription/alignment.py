@@ -12,7 +12,7 @@ from engines.text.joining import clock, gaps
 from engines.text.languages import parse
 from engines.transcription.word_times import is_plausible, reckoned
 from engines.types.audio import EAR_RATE, Aligned, AlignmentDone, AlignmentRequest, AlignRequest, Segment
-from engines.types.chat import Started
+from engines.types.common import Started
 from engines.types.errors import InvalidRequest, RunnerDied
 from engines.types.streams import last
 

@@ -14,7 +14,8 @@ from engines.transcription.partial_text import NOBODY, Early
 from engines.transcription.piece_cache import KnownPieces
 from engines.transcription.word_times import reckoned
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, PieceText, Script, Segment
-from engines.types.chat import Delta, Started, Usage
+from engines.types.chat import Delta
+from engines.types.common import Started, Usage
 from engines.types.errors import InternalError, RunnerDied
 
 Hear = Callable[[PieceRequest], AsyncGenerator[Started | Delta | PieceDone]]

@@ -31,7 +31,7 @@ from engines.types.audio import (
     TranscriptProgress,
     TranscriptText,
 )
-from engines.types.chat import Started, Usage
+from engines.types.common import Started, Usage
 from engines.types.errors import InternalError
 
 IN_FLIGHT = 4

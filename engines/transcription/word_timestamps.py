@@ -11,7 +11,8 @@ from engines.transcription.alignment import Place, aligned, guessed_language
 from engines.transcription.piece import Hear
 from engines.transcription.word_times import is_plausible
 from engines.types.audio import AlignmentRequest, PieceDone, PieceRequest
-from engines.types.chat import Delta, Started
+from engines.types.chat import Delta
+from engines.types.common import Started
 from engines.types.errors import InvalidRequest
 
 

@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from engines.types.chat import Delta, Started, Timings, Usage
+from engines.types.chat import Delta
+from engines.types.common import Started, Timings, Usage
 
 EAR_RATE = 16_000  # samples a second that models which listen take
 VOICE_RATE = 24_000  # samples a second that models which speak make and take

@@ -1,17 +1,15 @@
-"""Requests, results and events of all capabilities: the vocabulary of the project.
-
-Everything here is frozen and goes over the wire between server and runner as it is (`wire.py`).
-Times are seconds, sizes are bytes, lengths of text are tokens, unless a name says otherwise.
-"""
+"""Requests, results and events of chat and completions."""
 
 from typing import Any, Literal
 
 import msgspec
 
+from engines.types.common import Accepted, Json, Started, Timings, Usage
+
 Role = Literal["system", "user", "assistant", "tool"]
-Capability = Literal["chat", "transcription", "alignment", "speech"]
+
+
 FinishReason = Literal["stop", "length", "tool_calls"]
-Json = dict[str, Any]
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -145,23 +143,6 @@ class Tokenized(msgspec.Struct, frozen=True):
     context_length: int
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens in and out of one request: `cached_tokens` of the prompt were not computed again."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
-class Timings(msgspec.Struct, frozen=True):
-    """Where a request's time went: waiting for its turn (and its model), prefill, decode."""
-
-    queued: float
-    prefill: float
-    decode: float
-
-
 class TokenLogprob(msgspec.Struct, frozen=True):
     """A token with the logarithm of its probability (None: the first of a prompt), and the likeliest ones there.
 
@@ -181,26 +162,6 @@ class CallDelta(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str = ""
     name: str = ""
     arguments: str = ""
-
-
-class Adjusted(msgspec.Struct, frozen=True):
-    """A field of a request that acts otherwise than it was given; `how` says in words what acts instead."""
-
-    field: str
-    how: str
-
-
-class Accepted(msgspec.Struct, frozen=True, tag=True):
-    """All checks are passed; the request waits for its turn. The first event of a request for text, and of no other."""
-
-    adjusted: tuple[Adjusted, ...] = ()
-
-
-class Started(msgspec.Struct, frozen=True, tag=True):
-    """A model works on the request. The first event but `Accepted`."""
-
-    model: str
-    prompt_tokens: int
 
 
 class Delta(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -230,42 +191,3 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 Event = Accepted | Started | Delta | Done
-
-
-ModelPhase = Literal["unloaded", "loading", "ready", "unloading", "failed"]
-
-
-class ModelStatus(msgspec.Struct, frozen=True):
-    """A model that is configured or installed. `names` are what clients may call it; the first is its main one.
-
-    `capability` None: it can't be run here, or isn't here and nothing is known of it. `default_sampling` holds where a
-    request doesn't say.
-    """
-
-    names: tuple[str, ...]
-    capability: Capability | None
-    phase: ModelPhase
-    installed: bool
-    running: int = 0
-    waiting: int = 0
-    lease_bytes: int = 0
-    created: int = 0
-    detail: str = ""
-    default_sampling: dict[str, float | int] = {}
-
-
-class Health(msgspec.Struct, frozen=True):
-    """`ok` unless a busy runner hangs or a model keeps dying; `problems` names model and reason, single deaths too."""
-
-    ok: bool
-    problems: tuple[str, ...] = ()
-
-
-class Metric(msgspec.Struct, frozen=True):
-    """One sample for monitoring, in Prometheus' terms."""
-
-    name: str
-    kind: Literal["counter", "gauge"]
-    help: str
-    value: float
-    labels: tuple[tuple[str, str], ...] = ()

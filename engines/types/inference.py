@@ -12,7 +12,8 @@ from engines.types.audio import (
     TranscriptionRequest,
     Voice,
 )
-from engines.types.chat import ChatRequest, CompletionRequest, Event, Health, Metric, ModelStatus, Request, Tokenized
+from engines.types.chat import ChatRequest, CompletionRequest, Event, Request, Tokenized
+from engines.types.status import Health, Metric, ModelStatus
 
 
 class Inference(Protocol):

@@ -8,7 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from engines.types import json_border
-from engines.types.chat import CallDelta, Delta, Done, Json, Message, Role, Tool, ToolCall, ToolChoice
+from engines.types.chat import (
+    CallDelta,
+    Delta,
+    Done,
+    Message,
+    Role,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from engines.types.common import Json
 from engines.types.errors import InvalidRequest, UnsupportedField
 from engines.types.field_reader import Reader
 

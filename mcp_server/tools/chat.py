@@ -11,8 +11,6 @@ import msgspec
 from engines.models import sampling_defaults
 from engines.types import json_border
 from engines.types.chat import (
-    Accepted,
-    Adjusted,
     ChatRequest,
     Constraint,
     Delta,
@@ -23,6 +21,7 @@ from engines.types.chat import (
     Tool,
     ToolChoice,
 )
+from engines.types.common import Accepted, Adjusted
 from engines.types.errors import InvalidRequest
 from engines.types.field_reader import LONGEST, Reader
 from engines.types.inference import Inference

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from engines.synthesis.model_choice import speaker
 from engines.types.audio import SpeechData, SpeechDone, SpeechRequest, Transcript, TranscriptionEvent, Voice
-from engines.types.chat import Json
+from engines.types.common import Json
 from engines.types.inference import Inference
 from engines.types.streams import last
 from http_server.disconnect import until_gone

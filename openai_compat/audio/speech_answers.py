@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from starlette.types import Send
 
 from engines.types.audio import SpeechData, SpeechDone, SpeechEvent, SpeechProgress
-from engines.types.chat import Json, Started
+from engines.types.common import Json, Started
 from engines.types.errors import ServiceError
 from engines.types.inference import Inference
 from http_server.boundary import log

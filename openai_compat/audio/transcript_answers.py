@@ -16,7 +16,7 @@ from engines.types.audio import (
     TranscriptText,
     Word,
 )
-from engines.types.chat import Json, Started, Usage
+from engines.types.common import Json, Started, Usage
 from openai_compat.audio.transcription_fields import Format, Listening
 
 MEDIA_TYPES: dict[Format, str] = {

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from engines.types.chat import Accepted, Adjusted, CallDelta, ChatRequest, Delta, Done, Event, Json, TokenLogprob
+from engines.types.chat import CallDelta, ChatRequest, Delta, Done, Event, TokenLogprob
+from engines.types.common import Accepted, Adjusted, Json
 from engines.types.openai_messages import reply
 from openai_compat.chat.fields import Parsed
 

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from engines.types.chat import Accepted, CompletionRequest, Event, Request
+from engines.types.chat import CompletionRequest, Event, Request
+from engines.types.common import Accepted
 from engines.types.inference import Inference
 from openai_compat.chat.fields import Parsed
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Iterable
 
 import msgspec
 
-from engines.types.chat import Accepted, Delta, Done, Json
+from engines.types.chat import Delta, Done
+from engines.types.common import Accepted, Json
 from engines.types.inference import Inference
 from http_server.response_headers import adjusted
 from http_server.streaming import EventStream

@@ -5,7 +5,8 @@ import anyio
 import pytest
 
 from engines.scripted import Scripted
-from engines.types.chat import Accepted, ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types.chat import ChatRequest, Delta, Done, Event, Message, Sampling
+from engines.types.common import Accepted, Started
 from engines.types.errors import RunnerDied, ServiceError, leaves
 from tests.contract import check_audio, check_inference
 

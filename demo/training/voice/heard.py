@@ -27,7 +27,7 @@ from engines.synthesis.completeness import Made
 from engines.synthesis.duration_check import is_doubtful, judge
 from engines.synthesis.recall import recall
 from engines.types.audio import VOICE_RATE
-from engines.types.chat import Usage
+from engines.types.common import Usage
 
 TEXTS = 200
 TOGETHER = 3  # words

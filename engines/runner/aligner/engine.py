@@ -13,7 +13,7 @@ from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.model import Embed
 from engines.runner.qwen3_asr.model import AligningModel
 from engines.types.audio import AlignmentDone, Word
-from engines.types.chat import Timings, Usage
+from engines.types.common import Timings, Usage
 from engines.types.errors import Failure, InternalError
 
 PART = 256  # tokens: of sound, twenty seconds

@@ -13,7 +13,7 @@ from engines.runner.chat.call_parser import CallBlock
 from engines.runner.chat.mistral_calls import MistralBlock
 from engines.runner.chat.xml_calls import XmlBlock
 from engines.runner.generation.grammar.markups import Markup
-from engines.types.chat import Json
+from engines.types.common import Json
 
 Schemas = Mapping[str, Json]  # the parameters of each declared tool
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from engines.runner.chat.call_parser import CallBlock, CallScanner, JsonScanner
-from engines.types.chat import Json
+from engines.types.common import Json
 
 _ARGS, _CALL_ID = "[ARGS]", "[CALL_ID]"
 _NAME = frozenset(string.ascii_letters + string.digits + "_-./:")

@@ -30,7 +30,8 @@ from engines.runner.generation.prompt import Prompt, Thought
 from engines.runner.patience import Patience
 from engines.runner.tokenization.encoding import Encoder, TooManyTokens, too_long
 from engines.runner.tokenization.prompt_escaping import any_of, breaker, unused_characters
-from engines.types.chat import Adjusted, ChatRequest, CompletionRequest, Json, Request, Sampling, Tool
+from engines.types.chat import ChatRequest, CompletionRequest, Request, Sampling, Tool
+from engines.types.common import Adjusted, Json
 from engines.types.errors import ContextLengthExceeded, InvalidRequest
 
 OPEN, CLOSE = "<think>", "</think>"

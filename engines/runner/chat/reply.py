@@ -17,7 +17,8 @@ from typing import Literal
 
 from engines.runner.chat.call_formats import HERMES, Block, Format
 from engines.runner.generation.output_parser import End, Phase
-from engines.types.chat import CallDelta, Delta, Json
+from engines.types.chat import CallDelta, Delta
+from engines.types.common import Json
 
 # Beyond the phases: `bare` may turn out to be a call without its opening tag, `broken` was shown as a call and is none.
 _Mode = Literal["start", "thinking", "answer", "call", "bare", "broken"]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from engines.runner.chat.call_parser import CallBlock, CallScanner
 from engines.runner.generation.grammar.parameters import ENDS_VALUE, type_of, types_of_argument
-from engines.types.chat import Json
+from engines.types.common import Json
 
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
 _PARAMETER, _PARAMETER_END = "<parameter=", "</parameter>"

@@ -10,7 +10,8 @@ from engines.ipc.device_fault import pass_on
 from engines.runner.generation.sampling.sampler import Choices
 from engines.runner.generation.scheduler import Waiting
 from engines.runner.generation.sequence import Sequence
-from engines.types.chat import Delta, FinishReason, Timings
+from engines.types.chat import Delta, FinishReason
+from engines.types.common import Timings
 from engines.types.errors import Failure, InternalError, ServiceError
 
 Report = runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed

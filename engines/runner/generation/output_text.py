@@ -8,7 +8,8 @@ from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.sampler import Choice
 from engines.runner.generation.stop_strings import StopMatcher
 from engines.runner.tokenization.detokenize import Detokenizer, TokenTable
-from engines.types.chat import Delta, Done, FinishReason, Timings, TokenLogprob, Usage
+from engines.types.chat import Delta, Done, FinishReason, TokenLogprob
+from engines.types.common import Timings, Usage
 
 
 class Answer:

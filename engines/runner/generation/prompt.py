@@ -6,7 +6,8 @@ import msgspec
 
 from engines.runner.generation.grammar.compiler import Grammar
 from engines.runner.generation.output_parser import Reader
-from engines.types.chat import Adjusted, Sampling
+from engines.types.chat import Sampling
+from engines.types.common import Adjusted
 
 
 class Reading(Protocol):

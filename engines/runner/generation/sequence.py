@@ -13,7 +13,8 @@ from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.penalties import Penalties
 from engines.runner.generation.sampling.sampler import Choice, Choices, Draw, described
 from engines.runner.generation.speculation import Draft, Lookup
-from engines.types.chat import Delta, FinishReason, Usage
+from engines.types.chat import Delta, FinishReason
+from engines.types.common import Usage
 
 
 @dataclass(eq=False)

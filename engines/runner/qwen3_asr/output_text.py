@@ -13,7 +13,8 @@ from engines.runner.tokenization.detokenize import TokenTable
 from engines.text import languages
 from engines.transcription.partial_text import MAY_BE_NOBODY, NOBODY
 from engines.types.audio import PieceDone, PieceText, Segment
-from engines.types.chat import Delta, FinishReason, Timings, Usage
+from engines.types.chat import Delta, FinishReason
+from engines.types.common import Timings, Usage
 
 NONE = "None"
 _NAMES = languages.names_of_qwen()

@@ -19,7 +19,7 @@ from engines.runner.qwen3_tts.codec import State
 from engines.runner.qwen3_tts.model import VoiceModel
 from engines.runner.qwen3_tts.prompt import Utterance
 from engines.types.audio import VOICE_RATE, Sound, UtteranceDone
-from engines.types.chat import Timings, Usage
+from engines.types.common import Timings, Usage
 from engines.types.errors import Failure, InternalError
 
 Report = runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed

@@ -18,7 +18,8 @@ from engines.runner.whisper.rules import Figures, Reading, Span
 from engines.runner.whisper.token_choice import Choice, Draw, seed_of
 from engines.runner.whisper.vocabulary import STEPS_PER_SECOND, Vocabulary
 from engines.types.audio import PieceDone, Segment
-from engines.types.chat import Delta, Timings, Usage
+from engines.types.chat import Delta
+from engines.types.common import Timings, Usage
 
 FRAMES_PER_STEP = 2
 SHORTEST = 10  # frames; a rest that is shorter holds no word

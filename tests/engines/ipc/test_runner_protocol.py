@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from engines.ipc import runner_protocol
 from engines.types import errors
 from engines.types.audio import PieceText
-from engines.types.chat import ChatRequest, Delta, Done, Message, Timings, Usage
+from engines.types.chat import ChatRequest, Delta, Done, Message
+from engines.types.common import Timings, Usage
 
 REPORTS: list[runner_protocol.Report] = [
     runner_protocol.Hello(7, "cpu", 0),

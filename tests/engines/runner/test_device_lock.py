@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engines.runner import device_lock
 from engines.runner.device_lock import Turns
 from engines.service.priority import are_taken
-from engines.types.chat import Capability
+from engines.types.common import Capability
 
 OTHER = """
 import fcntl, sys

@@ -20,7 +20,8 @@ from engines.service.runner_handle import Worker
 from engines.service.runtime import Runtime
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import PieceDone, PieceRequest
-from engines.types.chat import Accepted, ChatRequest, Delta, Done, Event, Message, Sampling, Started
+from engines.types.chat import ChatRequest, Delta, Done, Event, Message, Sampling
+from engines.types.common import Accepted, Started
 from engines.types.errors import (
     ContextLengthExceeded,
     DoesNotFit,

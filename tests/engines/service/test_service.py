@@ -17,7 +17,8 @@ from engines.service.options import Options
 from engines.service.pool import Limits
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import AlignRequest, SpeechDone, SpeechRequest, Transcript, TranscriptionRequest
-from engines.types.chat import ChatRequest, Message, Started
+from engines.types.chat import ChatRequest, Message
+from engines.types.common import Started
 from engines.types.errors import InvalidRequest, ShuttingDown, UnknownVoice, WrongCapability
 from engines.types.streams import last
 from tests.contract import check_audio

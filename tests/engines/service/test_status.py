@@ -4,7 +4,7 @@ from collections import Counter
 
 from engines.service import pool, status
 from engines.service.pool.state import Fault, Resident, Spec, State
-from engines.types.chat import Metric
+from engines.types.status import Metric
 from tests.promises import promise
 
 FAMILIES = {"mlx_local_running", "mlx_local_lease_bytes", "mlx_local_faults"}

@@ -32,7 +32,7 @@ from engines.types.audio import (
     UtteranceDone,
     UtteranceRequest,
 )
-from engines.types.chat import Started, Timings, Usage
+from engines.types.common import Started, Timings, Usage
 from engines.types.errors import InvalidRequest, RunnerDied
 from tests.promises import promise
 

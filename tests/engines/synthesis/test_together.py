@@ -17,7 +17,7 @@ from engines.runner.qwen3_tts.engine import VoiceEngine
 from engines.runner.qwen3_tts.prompt import UtteranceWriter
 from engines.synthesis.synthesis import Speaking
 from engines.types.audio import Sound, SpeechData, SpeechDone, SpeechRequest, UtteranceDone, UtteranceRequest
-from engines.types.chat import Started
+from engines.types.common import Started
 
 TEXT = "Good morning to you all! How are you today?"
 

@@ -10,7 +10,8 @@ import pytest
 from engines.synthesis import transcription_check
 from engines.synthesis.transcription_check import Listening
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, Segment, SoundFormat
-from engines.types.chat import Delta, Started, Timings, Usage
+from engines.types.chat import Delta
+from engines.types.common import Started, Timings, Usage
 from engines.types.errors import DoesNotFit, RunnerDied, ServiceError
 
 SAMPLES = array("f", [0.5] * 24_000).tobytes()

@@ -21,7 +21,7 @@ from engines.types.audio import (
     Segment,
     Word,
 )
-from engines.types.chat import Started, Timings, Usage
+from engines.types.common import Started, Timings, Usage
 from engines.types.errors import InvalidRequest, RunnerDied, UnknownModel
 from engines.types.streams import last
 from tests.promises import promise

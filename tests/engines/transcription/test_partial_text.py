@@ -27,7 +27,8 @@ from engines.types.audio import (
     TranscriptPart,
     TranscriptText,
 )
-from engines.types.chat import Delta, Started, Timings, Usage
+from engines.types.chat import Delta
+from engines.types.common import Started, Timings, Usage
 from engines.types.errors import InternalError, RunnerDied
 from tests.promises import promise
 

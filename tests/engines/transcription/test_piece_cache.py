@@ -15,7 +15,8 @@ from engines.media.client import PieceOptions
 from engines.transcription.piece_cache import ENTRY_BYTES, KnownPieces, PieceCache
 from engines.transcription.transcription import Ear, Transcription
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, Segment, Transcript, TranscriptText, Word
-from engines.types.chat import Delta, Started, Timings, Usage
+from engines.types.chat import Delta
+from engines.types.common import Started, Timings, Usage
 from engines.types.streams import last
 from tests.engines.transcription.test_transcription import Media, Model, asking, ear, number_of, pieces, run, said
 from tests.promises import promise

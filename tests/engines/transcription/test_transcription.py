@@ -25,7 +25,8 @@ from engines.types.audio import (
     TranscriptText,
     Word,
 )
-from engines.types.chat import Delta, Started, Timings, Usage
+from engines.types.chat import Delta
+from engines.types.common import Started, Timings, Usage
 from engines.types.errors import InvalidRequest, RunnerDied, ServiceError, UnknownModel, WrongCapability
 from tests.promises import promise
 

@@ -19,7 +19,8 @@ from engines.service.options import Options
 from engines.service.pool import Limits
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import PieceDone, PieceRequest, PieceText
-from engines.types.chat import Delta, Started
+from engines.types.chat import Delta
+from engines.types.common import Started
 from engines.types.errors import RunnerDied
 from openai_compat import app
 from tests.promises import promise

@@ -16,7 +16,7 @@ import pytest
 
 from engines.types import errors
 from engines.types.audio import TranscriptionRequest
-from engines.types.chat import ModelStatus
+from engines.types.status import ModelStatus
 from openai_compat.names import OPENAI_LISTENS, Defaults
 from tests.promises import promise
 

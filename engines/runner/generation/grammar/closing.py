@@ -17,7 +17,7 @@ from engines.runner.generation.grammar.schemas import (
     OF_ONE,
     places,
 )
-from engines.types.chat import Json
+from engines.types.common import Json
 
 MAX_ROUNDS = 50
 _MAPS_OF_PROPERTIES = ("properties", "patternProperties")

@@ -29,7 +29,8 @@ from engines.runner.generation.grammar.markups import Markup
 from engines.runner.generation.grammar.schemas import json_text
 from engines.runner.generation.grammar.validation import reason_of, tried, weakened
 from engines.runner.tokenization.detokenize import TokenTable
-from engines.types.chat import Adjusted, Constraint, Json, Tool, ToolChoice
+from engines.types.chat import Constraint, Tool, ToolChoice
+from engines.types.common import Adjusted, Json
 from engines.types.errors import InvalidRequest
 
 CACHED = 32

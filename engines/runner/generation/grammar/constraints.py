@@ -24,7 +24,8 @@ from engines.runner.generation.grammar.schemas import (
     json_text,
     schema_refused,
 )
-from engines.types.chat import Adjusted, Constraint, Json, Tool, ToolChoice
+from engines.types.chat import Constraint, Tool, ToolChoice
+from engines.types.common import Adjusted, Json
 from engines.types.errors import InvalidRequest
 
 MAX_GRAMMAR_BYTES = 64 * 1024

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from engines.runner.generation.grammar.schemas import OF_LISTS, OF_MAPS, OF_ONE, Fault, faults, places
-from engines.types.chat import Json
+from engines.types.common import Json
 
 MAX_ROUNDS = 50
 _OF_TUPLES = ("items", "prefixItems", "additionalItems")

@@ -10,7 +10,7 @@ import msgspec
 
 from engines.runner.generation.grammar.parameters import AnyText, Choice, JsonValue, arguments_of, unbounded, ways_of
 from engines.runner.generation.grammar.schemas import Fault, cut, json_text
-from engines.types.chat import Json
+from engines.types.common import Json
 
 Markup = Literal["hermes", "qwen3_coder", "mistral", "mistral_args", "mistral_id"]
 Styled = Callable[[Json], Json]

@@ -20,7 +20,7 @@ from engines.runner.generation.grammar.schemas import (
     NUMBERS,
     Fault,
 )
-from engines.types.chat import Json
+from engines.types.common import Json
 
 MAX_NESTED = 20  # schemas that describe one value, one within the other
 ENDS_VALUE = ("</parameter>", "\n<parameter=", "\n</function>")

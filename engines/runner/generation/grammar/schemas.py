@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from engines.runner.generation.grammar.patterns import FORMATS, pattern_fault
-from engines.types.chat import Json
+from engines.types.common import Json
 from engines.types.errors import InvalidRequest
 
 MAX_SCHEMA_BYTES = 256 * 1024

@@ -17,7 +17,7 @@ from engines.runner.generation.grammar.constraints import (
 )
 from engines.runner.generation.grammar.loosening import without
 from engines.runner.generation.grammar.schemas import DEFINITIONS, KEPT, Fault, json_text, places, schema_refused
-from engines.types.chat import Json
+from engines.types.common import Json
 
 # The rows of objects with many optional properties are long; 250,000 states of a lexer would be half a gigabyte.
 LIMITS = LLParserLimits(max_items_in_row=8_000, max_lexer_states=50_000, verbose_errors=False)

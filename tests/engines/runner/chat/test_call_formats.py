@@ -20,7 +20,7 @@ from engines.runner.chat.call_formats import (
     of_template,
 )
 from engines.runner.chat.reply import ReplyParser
-from engines.types.chat import Json
+from engines.types.common import Json
 from tests.engines.runner.chat import families
 from tests.promises import promise
 

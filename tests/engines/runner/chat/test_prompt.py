@@ -10,7 +10,6 @@ from tokenizers import AddedToken, Tokenizer
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.runner.chat.prompt import PromptWriter, ReplyPlan
 from engines.types.chat import (
-    Adjusted,
     ChatRequest,
     CompletionRequest,
     Message,
@@ -20,6 +19,7 @@ from engines.types.chat import (
     ToolCall,
     ToolChoice,
 )
+from engines.types.common import Adjusted
 from engines.types.errors import ContextLengthExceeded, InvalidRequest
 from tests.promises import promise
 

@@ -16,7 +16,8 @@ from engines.runner.qwen3_asr.output_text import LanguageReader, PieceAnswer
 from engines.runner.qwen3_asr.sound import Sound
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.types.audio import PieceDone, PieceText, Segment
-from engines.types.chat import Sampling, Timings, Usage
+from engines.types.chat import Sampling
+from engines.types.common import Timings, Usage
 from tests.promises import promise
 
 # What the model wrote, whether it was cut, and what of it is its language and its text.

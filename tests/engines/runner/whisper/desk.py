@@ -96,6 +96,6 @@ def error(reports: Sequence[Report]) -> ServiceError:
 
 
 def without_timings(ended: PieceDone) -> PieceDone:
-    from engines.types.chat import Timings
+    from engines.types.common import Timings
 
     return msgspec.structs.replace(ended, timings=Timings(0.0, 0.0, 0.0))

@@ -14,7 +14,8 @@ from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.blocks import BLOCK
 from engines.runner.generation.prompt import Prompt
 from engines.runner.tokenization.detokenize import TokenTable
-from engines.types.chat import Sampling, Usage
+from engines.types.chat import Sampling
+from engines.types.common import Usage
 from tests.promises import promise
 
 GREEDY = Sampling(temperature=0.0)

@@ -1,0 +1,45 @@
+"""What the service says of itself: models, health, metrics."""
+
+from typing import Literal
+
+import msgspec
+
+from engines.types.common import Capability
+
+ModelPhase = Literal["unloaded", "loading", "ready", "unloading", "failed"]
+
+
+class ModelStatus(msgspec.Struct, frozen=True):
+    """A model that is configured or installed. `names` are what clients may call it; the first is its main one.
+
+    `capability` None: it can't be run here, or isn't here and nothing is known of it. `default_sampling` holds where a
+    request doesn't say.
+    """
+
+    names: tuple[str, ...]
+    capability: Capability | None
+    phase: ModelPhase
+    installed: bool
+    running: int = 0
+    waiting: int = 0
+    lease_bytes: int = 0
+    created: int = 0
+    detail: str = ""
+    default_sampling: dict[str, float | int] = {}
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`ok` unless a busy runner hangs or a model keeps dying; `problems` names model and reason, single deaths too."""
+
+    ok: bool
+    problems: tuple[str, ...] = ()
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One sample for monitoring, in Prometheus' terms."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
