@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.host import descriptors
 from engines.ipc import device_fault, runner_protocol
+from engines.runner import lean_imports
 from engines.runner.device_lock import Turns
 from engines.runner.helper import ForHelper, ForHelperAlone, Helper
 from engines.types.errors import CheckpointUnusable, Failure, LoadFailed, ServiceError
@@ -28,12 +29,14 @@ from engines.types.errors import CheckpointUnusable, Failure, LoadFailed, Servic
 if TYPE_CHECKING:
     from engines.runner.engine import Engine
 
-# What a spare has imported. Speech isn't in it: 1.6 s and 50 MB, most of it scipy's, where all of these are 70 MB.
+# What a spare has imported: what takes time of all that any kind of model needs.
 HEAVY = (
     "engines.runner.generation.engine",
     "engines.runner.chat.prompt",
     "engines.runner.qwen3_asr.engine",
     "engines.runner.whisper.engine",
+    "mlx_audio.stt.models.whisper.whisper",
+    "engines.runner.qwen3_tts.engine",
 )
 BEAT_SECONDS = 0.25
 RECEIVE_BYTES = 1 << 16
@@ -215,7 +218,7 @@ def main() -> None:
     threading.Thread(target=write, args=(link, outbox), daemon=True).start()
 
     descriptors.raise_limit()
-    with descriptors.kept():
+    with descriptors.kept(), lean_imports.without():
         for heavy in HEAVY:
             importlib.import_module(heavy)
     from engines.runner.generation import model as models
