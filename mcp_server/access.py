@@ -9,13 +9,13 @@ import os
 import secrets
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
 from engines.host import mac_files
 from engines.types.errors import InvalidRequest
-from mcp_server import files
+from files import publish
+from mcp_server import client_paths
 
 _CHUNK = 1 << 20
 
@@ -46,14 +46,14 @@ class Anything:
     """What the user can."""
 
     def to_read(self, given: str, name: str) -> Reading:
-        path = files.to_read(given, name)
+        path = client_paths.to_read(given, name)
         return Reading(path, path.stem)
 
     def to_write(self, given: str, name: str, suffix: str) -> Path:
-        return files.to_write(given, name, suffix)
+        return client_paths.to_write(given, name, suffix)
 
     def create(self, path: Path, data: bytes) -> Path:
-        return files.create(path, data)
+        return client_paths.create(path, data)
 
 
 class Below:
@@ -91,10 +91,9 @@ class Below:
         except (OSError, ValueError):
             raise _refused(name, "a new file", self._roots) from None
         try:
-            if _is_there(folder, path.name):
+            if publish.exists(folder, path.name):
                 raise InvalidRequest(f"{path.name} exists, and nothing is overwritten: give another name.", param=name)
-            partial = _written(folder, b"")
-            os.unlink(partial, dir_fd=folder)
+            publish.check_writable(folder)
         except (OSError, ValueError) as error:
             _unwritable(error, name)
         finally:
@@ -102,25 +101,19 @@ class Below:
         return parent / path.name
 
     def create(self, path: Path, data: bytes) -> Path:
-        """As `files.create`, from the folder itself."""
+        """As `client_paths.create`, from the folder itself."""
         try:
             folder = _walk(path.parent, self._roots)
         except (OSError, ValueError):
             raise _refused("output_path", "a new file", self._roots) from None
         try:
-            partial = _written(folder, data)
-            try:
-                for candidate in files.candidates(path):
-                    with suppress(FileExistsError):
-                        os.link(partial, candidate.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-                        return candidate
-            finally:
-                os.unlink(partial, dir_fd=folder)
+            return path.with_name(publish.write_new(folder, publish.numbered(path.name), data))
+        except publish.NamesTaken:
+            raise client_paths.names_taken(path.name) from None
         except (OSError, ValueError) as error:
             _unwritable(error, "output_path")
         finally:
             os.close(folder)
-        raise InvalidRequest(f"{path.name} and all names like it are taken.", param="output_path")
 
     def _held(self, folder: int, name: str) -> Path:
         """The file under a name of its own."""
@@ -148,7 +141,7 @@ def _path(given: str, name: str) -> Path:
     users' homes, for whether there is one would show."""
     if given.startswith("~") and not given.startswith("~/"):
         raise ValueError("another user's")
-    return Path(os.path.normpath(files.absolute(given, name)))
+    return Path(os.path.normpath(client_paths.absolute(given, name)))
 
 
 def _walk(folder: Path, roots: Sequence[Path]) -> int:
@@ -177,29 +170,6 @@ def _down(root: Path, steps: list[str]) -> int:
             os.close(at)
         at = inner
     return at
-
-
-def _written(folder: int, data: bytes) -> str:
-    """A file of these bytes in a folder, by the name that is given back."""
-    partial = f".{secrets.token_hex(8)}.partial"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(partial, flags, 0o644, dir_fd=folder), "wb") as file:
-        try:
-            file.write(data)
-            file.flush()
-            mac_files.sync(file.fileno())
-        except OSError:
-            os.unlink(partial, dir_fd=folder)
-            raise
-    return partial
-
-
-def _is_there(folder: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _copied(opened: int, target: Path) -> Path:

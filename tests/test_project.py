@@ -1,8 +1,10 @@
 """The project's own promises: locked, versioned, checked by one command, and no name taken from anyone else."""
 
+import ast
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -86,6 +88,14 @@ def test_ci_runs_the_command_of_a_developer() -> None:
     assert "make test" in script.read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("name", ["engines", "http_server", "mcp_server", "openai_compat", "daemon", "demo"])
+@pytest.mark.parametrize("name", ["engines", "files", "http_server", "mcp_server", "openai_compat", "daemon", "demo"])
 def test_no_installed_distribution_but_ours_provides_our_modules(name: str) -> None:
     assert set(packages_distributions().get(name, [])) <= {OURS}
+
+
+def test_the_floor_that_publishes_files_imports_the_standard_library_alone() -> None:
+    for path in (ROOT / "files").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= {*sys.stdlib_module_names, "files"}, path.name

@@ -1,12 +1,10 @@
-"""What macOS does with files that other systems don't: privacy settings, files that lie in the cloud, writing for good.
+"""What macOS does with files that other systems don't: privacy settings, files that lie in the cloud.
 
 Each is decided by what the system tells, not by its name, so that both sides can be tried anywhere.
 """
 
 import errno
-import fcntl
 import os
-from collections.abc import Callable
 
 SF_DATALESS = 0x40000000  # sys/stat.h: the file's content isn't on this machine
 
@@ -28,22 +26,3 @@ def reason(error: OSError) -> str:
 def is_in_cloud(status: os.stat_result) -> bool:
     """Whether reading would wait for a download, for as long as that takes."""
     return bool(getattr(status, "st_flags", 0) & SF_DATALESS)
-
-
-def sync(
-    descriptor: int,
-    full: int | None = getattr(fcntl, "F_FULLFSYNC", None),
-    control: Callable[[int, int], object] = fcntl.fcntl,
-) -> None:
-    """Write a file's content to its disk for good; on macOS fsync alone leaves it in the disk's own cache.
-
-    Disks that don't know the stronger order (network shares) get the weaker one. Raises `OSError` if neither works.
-    """
-    if full is not None:
-        try:
-            control(descriptor, full)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
-                raise
-    os.fsync(descriptor)

@@ -11,14 +11,14 @@ import time
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
-from engines.host import mac_files
 from engines.models.voices import NATIVE_LANGUAGES, OPENAI_VOICES
 from engines.types.audio import Voice
 from engines.types.errors import InvalidRequest
+from files.durability import sync, sync_folder
+from files.publish import publish_folder
 
 LONGEST_NAME = 60
 ABANDONED_SECONDS = 24 * 3600.0
@@ -60,20 +60,13 @@ class VoiceStore:
         try:
             _copy(recording, made / _RECORDING)
             _write(made / _CARD, msgspec.json.encode(_Card(name, text, consent)))
-            _sync_folder(made)
-            self._publish(made, name)
+            sync_folder(made)
+            publish_folder(made, self._place(name))
+        except FileExistsError as error:
+            raise _taken(name) from error
         finally:
             shutil.rmtree(made, ignore_errors=True)
         return StoredVoice(name, text, consent, str(self._place(name) / _RECORDING))
-
-    def _publish(self, made: Path, name: str) -> None:
-        try:
-            os.rename(made, self._place(name))  # refuses a folder with something in it
-        except OSError as error:
-            if self._place(name).exists():
-                raise _taken(name) from error
-            raise
-        _sync_folder(self._folder)
 
     def get(self, name: str) -> StoredVoice | None:
         """The voice of this name, whatever its case; None if there is none, or the name is no name."""
@@ -107,7 +100,7 @@ class VoiceStore:
         except FileNotFoundError:
             return False
         finally:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
             shutil.rmtree(grave, ignore_errors=True)
         return True
 
@@ -160,23 +153,12 @@ def _taken(name: str) -> InvalidRequest:
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as read, target.open("xb") as written:
         shutil.copyfileobj(read, written)
-        _sync(written)
+        written.flush()
+        sync(written.fileno())
 
 
 def _write(target: Path, content: bytes) -> None:
     with target.open("xb") as written:
         written.write(content)
-        _sync(written)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    mac_files.sync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        mac_files.sync(number)
-    finally:
-        os.close(number)
+        written.flush()
+        sync(written.fileno())

@@ -15,7 +15,7 @@ from engines.types.audio import SoundFormat, SpeechData, SpeechDone, SpeechProgr
 from engines.types.errors import InvalidRequest
 from engines.types.inference import Inference
 from engines.types.streams import last
-from mcp_server import files
+from mcp_server import client_paths
 from mcp_server.options import Options
 from mcp_server.tools.arguments import Value
 from mcp_server.tools.progress import Meter, Progress
@@ -74,7 +74,7 @@ async def speak(
         target = await asyncio.to_thread(options.access.to_write, str(given["output_path"]), "output_path", suffix)
         create = options.access.create
     else:
-        target, create = options.files / f"{files.slug(request.text)}{suffix}", files.create
+        target, create = options.files / f"{client_paths.slug(request.text)}{suffix}", client_paths.create
     sound: list[bytes] = []
     meter = Meter(progress)
 

@@ -14,7 +14,7 @@ from engines.types.errors import InvalidRequest
 from engines.types.field_reader import channels
 from engines.types.inference import Inference
 from engines.types.streams import last
-from mcp_server import files
+from mcp_server import client_paths
 from mcp_server.options import Options
 from mcp_server.tools.arguments import Value
 from mcp_server.tools.progress import Meter, Progress
@@ -90,7 +90,7 @@ async def transcribe(
     text = await asyncio.to_thread(_rendered, transcript, format)
     create = options.access.create
     if target is None and len(text) > LONGEST_ANSWER:
-        target, create = options.files / f"{files.slug(recording.stem)}{suffix}", files.create
+        target, create = options.files / f"{client_paths.slug(recording.stem)}{suffix}", client_paths.create
     if target is None:
         return _result(text or "[nothing is spoken in this recording]", transcript, None)
     written = await asyncio.to_thread(create, target, text.encode())

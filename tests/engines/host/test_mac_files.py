@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from demo.checkpoints import make_qwen3
-from engines.host import mac_files
-from engines.host.mac_files import SF_DATALESS, is_in_cloud, sync
+from engines.host.mac_files import SF_DATALESS, is_in_cloud
 from engines.models.catalog import Catalog, Roots
 from engines.models.model_files import read_json
 from engines.types.errors import CheckpointUnusable, InvalidRequest, ModelNotInstalled
-from mcp_server import files
+from mcp_server import client_paths
 from tests.promises import promise
 
 
@@ -32,9 +31,9 @@ def test_a_refusal_of_the_privacy_settings_is_told_as_that(tmp_path: Path, monke
     path.write_bytes(b"sound")
     monkeypatch.setattr(os, "open", refusing(errno.EPERM))
     with pytest.raises(InvalidRequest, match="Privacy & Security"):
-        files.to_read(str(path), "path")
+        client_paths.to_read(str(path), "path")
     with pytest.raises(InvalidRequest, match="Privacy & Security"):
-        files.to_write(str(tmp_path / "new.srt"), "output_path", ".srt")
+        client_paths.to_write(str(tmp_path / "new.srt"), "output_path", ".srt")
     with pytest.raises(CheckpointUnusable, match="Privacy & Security"):
         read_json(path)
 
@@ -44,7 +43,7 @@ def test_ordinary_permissions_are_told_as_those(tmp_path: Path, monkeypatch: pyt
     path.write_bytes(b"sound")
     monkeypatch.setattr(os, "open", refusing(errno.EACCES))
     with pytest.raises(InvalidRequest, match="Permission denied"):
-        files.to_read(str(path), "path")
+        client_paths.to_read(str(path), "path")
 
 
 def test_a_folder_of_models_that_macos_keeps_is_named_where_a_model_is_missing(
@@ -70,44 +69,13 @@ def test_a_file_that_lies_in_the_cloud_alone_is_told_and_not_waited_for(
 
     monkeypatch.setattr(os, "fstat", fstat)
     with pytest.raises(InvalidRequest, match="cloud alone"):
-        files.to_read(str(path), "path")
+        client_paths.to_read(str(path), "path")
     with pytest.raises(CheckpointUnusable, match="cloud alone"):
         read_json(path)
 
 
 def test_a_file_without_such_a_flag_is_here(tmp_path: Path) -> None:
     assert not is_in_cloud(os.stat(tmp_path))
-
-
-@promise("mac:files:durable")
-def test_a_file_is_written_for_good_by_the_stronger_order_where_there_is_one(tmp_path: Path) -> None:
-    ordered: list[int] = []
-    with (tmp_path / "a").open("wb") as file:
-        sync(file.fileno(), 51, lambda _, order: ordered.append(order))
-    assert ordered == [51]
-
-
-@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EINVAL])
-def test_a_disk_that_doesnt_know_it_gets_the_weaker_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fsync", synced.append)
-    with (tmp_path / "a").open("wb") as file:
-        sync(file.fileno(), 51, refusing(number))
-        assert synced == [file.fileno()]
-
-
-def test_a_disk_that_fails_is_no_success(tmp_path: Path) -> None:
-    with (tmp_path / "a").open("wb") as file, pytest.raises(OSError, match="I/O error|Input/output"):
-        sync(file.fileno(), 51, refusing(errno.EIO))
-
-
-def test_what_is_published_is_written_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(mac_files, "sync", synced.append)
-    files.create(tmp_path / "a.txt", b"text")
-    assert len(synced) == 1
 
 
 @promise("mac:files:names")

@@ -2,16 +2,15 @@
 
 import os
 import re
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
 from engines.host import mac_files
 from engines.types.errors import InvalidRequest, raise_shortage
+from files import publish
 
-MOST_NUMBERS = 1000
 _UNFIT = re.compile(r"[^\w.-]+")
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/)[^?#]*).*", re.IGNORECASE | re.DOTALL)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -53,9 +52,8 @@ def to_write(given: str, name: str, suffix: str) -> Path:
     try:
         if path.exists():
             raise InvalidRequest(f"{path} exists, and nothing is overwritten: give another name.", param=name)
-        probe = _partial(path)
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        with publish.opened(path.parent) as folder:
+            publish.check_writable(folder)
     except OSError as error:
         raise _unwritable(path, error, name) from error
     return path
@@ -63,27 +61,17 @@ def to_write(given: str, name: str, suffix: str) -> Path:
 
 def create(path: Path, data: bytes) -> Path:
     """Write a file whose name is free, or else the same name with a number. Whole, or not there at all."""
-    partial = _partial(path)
     try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            mac_files.sync(file.fileno())
-        for candidate in candidates(path):
-            if _published(partial, candidate):
-                return candidate
+        with publish.opened(path.parent) as folder:
+            return path.with_name(publish.write_new(folder, publish.numbered(path.name), data))
     except OSError as error:
         raise _unwritable(path, error, "output_path") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    raise InvalidRequest(
-        f"{path.name} and {MOST_NUMBERS} names like it are taken in {path.parent}.", param="output_path"
-    )
+    except publish.NamesTaken:
+        raise names_taken(path.name) from None
 
 
-def _partial(path: Path) -> Path:
-    """Beside it, by a name that no file system finds too long."""
-    return path.with_name(f".{secrets.token_hex(8)}.partial")
+def names_taken(name: str) -> InvalidRequest:
+    return InvalidRequest(f"{name} and {publish.MOST_NUMBERS} names like it are taken.", param="output_path")
 
 
 def _unwritable(path: Path, error: OSError, name: str) -> InvalidRequest:
@@ -101,28 +89,6 @@ def _can(asks: Callable[[], bool]) -> bool:
 def slug(text: str, longest: int = 40) -> str:
     """A file's name from the beginning of a text, in any script."""
     return _UNFIT.sub("-", text)[:longest].strip("-.") or "untitled"
-
-
-def _published(partial: Path, target: Path) -> bool:
-    """Give a finished file its name; False if the name is taken. Unlike a rename, neither way here overwrites."""
-    try:
-        os.link(partial, target)
-    except FileExistsError:
-        return False
-    except OSError:  # a disk without hard links
-        try:
-            with target.open("xb") as file:
-                file.write(partial.read_bytes())
-        except FileExistsError:
-            return False
-    return True
-
-
-def candidates(path: Path) -> Iterator[Path]:
-    """The path, and others like it with numbers."""
-    yield path
-    for number in range(2, MOST_NUMBERS + 2):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def absolute(given: str, name: str) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engines.types.errors import InvalidRequest
-from mcp_server import files
+from mcp_server import client_paths
 
 
 def test_paths_are_absolute_or_of_the_home_folder_or_file_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +19,7 @@ def test_paths_are_absolute_or_of_the_home_folder_or_file_urls(tmp_path: Path, m
         f"FILE:{recording}",
         f"file://localhost{recording}",
     ):
-        assert files.to_read(given, "path") == recording
+        assert client_paths.to_read(given, "path") == recording
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_paths_are_absolute_or_of_the_home_folder_or_file_urls(tmp_path: Path, m
 )
 def test_what_is_no_readable_file_is_named(given: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        files.to_read(given, "path")
+        client_paths.to_read(given, "path")
     assert caught.value.param == "path"
 
 
@@ -49,35 +49,35 @@ def test_what_is_no_readable_file_is_named(given: str) -> None:
 def test_a_result_goes_to_a_new_file_of_its_kind_in_a_folder_that_is(tmp_path: Path, name: str) -> None:
     (tmp_path / "there.txt").write_text("mine")
     with pytest.raises(InvalidRequest):
-        files.to_write(str(tmp_path / name), "output_path", ".txt")
+        client_paths.to_write(str(tmp_path / name), "output_path", ".txt")
     assert (tmp_path / "there.txt").read_text() == "mine"
-    assert files.to_write(str(tmp_path / "new.txt"), "output_path", ".txt") == tmp_path / "new.txt"
+    assert client_paths.to_write(str(tmp_path / "new.txt"), "output_path", ".txt") == tmp_path / "new.txt"
 
 
 @pytest.mark.parametrize("place", ["/proc/a.txt", "/dev/fd/a.txt"])
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
 def test_a_folder_that_takes_no_file_is_told_before_any_work(place: str) -> None:
     with pytest.raises(InvalidRequest, match="can't be written into"):
-        files.to_write(place, "output_path", ".txt")
+        client_paths.to_write(place, "output_path", ".txt")
 
 
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     longest = tmp_path / f"{'x' * 251}.txt"
-    assert files.create(files.to_write(str(longest), "output_path", ".txt"), b"1") == longest
+    assert client_paths.create(client_paths.to_write(str(longest), "output_path", ".txt"), b"1") == longest
     with pytest.raises(InvalidRequest, match="too long"):
-        files.to_write(str(tmp_path / f"{'x' * 252}.txt"), "output_path", ".txt")
+        client_paths.to_write(str(tmp_path / f"{'x' * 252}.txt"), "output_path", ".txt")
     assert list(tmp_path.iterdir()) == [longest]
 
 
 @pytest.mark.parametrize("links", [True, False])
 def test_a_taken_name_gets_a_number(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(source: object, target: object) -> None:
+    def refused(*given: object, **named: object) -> None:
         raise OSError("no links here")
 
     if not links:
         monkeypatch.setattr(os, "link", refused)
     target = tmp_path / "a.txt"
-    assert [files.create(target, text).name for text in (b"1", b"2", b"3")] == ["a.txt", "a-2.txt", "a-3.txt"]
+    assert [client_paths.create(target, text).name for text in (b"1", b"2", b"3")] == ["a.txt", "a-2.txt", "a-3.txt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.txt", "a-3.txt", "a.txt"]
     assert (target.read_bytes(), (tmp_path / "a-3.txt").read_bytes()) == (b"1", b"3")
 
@@ -86,9 +86,9 @@ def test_a_taken_name_gets_a_number(tmp_path: Path, links: bool, monkeypatch: py
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(InvalidRequest, match="can't be written"):
-        files.create(tmp_path / "a.txt", b"1")
+        client_paths.create(tmp_path / "a.txt", b"1")
 
 
 def test_a_name_is_made_of_a_text_in_any_script() -> None:
-    assert files.slug("早晨, everyone: it's 9/10!") == "早晨-everyone-it-s-9-10"
-    assert files.slug("…") == "untitled" and len(files.slug("x" * 500)) == 40
+    assert client_paths.slug("早晨, everyone: it's 9/10!") == "早晨-everyone-it-s-9-10"
+    assert client_paths.slug("…") == "untitled" and len(client_paths.slug("x" * 500)) == 40
