@@ -46,7 +46,10 @@ def test_both_loopbacks_answer_on_both_ports(service: Any) -> None:
 
 @promise("core:server:hangup")
 def test_the_end_of_the_terminal_stops_the_server_in_order(tmp_path: Path) -> None:
-    with served(tmp_path) as (server, ready):
+    def attached() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+
+    with served(tmp_path, before=attached) as (server, ready):
         server.send_signal(signal.SIGHUP)
         assert server.wait(20) == 0
         assert not Path(ready["socket"]).exists() and not list(tmp_path.glob("mlx-local-scratch-*"))
