@@ -1,21 +1,32 @@
 """Answers that are sent as they are made."""
 
 import asyncio
-import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from engines.types.common import Json
 from engines.types.errors import InternalError, ServiceError
-from http_server.boundary import body_of, log
+from http_server.dialect import Dialect
 from http_server.disconnect import disconnected
 
 T = TypeVar("T")
-KEEP_ALIVE = ": keep-alive\n\n"
+
+log = logging.getLogger("http")
+
+
+class StreamOptions(NamedTuple):
+    """An error within `admission_seconds` has its own status; a stream that is silent for `keepalive_seconds` gets the
+    dialect's keep-alive."""
+
+    dialect: Dialect
+    admission_seconds: float = 1.0
+    keepalive_seconds: float = 15.0
 
 
 class LiveAnswer(Response, ABC, Generic[T]):
@@ -63,16 +74,14 @@ class LiveAnswer(Response, ABC, Generic[T]):
 
 
 class EventStream(LiveAnswer[T]):
-    """Server-sent events. An error within `admission` seconds has its true status; then 200, and a comment at least
-    every `keepalive` seconds. A later error is an event, and `ending` isn't sent behind it."""
+    """Server-sent events. An error in time has its own status; a later one is an event, and no `ending` follows it."""
 
-    def __init__(self, trace: str, headers: dict[str, str], admission: float, keepalive: float) -> None:
+    def __init__(self, trace: str, headers: dict[str, str], options: StreamOptions) -> None:
         super().__init__(trace, headers, "text/event-stream")
-        self._admission = admission
-        self._keepalive = keepalive
+        self._options = options
 
     @abstractmethod
-    def said(self, item: T) -> Iterable[dict[str, Any]]:
+    def said(self, item: T) -> Iterable[Json]:
         """The events to send for an item."""
 
     @property
@@ -84,7 +93,7 @@ class EventStream(LiveAnswer[T]):
         """Whether it is settled, with this item, that the request is a good one."""
         return True
 
-    def opening(self) -> Iterable[dict[str, Any]]:
+    def opening(self) -> Iterable[Json]:
         """What is sent before anything."""
         return ()
 
@@ -96,42 +105,45 @@ class EventStream(LiveAnswer[T]):
         item = await self._first(items)
         if isinstance(item, ServiceError):
             raise item
+        dialect = self._options.dialect
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         for event in self.opening():
-            await _send(send, written(event))
+            await _send(send, dialect.event(event))
         while item is not None:
             if isinstance(item, ServiceError):
-                await _send(send, written(body_of(item)))
+                await _send(send, dialect.error_event(item))
                 await send({"type": "http.response.body", "body": b""})
                 return
-            for text in (item,) if isinstance(item, str) else map(written, self.said(item)):
-                await _send(send, text)
-            item = await _next(items, self._keepalive)
+            if isinstance(item, _Silence):
+                await _send(send, dialect.keep_alive)
+            else:
+                for event in self.said(item):
+                    await _send(send, dialect.event(event))
+            item = await _next(items, self._options.keepalive_seconds)
         await send({"type": "http.response.body", "body": self.ending()})
 
-    async def _first(self, items: "asyncio.Queue[T | ServiceError | None]") -> T | ServiceError | str | None:
-        """What settles the status. What says nothing of it is passed over; it says nothing to the client either."""
+    async def _first(self, items: "asyncio.Queue[T | ServiceError | None]") -> "T | ServiceError | _Silence | None":
+        """What settles the status. Items before it say nothing of it, and nothing to the client."""
         began = asyncio.get_running_loop().time()
         while True:
-            patience = self._admission if self.knows_headers else self._keepalive
-            item = await _next(items, began + patience - asyncio.get_running_loop().time())
-            if item is None or isinstance(item, ServiceError | str) or self.admits(item):
+            wait = self._options.admission_seconds if self.knows_headers else self._options.keepalive_seconds
+            item = await _next(items, began + wait - asyncio.get_running_loop().time())
+            if item is None or isinstance(item, ServiceError | _Silence) or self.admits(item):
                 return item
 
 
-def written(data: dict[str, Any]) -> str:
-    """One server-sent event."""
-    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+class _Silence:
+    """Nothing came in time."""
 
 
-async def _next(items: "asyncio.Queue[T | ServiceError | None]", seconds: float) -> T | ServiceError | str | None:
-    """The next item, or a comment when there is none for so long. The queue alone is waited for: nothing is lost."""
+async def _next(items: "asyncio.Queue[T | ServiceError | None]", seconds: float) -> T | ServiceError | _Silence | None:
+    """The next item. Only the queue is waited for, so a timeout loses none."""
     try:
         async with asyncio.timeout(seconds):
             return await items.get()
     except TimeoutError:
-        return KEEP_ALIVE
+        return _Silence()
 
 
-async def _send(send: Send, text: str) -> None:
-    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+async def _send(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -24,7 +24,6 @@ from engines.service.options import Options
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import Script
 from engines.types.trace import Traced
-from http_server.boundary import body_of
 from http_server.transport.connections import Connections
 from http_server.transport.limits import Limits, most_connections
 from http_server.transport.protocol import Guard
@@ -38,6 +37,7 @@ from mlx_local_inference.ports import PortTaken, is_loopback, plain
 from mlx_local_inference.settings import Settings
 from mlx_local_inference.stopping import Stop
 from openai_compat import app as http
+from openai_compat.dialect import OPENAI
 from openai_compat.names import Defaults
 
 GIB = 1 << 30
@@ -220,7 +220,7 @@ def _guard(settings: Settings) -> Guard:
     """What connections may do; there are as many as files can be opened, if the settings don't say less."""
     limit = settings.max_connections or most_connections(descriptors.raise_limit())
     connections = Connections(limit, asyncio.get_running_loop().time)
-    return Guard(Limits(), connections, body_of)
+    return Guard(Limits(), connections, OPENAI.error)
 
 
 def _front(settings: Settings, places: Places, defaults: Defaults) -> http.Options:

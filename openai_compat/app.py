@@ -19,12 +19,16 @@ from engines.types.errors import InvalidRequest
 from engines.types.field_reader import decode_object
 from engines.types.inference import Inference
 from engines.types.status import ModelStatus
-from http_server.boundary import Boundary, Gate, Limits, error_handlers
+from http_server.boundary import Boundary
 from http_server.callers import Callers
 from http_server.disconnect import until_gone
+from http_server.errors import error_handlers
+from http_server.gate import Gate, Limits
 from http_server.response_headers import ignored
+from http_server.streaming import StreamOptions
 from openai_compat.audio.routes import UPLOADS, AudioOptions, AudioRoutes
 from openai_compat.chat.routes import TextRoutes
+from openai_compat.dialect import OPENAI
 from openai_compat.names import Defaults
 
 
@@ -54,7 +58,8 @@ class Beside(NamedTuple):
 def build(inference: Inference, options: Options, beside: Mapping[str, Beside] | None = None) -> ASGIApp:
     """One app for one port, with further ones by path."""
     front = _Front(inference)
-    text = TextRoutes(inference, options.admission_seconds, options.keepalive_seconds)
+    streams = StreamOptions(OPENAI, options.admission_seconds, options.keepalive_seconds)
+    text = TextRoutes(inference, streams)
     routes = [
         Route("/health", front.health),
         Route("/metrics", front.metrics),
@@ -66,13 +71,13 @@ def build(inference: Inference, options: Options, beside: Mapping[str, Beside] |
         Route("/v1/completions", text.complete, methods=["POST"]),
         Route("/v1/tokenize", text.tokenize, methods=["POST"]),
         Route("/v1/detokenize", text.detokenize, methods=["POST"]),
-        *AudioRoutes(inference, _audio_options(options)).routes(),
+        *AudioRoutes(inference, _audio_options(options, streams)).routes(),
         *(_route(path, one) for path, one in (beside or {}).items()),
     ]
     app = Starlette(routes=routes, exception_handlers=error_handlers())
     limits = Limits(options.max_body_bytes, options.max_upload_bytes, UPLOADS)
     callers = Callers(options.hosts, options.origins)
-    return Boundary(Gate(app, callers, options.api_keys, limits), callers)
+    return Boundary(Gate(app, callers, options.api_keys, limits), callers, lambda path: OPENAI)
 
 
 def _route(path: str, beside: Beside) -> Route:
@@ -82,13 +87,12 @@ def _route(path: str, beside: Beside) -> Route:
     return route
 
 
-def _audio_options(options: Options) -> AudioOptions:
+def _audio_options(options: Options, streams: StreamOptions) -> AudioOptions:
     return AudioOptions(
         defaults=options.defaults,
         scratch=options.scratch,
         longest_input=options.max_input_characters,
-        admission_seconds=options.admission_seconds,
-        keepalive_seconds=options.keepalive_seconds,
+        streams=streams,
     )
 
 

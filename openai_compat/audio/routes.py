@@ -20,7 +20,7 @@ from engines.types.streams import last
 from http_server.disconnect import until_gone
 from http_server.multipart import Form, receive
 from http_server.response_headers import audio_track, ignored, incomplete, tenant_of, trace_of
-from http_server.streaming import EventStream
+from http_server.streaming import EventStream, StreamOptions
 from http_server.uploads import Handler, Spooled
 from openai_compat.audio import transcript_answers as answers
 from openai_compat.audio.speech_answers import Sound, SpeechEvents
@@ -48,8 +48,7 @@ class AudioOptions(msgspec.Struct, frozen=True):
     defaults: Defaults
     scratch: str
     longest_input: int
-    admission_seconds: float
-    keepalive_seconds: float
+    streams: StreamOptions
 
 
 class AudioRoutes:
@@ -90,7 +89,7 @@ class AudioRoutes:
         asked = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, model=model))
         headers = ignored(asked.ignored)
         if asked.events:
-            return SpeechEvents(self._inference, asked, headers, *self._patience())
+            return SpeechEvents(self._inference, asked, headers, self._options.streams)
         if asked.request.streamed:
             return Sound(self._inference, asked, headers)
         data, done = await until_gone(request, self._spoken(asked.request))
@@ -123,7 +122,7 @@ class AudioRoutes:
         asked = msgspec.structs.replace(asked, request=listened)
         headers = ignored(asked.ignored)
         if asked.stream:
-            return TranscriptEvents(self._inference, asked, headers, *self._patience())
+            return TranscriptEvents(self._inference, asked, headers, self._options.streams)
         try:
             transcript = await until_gone(request, last(self._inference.transcribe(asked.request), Transcript))
         except ClientDisconnect:
@@ -167,17 +166,12 @@ class AudioRoutes:
         done = await last(self._inference.speak(request), SpeechDone, taken)
         return b"".join(pieces), done
 
-    def _patience(self) -> tuple[float, float]:
-        return self._options.admission_seconds, self._options.keepalive_seconds
-
 
 class TranscriptEvents(EventStream[tuple[Json, ...]]):
     """OpenAI's events of a transcript, and how far it is."""
 
-    def __init__(
-        self, inference: Inference, asked: Listening, headers: dict[str, str], admission: float, keepalive: float
-    ) -> None:
-        super().__init__(asked.request.trace, headers, admission, keepalive)
+    def __init__(self, inference: Inference, asked: Listening, headers: dict[str, str], options: StreamOptions) -> None:
+        super().__init__(asked.request.trace, headers, options)
         self._inference = inference
         self._asked = asked
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncGenerator, Iterable
 
 from starlette.types import Send
@@ -10,11 +11,12 @@ from engines.types.audio import SpeechData, SpeechDone, SpeechEvent, SpeechProgr
 from engines.types.common import Json, Started
 from engines.types.errors import ServiceError
 from engines.types.inference import Inference
-from http_server.boundary import log
-from http_server.streaming import EventStream, LiveAnswer
+from http_server.streaming import EventStream, LiveAnswer, StreamOptions
 from openai_compat.audio.speech_fields import Speaking, media_type
 
 BYTES_AN_EVENT = 48 << 10  # a whole number of base64's groups
+
+log = logging.getLogger("http")
 
 Items = asyncio.Queue[SpeechEvent | ServiceError | None]
 
@@ -22,10 +24,8 @@ Items = asyncio.Queue[SpeechEvent | ServiceError | None]
 class SpeechEvents(EventStream[SpeechEvent]):
     """`speech.audio.delta` with base64, each of whole bytes, and `speech.audio.done`."""
 
-    def __init__(
-        self, inference: Inference, asked: Speaking, headers: dict[str, str], admission: float, keepalive: float
-    ) -> None:
-        super().__init__(asked.request.trace, headers, admission, keepalive)
+    def __init__(self, inference: Inference, asked: Speaking, headers: dict[str, str], options: StreamOptions) -> None:
+        super().__init__(asked.request.trace, headers, options)
         self._inference = inference
         self._asked = asked
 

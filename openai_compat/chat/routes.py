@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from engines.types.inference import Inference
 from http_server.disconnect import until_gone
 from http_server.response_headers import adjusted, ignored, trace_of
+from http_server.streaming import StreamOptions
 from openai_compat.chat.answers import Answer, answer
 from openai_compat.chat.choices import events
 from openai_compat.chat.fields import Parsed, parse_chat, parse_completion, parse_detokenize, parse_tokenize
@@ -15,10 +16,9 @@ from openai_compat.chat.stream import AnswerStream
 
 
 class TextRoutes:
-    def __init__(self, inference: Inference, admission_seconds: float, keepalive_seconds: float) -> None:
+    def __init__(self, inference: Inference, streams: StreamOptions) -> None:
         self._inference = inference
-        self._admission = admission_seconds
-        self._keepalive = keepalive_seconds
+        self._streams = streams
 
     async def chat(self, request: Request) -> Response:
         return await self._answered(request, parse_chat(await request.body(), trace_of(request)))
@@ -40,7 +40,7 @@ class TextRoutes:
     async def _answered(self, request: Request, parsed: Parsed) -> Response:
         headers = ignored(parsed.ignored)
         if parsed.stream:
-            return AnswerStream(self._inference, parsed, headers, self._admission, self._keepalive)
+            return AnswerStream(self._inference, parsed, headers, self._streams)
         made = await until_gone(request, self._made(parsed))
         return JSONResponse(made.whole(), headers={**headers, **adjusted(made.adjusted)})
 

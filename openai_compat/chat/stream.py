@@ -8,7 +8,7 @@ from engines.types.chat import Delta, Done
 from engines.types.common import Accepted, Json
 from engines.types.inference import Inference
 from http_server.response_headers import adjusted
-from http_server.streaming import EventStream
+from http_server.streaming import EventStream, StreamOptions
 from openai_compat.chat.answers import answer
 from openai_compat.chat.choices import Numbered, events
 from openai_compat.chat.fields import Parsed
@@ -17,10 +17,8 @@ from openai_compat.chat.fields import Parsed
 class AnswerStream(EventStream[Numbered]):
     """OpenAI's chunks, and the usage behind the last choice's end, where it is asked for."""
 
-    def __init__(
-        self, inference: Inference, parsed: Parsed, headers: dict[str, str], admission: float, keepalive: float
-    ) -> None:
-        super().__init__(parsed.first.trace, headers, admission, keepalive)
+    def __init__(self, inference: Inference, parsed: Parsed, headers: dict[str, str], options: StreamOptions) -> None:
+        super().__init__(parsed.first.trace, headers, options)
         self._inference = inference
         self._parsed = parsed
         self._answer = answer(parsed)
