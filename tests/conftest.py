@@ -10,9 +10,10 @@ import blockbuster
 import hypothesis
 import pytest
 
+from engines.host.system import Host
 from engines.runner.main import prefer_openblas
 
-prefer_openblas()  # as runners do, before anything imports MLX
+prefer_openblas(Host())  # as runners do, before anything imports MLX
 
 # A machine that is busy is no failure, and neither is an example that nobody has met before: those are looked for with
 # HYPOTHESIS_PROFILE=searching.

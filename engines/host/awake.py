@@ -3,7 +3,8 @@
 import logging
 import os
 import subprocess
-import sys
+
+from engines.host.system import Host
 
 LINGER_SECONDS = 5.0  # a helper process for each of many short requests would cost more than the requests
 RETRY_SECONDS = 60.0
@@ -18,8 +19,7 @@ class KeepAwake:
     """
 
     def __init__(self, command: tuple[str, ...] | None = None, linger: float = LINGER_SECONDS) -> None:
-        on_mac = ("/usr/bin/caffeinate", "-i", "-w", str(os.getpid()))
-        self._command = command if command is not None else on_mac if sys.platform == "darwin" else ()
+        self._command = Host().keep_awake_command(os.getpid()) if command is None else command
         self._linger = linger
         self._helper: subprocess.Popen[bytes] | None = None
         self._wanted_at = 0.0

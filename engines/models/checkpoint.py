@@ -1,12 +1,12 @@
 """What a folder with a model in it is, from the folder's own files; no weights are read."""
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from engines.host.system import Host
 from engines.models import foreign, sampling_defaults
 from engines.models.model_files import is_whole, matching, read_json
 from engines.models.rope_scaling import context_length
@@ -104,7 +104,7 @@ def inspect(folder: Path) -> Checkpoint:
         foreign=other,
         sampling=sampling_defaults.of(read_json(folder / "generation_config.json")),
         translates=architecture == "whisper" and _whisper_translates(folder, config),
-        work_bytes=work_space(text_config(config), sys.platform == "darwin") if capability == "chat" else LEAST,
+        work_bytes=work_space(text_config(config), Host().computes_on_gpu) if capability == "chat" else LEAST,
     )
 
 

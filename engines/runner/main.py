@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.host import descriptors
+from engines.host.system import Host
 from engines.ipc import device_fault, runner_protocol
 from engines.runner import lean_imports
 from engines.runner.device_lock import Turns
@@ -52,9 +53,9 @@ Reports = Sequence[runner_protocol.Report]
 log = logging.getLogger("runner")
 
 
-def prefer_openblas() -> None:
+def prefer_openblas(host: Host) -> None:
     """On Linux, put OpenBLAS before the BLAS that MLX brings: 20 to 50 times faster in float32; absent means slow."""
-    if sys.platform != "linux":
+    if not host.loads_openblas:
         return
     name = ctypes.util.find_library("openblas")
     if name:
@@ -62,9 +63,9 @@ def prefer_openblas() -> None:
         ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
 
 
-def keep_heap() -> None:
+def keep_heap(host: Host) -> None:
     """On Linux, keep freed memory for the next arrays: on the processor, MLX leaves that to the C library."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if host.tunes_malloc else None
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, HEAP_BYTES)
         mallopt(M_TRIM_THRESHOLD, HEAP_BYTES)
@@ -207,8 +208,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s runner[%(process)d] %(levelname)s %(message)s")
     link = socket.socket(fileno=int(sys.argv[1]))
     link.set_inheritable(False)
-    prefer_openblas()
-    keep_heap()
+    host = Host()
+    prefer_openblas(host)
+    keep_heap(host)
     outbox: queue.SimpleQueue[Reports] = queue.SimpleQueue()
     helper = Helper(outbox)
     turns = Turns(int(sys.argv[2]))

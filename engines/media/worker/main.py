@@ -17,6 +17,8 @@ import time
 
 import psutil
 
+from engines.host.system import Host
+
 RECEIVE_BYTES = 1 << 18
 MOST_WAITING = 32  # reports; jobs wait when the server doesn't take them
 MOST_ADDRESSES = 6 << 30  # bytes of address space, on Linux: what can't be had is a MemoryError of one job
@@ -27,11 +29,12 @@ M_ARENA_MAX = -8
 log = logging.getLogger("media")
 
 
-def set_limits() -> None:
+def set_limits(host: Host) -> None:
     """No core files; where the system obeys it, a limit on memory; freed memory is given back."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
+    if host.limits_address_space:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
+    if host.tunes_malloc:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
@@ -51,7 +54,7 @@ def main() -> None:
     link = socket.socket(fileno=int(sys.argv[1]))
     link.set_inheritable(False)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    set_limits()
+    set_limits(Host())
     threading.Thread(target=guard_memory, daemon=True).start()
     serve(link)
 
