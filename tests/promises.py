@@ -254,6 +254,7 @@ PROMISES: dict[str, Promise] = {
     "mac:files:cloud": Promise(MAC, "A file that lies in the cloud alone is told as that, and not waited for."),
     "mac:files:durable": Promise(MAC, "What is published is on the disk, and not in its cache."),
     "mac:files:names": Promise(MAC, "Names of folders are known in either form of Unicode."),
+    "mac:media:measures-footprint": Promise(MAC, "The media process measures its memory as macOS does to end it."),
     "mac:device:no-wrong-text": Promise(
         MAC, "After a failure of the GPU nothing more is taken from its process: what had said nothing is tried again."
     ),

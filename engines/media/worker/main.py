@@ -14,9 +14,9 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 
-import psutil
-
+from engines.host.footprint import used_bytes
 from engines.host.system import Host
 
 RECEIVE_BYTES = 1 << 18
@@ -24,6 +24,8 @@ MOST_WAITING = 32  # reports; jobs wait when the server doesn't take them
 MOST_ADDRESSES = 6 << 30  # bytes of address space, on Linux: what can't be had is a MemoryError of one job
 MOST_MEMORY = 3 << 30  # bytes that are really used, anywhere: beyond, the process ends itself
 GUARD_SECONDS = 0.25
+# One thread for each product of matrices: OpenBLAS, and Accelerate, which is numpy's on macOS.
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 M_ARENA_MAX = -8
 
 log = logging.getLogger("media")
@@ -38,10 +40,9 @@ def set_limits(host: Host) -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
-def guard_memory() -> None:
-    """A thread's work: end the process when it uses more than it may, which macOS doesn't do for us."""
-    process = psutil.Process()  # and not `getrusage`, which on Linux counts what its parent had when it was forked
-    while process.memory_info().rss < MOST_MEMORY:
+def guard_memory(used: Callable[[], int]) -> None:
+    """A thread's work: end the process when it uses more bytes than it may, which macOS doesn't do for us."""
+    while used() < MOST_MEMORY:
         time.sleep(GUARD_SECONDS)
     log.error("more than %d bytes of memory are used", MOST_MEMORY)
     os._exit(1)
@@ -53,9 +54,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s media[%(process)d] %(levelname)s %(message)s")
     link = socket.socket(fileno=int(sys.argv[1]))
     link.set_inheritable(False)
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    set_limits(Host())
-    threading.Thread(target=guard_memory, daemon=True).start()
+    for library in BLAS_THREADS:
+        os.environ[library] = "1"
+    host = Host()
+    set_limits(host)
+    threading.Thread(target=guard_memory, args=(used_bytes(host),), daemon=True).start()
     serve(link)
 
 
