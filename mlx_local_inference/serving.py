@@ -178,6 +178,7 @@ def _runtime_options(settings: Settings) -> Options:
         settings.spare_runner,
         settings.checkpoint_sampling,
         0 if settings.wired_limit_gb is None else int(settings.wired_limit_gb * GIB),
+        settings.background_battery_percent,
     )
 
 

@@ -53,8 +53,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="memory for models in GB, at most what the GPU recommends; three quarters of all if unset"),
     ] = None
     idle_unload: Annotated[
-        float, Meta(ge=-1, description="seconds until an unused model is unloaded, 0 for at once, -1 for never")
+        float,
+        Meta(
+            ge=-1,
+            description="seconds until an unused model is unloaded, 0 for at once, -1 for never; 5 at most while "
+            "memory is scarce",
+        ),
     ] = 600.0
+    background_battery_percent: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            description="charge below which, without mains, a recording's further pieces wait up to a minute each, "
+            "0 for never",
+        ),
+    ] = 20.0
     pinned: Annotated[tuple[str, ...], Meta(description="models that are never unloaded")] = ()
     preload: Annotated[tuple[str, ...], Meta(description="models that are loaded at the start")] = ()
     max_running: Annotated[int, Meta(ge=1, description="requests that a model computes at the same time")] = 16

@@ -104,7 +104,12 @@ class _Front:
 
     async def health(self, request: Request) -> Response:
         health = self._inference.health()
-        body = {"status": "ok" if health.ok else "unhealthy", "problems": health.problems}
+        body = {
+            "status": "ok" if health.ok else "unhealthy",
+            "problems": health.problems,
+            "background": {"paused": bool(health.paused_by), "reasons": health.paused_by},
+            "conditions": health.conditions,
+        }
         return JSONResponse(body, 200 if health.ok else 503)
 
     async def metrics(self, request: Request) -> Response:

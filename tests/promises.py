@@ -254,6 +254,10 @@ PROMISES: dict[str, Promise] = {
     "mac:files:cloud": Promise(MAC, "A file that lies in the cloud alone is told as that, and not waited for."),
     "mac:files:durable": Promise(MAC, "What is published is on the disk, and not in its cache."),
     "mac:files:names": Promise(MAC, "Names of folders are known in either form of Unicode."),
+    "mac:background:waits": Promise(
+        MAC, "A recording's further pieces wait while memory is scarce, heat or battery ask for it: a minute at most."
+    ),
+    "mac:memory:idle-models-go": Promise(MAC, "Under memory pressure idle models are unloaded within seconds."),
     "mac:media:measures-footprint": Promise(MAC, "The media process measures its memory as macOS does to end it."),
     "mac:device:no-wrong-text": Promise(
         MAC, "After a failure of the GPU nothing more is taken from its process: what had said nothing is tried again."

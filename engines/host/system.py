@@ -34,6 +34,11 @@ class Host(NamedTuple):
         """The kernel ends processes by their physical footprint, which the resident set doesn't show there."""
         return self.system == "darwin"
 
+    @property
+    def reports_pressure(self) -> bool:
+        """The system says how scarce memory is, and how hot the machine."""
+        return self.system == "darwin"
+
     def keep_awake_command(self, process: int) -> tuple[str, ...]:
         """What prevents idle sleep until that process ends; empty where nothing has to."""
         return ("/usr/bin/caffeinate", "-i", "-w", str(process)) if self.system == "darwin" else ()

@@ -8,6 +8,7 @@ from engines.host.clock import AwakeClock
 from engines.ipc.liveness import Verdict, verdict, worst
 from engines.ipc.tasks import RecurringFault, Tasks
 from engines.service.admission import Admission
+from engines.service.background import Background
 from engines.service.runner_handle import Worker
 from engines.service.supervisor import RETRY_SECONDS, Supervisor
 from engines.types.errors import Stalled
@@ -21,11 +22,19 @@ log = logging.getLogger("runtime")
 class Watch:
     """Moves the `clock`, of which all others read."""
 
-    def __init__(self, clock: AwakeClock, admission: Admission, supervisor: Supervisor, awake: KeepAwake) -> None:
+    def __init__(
+        self,
+        clock: AwakeClock,
+        admission: Admission,
+        supervisor: Supervisor,
+        awake: KeepAwake,
+        background: Background,
+    ) -> None:
         self._clock = clock
         self._admission = admission
         self._supervisor = supervisor
         self._awake = awake
+        self._background = background
         self._tasks = Tasks()
         self._faults = RecurringFault("a look after the runners")
 
@@ -55,6 +64,13 @@ class Watch:
         await asyncio.to_thread(self._awake.wanted, self._admission.busy, now)
         self._supervisor.end_unread()
         self._supervisor.settle()
+        await self._look_at_conditions()
+
+    async def _look_at_conditions(self) -> None:
+        self._background.wake()
+        if self._background.is_due:
+            self._background.take(await asyncio.to_thread(self._background.read))
+            self._supervisor.state.memory_is_scarce = self._background.advice.unload_idle
 
     def _look_after(self, worker: Worker, now: float) -> None:
         if self._verdict(worker) == "stuck":

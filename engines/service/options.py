@@ -10,6 +10,7 @@ class Options(msgspec.Struct, frozen=True):
     """Model names as clients write them; `context_limit` in tokens; `runner` is what a runner is started with.
 
     `checkpoint_sampling`: where a request doesn't say how to sample, the checkpoint's own configuration does.
+    `battery_floor` is the charge, in percent, below which background work waits while the machine runs on it.
     `wired_limit` is the bytes that each runner asks macOS to keep resident at most; 0 leaves that to macOS.
     """
 
@@ -20,4 +21,5 @@ class Options(msgspec.Struct, frozen=True):
     spare: bool = False
     checkpoint_sampling: bool = True
     wired_limit: int = 0
+    battery_floor: float = 0.0
     runner: tuple[str, ...] = COMMAND

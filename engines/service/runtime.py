@@ -14,11 +14,14 @@ import msgspec
 
 from engines.host.awake import KeepAwake
 from engines.host.clock import AwakeClock
+from engines.host.conditions import Conditions, Sensors
+from engines.host.system import Host
 from engines.ipc import runner_protocol
 from engines.models import sampling_defaults
 from engines.models.catalog import Catalog, Entry, NotInstalled
 from engines.service import pool, status
 from engines.service.admission import Admission
+from engines.service.background import Background
 from engines.service.health_loop import Watch
 from engines.service.options import Options
 from engines.service.request_state import Happening, Question, Ticket
@@ -48,13 +51,21 @@ from engines.types.status import Health, Metric, ModelStatus
 class Runtime:
     """Use as an async context manager: leaving it ends every runner."""
 
-    def __init__(self, catalog: Catalog, options: Options, awake: KeepAwake | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        options: Options,
+        awake: KeepAwake | None = None,
+        read_conditions: Callable[[], Conditions] | None = None,
+    ) -> None:
         self._catalog = catalog
         self._options = options
         self._clock = AwakeClock(time.monotonic)
         self._admission = Admission()
         self._supervisor = Supervisor(options, self._clock, self._admission)
-        self._watch = Watch(self._clock, self._admission, self._supervisor, awake or KeepAwake())
+        read = read_conditions or Sensors(Host()).read
+        self._background = Background(self._clock, read, options.battery_floor)
+        self._watch = Watch(self._clock, self._admission, self._supervisor, awake or KeepAwake(), self._background)
         self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self._counts |= {"tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
 
@@ -73,6 +84,7 @@ class Runtime:
 
     async def close(self, grace: float) -> None:
         """Accept no new request, let the others finish for `grace` seconds, fail the rest, end every runner."""
+        self._background.end()
         await self._admission.stop(grace)
         await self._supervisor.close()
         await self._watch.close()
@@ -147,12 +159,15 @@ class Runtime:
         await self._supervisor.unload(await asyncio.to_thread(self._catalog.resolve, model))
 
     def health(self) -> Health:
-        return status.health(self._supervisor.state, self._watch.late(), self._supervisor.main_name)
+        known = status.health(self._supervisor.state, self._watch.late(), self._supervisor.main_name)
+        paused_by = self._background.advice.pauses
+        return msgspec.structs.replace(known, paused_by=paused_by, conditions=status.told(self._background.conditions))
 
     def metrics(self) -> Sequence[Metric]:
         counts = {**self._counts, "runner_deaths": self._supervisor.deaths}
         supervisor = self._supervisor
-        return list(status.metrics(supervisor.state, counts, supervisor.main_name, supervisor.known))
+        models = status.metrics(supervisor.state, counts, supervisor.main_name, supervisor.known)
+        return [*models, *status.machine_metrics(self._background.conditions, self._background.advice.pauses)]
 
     # -- the life of a request ----------------------------------------------------------------------------------
 

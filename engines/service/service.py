@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from engines.host.awake import KeepAwake
+from engines.host.conditions import Conditions
 from engines.media.client import Media, PieceOptions
 from engines.models.catalog import DEFAULTS, Catalog, Entry
 from engines.models.voice_reference import spoken_text
@@ -74,8 +75,15 @@ class AudioOptions(msgspec.Struct, frozen=True):
 class Local(Runtime):
     """All capabilities on this machine. Use as an async context manager, as `Runtime`."""
 
-    def __init__(self, catalog: Catalog, options: Options, audio: AudioOptions, awake: KeepAwake | None = None) -> None:
-        super().__init__(catalog, options, awake)
+    def __init__(
+        self,
+        catalog: Catalog,
+        options: Options,
+        audio: AudioOptions,
+        awake: KeepAwake | None = None,
+        read_conditions: Callable[[], Conditions] | None = None,
+    ) -> None:
+        super().__init__(catalog, options, awake, read_conditions)
         self._audio = audio
         self._media = Media()
         self._store = VoiceStore(audio.voices)
@@ -85,7 +93,9 @@ class Local(Runtime):
         self._speaking = Speaking(self.utter, self._media, self._text_of, self._store, listen)
         self._cache = PieceCache(audio.known_seconds, time.monotonic)
         self._expiry: asyncio.TimerHandle | None = None
-        self._transcription = Transcription(self._media, self._ear, self._hear, audio.script, cache=self._cache)
+        self._transcription = Transcription(
+            self._media, self._ear, self._hear, audio.script, cache=self._cache, before_next=self._background.go_ahead
+        )
         self._alignment = Alignment(self._media, self._aligner, self.place)
 
     async def close(self, grace: float) -> None:
@@ -99,7 +109,8 @@ class Local(Runtime):
         known = super().health()
         if not self._media.is_late:
             return known
-        return Health(False, (*known.problems, "the process that reads and writes sound: no answer for more than 10 s"))
+        problem = "the process that reads and writes sound: no answer for more than 10 s"
+        return msgspec.structs.replace(known, ok=False, problems=(*known.problems, problem))
 
     async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
         with self.visit():

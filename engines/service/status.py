@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
+from engines.host.conditions import THERMAL_LEVELS, Conditions
 from engines.models.catalog import Entry, NotInstalled
 from engines.service import pool
 from engines.types.status import Health, Metric, ModelStatus
@@ -61,3 +62,23 @@ def metrics(
         # A gauge that vanishes is no data to whoever watches it, where there is a nought; "" stands for no model yet.
         for key, value in {**values, **{key: values.get(key, 0) for key in known}}.items() or [("", 0)]:
             yield Metric(name, "gauge", help, value, (("model", name_of(key) if key else ""),))
+
+
+def told(conditions: Conditions) -> dict[str, float | str | bool]:
+    """What is known of the machine's conditions, by name."""
+    known = conditions._asdict()
+    if conditions.thermal_pressure is not None:
+        known["thermal_pressure"] = THERMAL_LEVELS[conditions.thermal_pressure]
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def machine_metrics(conditions: Conditions, pauses: Collection[str]) -> Iterator[Metric]:
+    """Gauges of the machine: those of which the system says nothing are left out."""
+    yield Metric("mlx_local_background_paused", "gauge", "Whether background work waits", int(bool(pauses)))
+    for name, help, value in (
+        ("mlx_local_memory_pressure", "Memory pressure: 1 normal, 2 warning, 4 critical", conditions.memory_pressure),
+        ("mlx_local_thermal_pressure", "Thermal pressure: 0 nominal to 4 sleeping", conditions.thermal_pressure),
+        ("mlx_local_battery_percent", "Charge of the battery", conditions.battery_percent),
+    ):
+        if value is not None:
+            yield Metric(name, "gauge", help, value)

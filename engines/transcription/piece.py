@@ -1,7 +1,7 @@
 """One piece of a recording, from sound to segments: asks a model, and asks again where it failed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -19,12 +19,17 @@ from engines.types.common import Started, Usage
 from engines.types.errors import InternalError, RunnerDied
 
 Hear = Callable[[PieceRequest], AsyncGenerator[Started | Delta | PieceDone]]
+BeforeNext = Callable[[], Awaitable[None]]
 
 PENALTY = 1.15
 SHORTEST_HALVED = 4.0  # seconds
 MOST_GIVEN_UP = 2  # times that nobody waits for the same piece, before it is heard in halves
 _SAMPLE = 4  # bytes
 _WINDOW, _STRIDE = EAR_RATE // 10, 8  # samples
+
+
+async def at_once() -> None:
+    """Nothing has to be waited for."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -44,7 +49,8 @@ class Hearing:
     """Hears the pieces of one recording, several at a time. `asked` is the request for a piece, but for its samples.
 
     `known_language` says what was heard in the recording so far, "" at first. `known` is what was heard in the same
-    pieces before. `started` is set when the model began with the first piece, or none has to.
+    pieces before. `before_next` is awaited before each piece but the first. `started` is set when the model began with
+    the first piece, or none has to.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class Hearing:
         script: Script,
         known_language: Callable[[], str],
         known: KnownPieces,
+        before_next: BeforeNext = at_once,
     ) -> None:
         self._hear = hear
         self._asked = asked
@@ -62,6 +69,7 @@ class Hearing:
         self._script = script
         self._known_language = known_language
         self._known = known
+        self._before_next = before_next
         self.started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
 
     def knows(self, samples: bytes) -> bool:
@@ -76,6 +84,8 @@ class Hearing:
         on behind it, and there are no halves, since it doesn't say where in the sound it is. One that takes longer than
         its client waits is heard in halves too, or no retry would ever come further.
         """
+        if self.started.done() and not self.knows(samples):
+            await self._before_next()
         seconds = _seconds(samples)
         asked = msgspec.structs.replace(self._asked, samples=samples)
         if early is None and seconds >= SHORTEST_HALVED and self._known.given_up(asked) >= MOST_GIVEN_UP:

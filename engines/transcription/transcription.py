@@ -18,7 +18,7 @@ from engines.text.languages import parse
 from engines.text.script import Converter
 from engines.transcription.context import MOST, context
 from engines.transcription.partial_text import Early
-from engines.transcription.piece import Hear, Heard, Hearing, added
+from engines.transcription.piece import BeforeNext, Hear, Heard, Hearing, added, at_once
 from engines.transcription.piece_cache import KnownPieces, PieceCache
 from engines.types.audio import (
     PieceRequest,
@@ -60,7 +60,10 @@ class Recordings(Protocol):
 
 
 class Transcription:
-    """`ear` finds the model that a request means, and loads nothing; it raises what that model can't do."""
+    """`ear` finds the model that a request means, and loads nothing; it raises what that model can't do.
+
+    `before_next` is awaited before each piece but a recording's first: they are background work, which may be paused.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Transcription:
         script: Script = "as-is",
         in_flight: int = IN_FLIGHT,
         cache: PieceCache | None = None,
+        before_next: BeforeNext = at_once,
     ) -> None:
         self._media = media
         self._ear = ear
@@ -77,6 +81,7 @@ class Transcription:
         self._script: Script = script
         self._in_flight = in_flight
         self._cache = cache or PieceCache(0.0, time.monotonic)
+        self._before_next = before_next
         self._converter = Converter()
 
     async def run(self, request: TranscriptionRequest, in_flight: int = 0) -> AsyncGenerator[TranscriptionEvent]:
@@ -105,7 +110,7 @@ class Transcription:
         result = _Result(language, left_out)
         script = request.script or self._script
         known = KnownPieces(self._cache, (request.tenant, ear.model, ear.identity))
-        hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language, known)
+        hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language, known, self._before_next)
         as_written = request.streamed and script == "as-is" and not request.words and request.channels != "separate"
         selection = Selection(request.track, request.channels)
         reader = Reader()

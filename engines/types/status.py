@@ -29,10 +29,16 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """`ok` unless a busy runner hangs or a model keeps dying; `problems` names model and reason, single deaths too."""
+    """`ok` unless a busy runner hangs or a model keeps dying; `problems` names model and reason, single deaths too.
+
+    `conditions` is what the system says of the machine's memory pressure, heat and battery; `paused_by` are the
+    reasons why background work waits, none if it doesn't.
+    """
 
     ok: bool
     problems: tuple[str, ...] = ()
+    paused_by: tuple[str, ...] = ()
+    conditions: dict[str, float | str | bool] = {}
 
 
 class Metric(msgspec.Struct, frozen=True):

@@ -19,6 +19,9 @@ from engines.service.pool.state import (
 from engines.types.errors import DoesNotFit, LoadFailed, ServiceError
 
 GB = 1e9
+# How long a model stays idle when memory is scarce: an agent's next question comes within that, and loading it again
+# would take more memory than it frees.
+SCARCE_IDLE_SECONDS = 5.0
 
 
 def decide(state: State, now: float) -> list[Effect]:
@@ -274,7 +277,10 @@ def _idle_ends(state: State) -> list[tuple[Resident, float]]:
         return []
     waited_for = {job.model for job in state.queue}
     idle = [r for r in _by_age(state) if not r.running and r.spec.model not in waited_for]
-    return [(r, r.last_used + state.limits.idle_unload) for r in idle]
+    patience = state.limits.idle_unload
+    if state.memory_is_scarce:
+        patience = min(patience, SCARCE_IDLE_SECONDS)
+    return [(r, r.last_used + patience) for r in idle]
 
 
 def _alarms(state: State) -> list[float]:

@@ -85,7 +85,7 @@ class Fault:
 @dataclass
 class State:
     """All that decisions depend on. `queue` is in order of age; `wanted` are to be loaded without a request,
-    `draining` were asked to unload."""
+    `draining` were asked to unload. `memory_is_scarce`: the system reports pressure, and idle models go soon."""
 
     limits: Limits
     residents: dict[str, Resident] = field(default_factory=dict)
@@ -94,6 +94,7 @@ class State:
     specs: dict[str, Spec] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     draining: set[str] = field(default_factory=set)
+    memory_is_scarce: bool = False
 
 
 class Load(msgspec.Struct, frozen=True):

@@ -52,6 +52,10 @@ def test_memory_is_limited_by_the_kernel_on_linux_and_measured_as_the_kernel_doe
     assert (MAC.limits_address_space, MAC.measures_footprint) == (False, True)
 
 
+def test_only_a_mac_reports_pressure() -> None:
+    assert MAC.reports_pressure and not LINUX.reports_pressure
+
+
 def test_a_mac_is_kept_awake_until_the_process_ends() -> None:
     assert MAC.keep_awake_command(42) == ("/usr/bin/caffeinate", "-i", "-w", "42")
     assert LINUX.keep_awake_command(42) == ()

@@ -12,6 +12,7 @@ from msgspec import structs
 from demo.checkpoints import make_gemma3, make_qwen3
 from demo.speech_checkpoints import make_qwen3_asr
 from engines.host.awake import KeepAwake
+from engines.host.conditions import Conditions
 from engines.ipc import runner_protocol
 from engines.models.catalog import Catalog, Roots
 from engines.service.options import Options
@@ -227,6 +228,21 @@ async def spare_of(runtime: Runtime) -> int:
     while runtime._supervisor.runners.spare_pid is None:  # noqa: ASYNC110 (the spare is started behind everybody's back)
         await asyncio.sleep(0.01)
     return runtime._supervisor.runners.spare_pid
+
+
+@promise("mac:background:waits")
+def test_a_machine_short_of_memory_pauses_background_work_says_so_and_chats_on(catalog: Catalog) -> None:
+    async def main() -> None:
+        def read() -> Conditions:
+            return Conditions(memory_pressure=2)
+
+        async with asyncio.timeout(60), Runtime(catalog, options(), read_conditions=read) as runtime:
+            await until(lambda: runtime.health().paused_by == ("memory is scarce",))
+            assert runtime.health().ok and runtime.health().conditions == {"memory_pressure": 2}
+            assert runtime._supervisor.state.memory_is_scarce
+            assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
+
+    asyncio.run(main())
 
 
 @promise("core:server:awake")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from engines.host.conditions import Conditions
 from engines.service import pool, status
 from engines.service.pool.state import Fault, Resident, Spec, State
 from engines.types.status import Metric
@@ -32,3 +33,19 @@ def test_a_resident_models_gauges_are_its_own() -> None:
     state = State(LIMITS, residents={"a": Resident(Spec("a", 7, 0), "ready", lease=9)})
     found = gauges(state, "a")
     assert found["mlx_local_lease_bytes", "A"] == 9 and found["mlx_local_running", "A"] == 0
+
+
+def test_of_the_machine_only_what_is_known_is_told() -> None:
+    assert status.told(Conditions(2, 3, 17.0, False)) == {
+        "memory_pressure": 2,
+        "thermal_pressure": "trapping",
+        "battery_percent": 17.0,
+        "on_mains": False,
+    }
+    assert status.told(Conditions()) == {}
+
+
+def test_the_machines_gauges_say_whether_background_work_waits() -> None:
+    hot = {one.name: one.value for one in status.machine_metrics(Conditions(thermal_pressure=2), ("hot",))}
+    assert hot == {"mlx_local_background_paused": 1, "mlx_local_thermal_pressure": 2}
+    assert [one.value for one in status.machine_metrics(Conditions(), ())] == [0]

@@ -281,6 +281,33 @@ def test_no_more_pieces_are_in_flight_than_allowed_and_one_until_that_is_heard()
     run(work())
 
 
+@promise("mac:background:waits")
+def test_all_pieces_but_a_recordings_first_wait_where_background_work_is_paused() -> None:
+    async def body() -> None:
+        goes_on, model = asyncio.Event(), Model()
+        waiting = 0
+
+        async def pause() -> None:
+            nonlocal waiting
+            waiting += 1
+            model.changed.set()
+            await goes_on.wait()
+
+        events = Transcription(Media(pieces(0, 1, 2)), ear, model.hear, before_next=pause).run(asking())
+        assert isinstance(await anext(events), Started)
+        rest = asyncio.create_task(collected(events))
+        await model.until(lambda: waiting == 2 and model.running == 0)
+        assert [number_of(request) for request in model.requests] == [0]
+        goes_on.set()
+        assert isinstance((await rest)[-1], Transcript)
+        assert sorted(number_of(request) for request in model.requests) == [0, 1, 2]
+
+    async def collected(events: AsyncGenerator[TranscriptionEvent]) -> list[TranscriptionEvent]:
+        return [event async for event in events]
+
+    run(body())
+
+
 def test_closing_the_generator_cancels_all_work_at_once() -> None:
     async def work() -> None:
         model, media = Model(), Media(pieces(*range(9)))

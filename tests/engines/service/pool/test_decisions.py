@@ -1,4 +1,5 @@
 import pytest
+from msgspec import structs
 
 from engines.service import pool
 from engines.service.pool import Job, Limits, Load, Refuse, Resident, Resize, Spec, Start, State, Unload, WakeAt
@@ -400,3 +401,20 @@ def test_a_modest_request_gives_way_to_one_that_comes_while_it_waits() -> None:
     pool.arrive(it, Job(10, "big", 0, 6.0))
     (refusal,) = pool.decide(it, 6.0)
     assert isinstance(refusal, Refuse) and refusal.job == modest
+
+
+@promise("mac:memory:idle-models-go")
+def test_idle_models_go_within_seconds_when_memory_is_scarce_and_busy_and_pinned_ones_stay() -> None:
+    residents = {name: ready(name, 2) for name in ("idle", "busy", "pinned")}
+    residents["busy"].running[1] = Job(1, "busy", 0, 0.0)
+    residents["pinned"].spec = structs.replace(residents["pinned"].spec, pinned=True)
+    it = State(Limits(12 * GB, 2, 3, 600.0, 30.0), residents=residents)
+    assert pool.decide(it, 4.0) == [WakeAt(600.0)]
+    it.memory_is_scarce = True
+    assert pool.decide(it, 4.0) == [WakeAt(5.0)]
+    assert pool.decide(it, 5.0) == [Unload("idle")]
+
+
+def test_a_model_that_is_never_to_be_unloaded_stays_when_memory_is_scarce() -> None:
+    it = State(Limits(12 * GB, 2, 3, -1.0, 30.0), residents={"chat": ready("chat", 8)}, memory_is_scarce=True)
+    assert pool.decide(it, 1e6) == []

@@ -93,6 +93,11 @@ class History(RuleBasedStateMachine):
         pool.set_ceiling(self.state, ceiling)
         self.settle()
 
+    @rule(scarce=st.booleans())
+    def the_system_reports_memory_pressure_or_none(self, scarce: bool) -> None:
+        self.state.memory_is_scarce = scarce
+        self.settle()
+
     @rule(seconds=st.sampled_from([0.25, 1.0, 5.1, 7.3, 61.0]))
     def time_passes(self, seconds: float) -> None:
         end = self.now + seconds
