@@ -224,6 +224,30 @@ def test_a_line_that_is_too_long_is_answered_and_ends_the_session(tmp_path: Path
     run(tmp_path, body)
 
 
+def test_a_server_whose_backlog_is_full_for_a_moment_is_not_taken_for_dead(tmp_path: Path) -> None:
+    """On macOS: a full backlog refuses."""
+    answers: list[type[OSError] | None] = [ConnectionRefusedError, ConnectionRefusedError, None]
+    pauses: list[float] = []
+
+    def probe(path: Path) -> None:
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    assert sockets.is_served(tmp_path / "s", probe, pauses.append)
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "served"),
+    [(ConnectionRefusedError, False), (FileNotFoundError, False), (BlockingIOError, True), (TimeoutError, True)],
+)
+def test_a_server_is_dead_where_it_refuses_each_time(tmp_path: Path, error: type[OSError], served: bool) -> None:
+    def probe(path: Path) -> None:
+        raise error
+
+    assert sockets.is_served(tmp_path / "s", probe, lambda seconds: None) is served
+
+
 def test_a_dead_servers_socket_is_replaced_and_a_living_ones_is_not(tmp_path: Path) -> None:
     sockets.listen(tmp_path / "s").close()
     living = sockets.listen(tmp_path / "s")
