@@ -8,7 +8,10 @@ DEV := .venv/.installed-dev
 PYTHON := $(if $(filter Darwin,$(shell uname -s)),cpython->=3.11$(COMMA)<3.14-macos-aarch64-none,>=3.11$(COMMA)<3.14)
 INSTALL := $(UV) pip install --python $(BIN)/python
 
-.PHONY: install demo serve check test test-slow soak bench lock clean
+# Servers and runners of a test are processes of their own: more workers than two would only wait for each other.
+WORKERS := --numprocesses 2 --dist worksteal
+
+.PHONY: install demo serve check test test-slow test-training soak bench lock clean
 
 install: $(STAMP)
 
@@ -38,10 +41,13 @@ check: $(DEV)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-slow: $(DEV)
-	HYPOTHESIS_PROFILE=searching $(BIN)/python -m pytest -m "slow or not slow"
+	HYPOTHESIS_PROFILE=searching $(BIN)/python -m pytest -m "slow or not slow" tests training/tests
+
+test-training: $(DEV)
+	$(BIN)/python -m pytest training/tests
 
 soak: $(DEV)
 	$(BIN)/python -m tests.soak.soak

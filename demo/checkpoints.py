@@ -2,7 +2,7 @@
 
 The same call always writes the same bytes. Output depends on every token of the prompt, because the head is not tied
 to the embeddings: a random checkpoint with a tied head would only repeat its last input. The trained ones come from
-`demo/weights`, made by `demo.training`; they know a few things about this product.
+`demo/weights`, made by `training`; they know a few things about this product.
 """
 
 import json

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "SKILL.md", *sorted(ROOT.glob("references/*.md")), *sorted(ROOT.glob("docs/*.md"))]
 FENCED = re.compile(r"^```(sh|python)\n(.*?)^```", re.S | re.M)
 # They made the environment of this test, or started it; or they take an hour (`tests/demo` runs their parts).
-MAKES_OR_TESTS = re.compile(r"make (install|check|test|test-slow|soak|bench\w*)\b|.*python -m demo\.training\b")
+MAKES_OR_TESTS = re.compile(r"make (install|check|test|test-slow|soak|bench\w*)\b|.*python -m training\b")
 
 
 def examples(kind: str) -> list[str]:

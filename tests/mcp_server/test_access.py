@@ -8,13 +8,13 @@ from typing import Any
 import mcp_types as mcp
 import pytest
 
-from engines.scripted import Scripted
 from engines.types.errors import InvalidRequest
 from mcp_server import access
 from mcp_server.access import Anything, Below
 from mcp_server.options import Options
 from mcp_server.tools import registry
 from tests.promises import promise
+from tests.scripted import Scripted
 
 
 class World:

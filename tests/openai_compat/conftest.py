@@ -10,8 +10,8 @@ import openai
 import pytest
 import uvicorn
 
-from engines.scripted import Scripted
 from openai_compat.app import Options, build
+from tests.scripted import Scripted
 
 
 class Served:

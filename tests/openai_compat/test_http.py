@@ -9,11 +9,11 @@ import httpx2
 import openai
 import pytest
 
-from engines.scripted import Scripted
 from engines.types import errors
 from engines.types.trace import Traced
 from openai_compat.app import Beside, Options, build
 from tests.promises import promise
+from tests.scripted import Scripted
 
 Serve = Callable[..., Any]
 LEAVES = [leaf for leaf in errors.leaves() if not leaf.__subclasses__()] + [errors.InvalidRequest]

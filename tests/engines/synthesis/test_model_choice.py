@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from engines.scripted import Scripted
 from engines.synthesis.model_choice import speaker
 from engines.types.audio import Voice
 from engines.types.errors import ModelNotInstalled, ServiceError
+from tests.scripted import Scripted
 
 
 class Imitating(Scripted):

@@ -7,13 +7,13 @@ from typing import Any
 import mcp_types as mcp
 import pytest
 
-from engines.scripted import Scripted
 from engines.types.audio import TranscriptionRequest, Voice
 from engines.types.errors import InvalidRequest, ServiceError
 from mcp_server.options import Options
 from mcp_server.tools import registry
 from mcp_server.tools.transcribe import LONGEST_ANSWER
 from tests.promises import promise
+from tests.scripted import Scripted
 
 
 class Desk:

@@ -5,9 +5,9 @@ from typing import Any
 import anyio
 import mcp_types as mcp
 
-from engines.scripted import Scripted
 from mcp_server.tools.chat import chat
 from tests.promises import promise
+from tests.scripted import Scripted
 
 
 def asked(**given: Any) -> mcp.CallToolResult:

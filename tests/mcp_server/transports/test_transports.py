@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from engines.scripted import Scripted
 from engines.types.errors import ServiceError
 from mcp_server import server
 from mcp_server.options import Options
 from mcp_server.relay.session import MAX_LINE
 from mcp_server.transports import http, sockets, stream
 from tests.promises import promise
+from tests.scripted import Scripted
 
 RELAY = "import sys; from mcp_server.relay.main import main; sys.exit(main(sys.argv[1:]))"
 
