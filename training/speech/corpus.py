@@ -5,6 +5,8 @@ recordings, (frames, bins) in half precision, as `training.speech.shards` has th
 training may begin with the first. What is there already is kept: to make a corpus anew, name another folder.
 """
 
+import training.quick_blas  # noqa: F401  # one thread a process: more stand in each other's way
+
 # isort: split
 import os
 import random
