@@ -253,6 +253,9 @@ PROMISES: dict[str, Promise] = {
     "mac:files:privacy": Promise(MAC, "What macOS keeps from the service is told as that, with the setting to open."),
     "mac:files:cloud": Promise(MAC, "A file that lies in the cloud alone is told as that, and not waited for."),
     "mac:files:durable": Promise(MAC, "What is published is on the disk, and not in its cache."),
+    "mac:reproducible": Promise(
+        MAC, "Same seed, same text, alone or batched: promised in float32 on a processor; /v1/models says where."
+    ),
     "mac:files:names": Promise(MAC, "Names of folders are known in either form of Unicode."),
     "mac:background:waits": Promise(
         MAC, "A recording's further pieces wait while memory is scarce, heat or battery ask for it: a minute at most."

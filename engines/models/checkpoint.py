@@ -11,6 +11,7 @@ from engines.models import foreign, sampling_defaults
 from engines.models.model_files import is_whole, matching, read_json
 from engines.models.rope_scaling import context_length
 from engines.models.sampling_defaults import Defaults
+from engines.models.weight_types import are_float32
 from engines.models.work_space import LEAST, work_space
 from engines.types.common import Capability
 from engines.types.errors import CheckpointUnusable
@@ -56,6 +57,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     `missing` says in words what a complete checkpoint has besides; `foreign`, where it is none for MLX, what it is
     instead. `sampling` is how its makers would have it sampled. `translates`: what is spoken in many languages is
     written down in English, where that is asked for. `work_bytes` is what its passes need beside weights and cache.
+    `is_float32`: no weight is quantised or in half precision.
     """
 
     folder: str
@@ -71,6 +73,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     sampling: Defaults = Defaults()
     translates: bool = False
     work_bytes: int = LEAST
+    is_float32: bool = False
 
     def kv_wish(self, context_limit: int) -> int:
         """Bytes of cache that it would like to have: for one conversation as long as may be, or a few pieces."""
@@ -105,6 +108,7 @@ def inspect(folder: Path) -> Checkpoint:
         sampling=sampling_defaults.of(read_json(folder / "generation_config.json")),
         translates=architecture == "whisper" and _whisper_translates(folder, config),
         work_bytes=work_space(text_config(config), Host().computes_on_gpu) if capability == "chat" else LEAST,
+        is_float32=are_float32([*shards, *_codec(folder)], config),
     )
 
 

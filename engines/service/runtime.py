@@ -147,7 +147,8 @@ class Runtime:
         return self._status(self._catalog.resolve(name))
 
     def _status(self, item: Entry | NotInstalled) -> ModelStatus:
-        return status.model_status(item, self._supervisor.state, self._options.checkpoint_sampling)
+        supervisor = self._supervisor
+        return status.model_status(item, supervisor.state, self._options.checkpoint_sampling, supervisor.on_gpu)
 
     async def load(self, model: str) -> None:
         self._admission.check()

@@ -8,7 +8,7 @@ from engines.service import pool
 from engines.types.status import Health, Metric, ModelStatus
 
 
-def model_status(item: Entry | NotInstalled, state: pool.State, own_sampling: bool) -> ModelStatus:
+def model_status(item: Entry | NotInstalled, state: pool.State, own_sampling: bool, on_gpu: bool) -> ModelStatus:
     """A model of the catalog as it stands now; `own_sampling`: its own holds where a request doesn't say."""
     if isinstance(item, NotInstalled):
         return ModelStatus((item.name, item.repository), item.capability, "unloaded", installed=False)
@@ -24,6 +24,7 @@ def model_status(item: Entry | NotInstalled, state: pool.State, own_sampling: bo
         lease_bytes=resident.lease if resident is not None else 0,
         detail=fault.reason if fault is not None else ", ".join(item.checkpoint.missing),
         default_sampling=dict(item.checkpoint.sampling.values) if own_sampling else {},
+        reproducible=item.checkpoint.is_float32 and not on_gpu,
     )
 
 

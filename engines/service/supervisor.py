@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import assert_never
 
 from engines.host.clock import AwakeClock
+from engines.host.system import Host
 from engines.ipc import runner_protocol
 from engines.ipc.tasks import Tasks
 from engines.ipc.unread import TOO_SLOW, Unread, to_end
@@ -42,6 +43,7 @@ class Supervisor:
         self.state = pool.State(limits=options.limits)
         self.runners = Runners(self, clock, options.context_limit, options.spare, options.runner)
         self.deaths = 0
+        self.on_gpu = Host().computes_on_gpu  # until a runner says what it computes on
 
     async def close(self) -> None:
         """End every runner. Whoever waits for a model to be loaded is told that the server stops."""
@@ -251,6 +253,7 @@ class Supervisor:
                 ticket.fail(RunnerDied(message, retry_after=RETRY_SECONDS))
 
     def device(self, recommended_bytes: int) -> None:
+        self.on_gpu = self.on_gpu or recommended_bytes > 0
         limits = self.state.limits
         ceiling = min(recommended_bytes, limits.ceiling) if limits.ceiling else recommended_bytes
         if 0 < ceiling != limits.ceiling:

@@ -14,6 +14,10 @@ class ModelStatus(msgspec.Struct, frozen=True):
 
     `capability` None: it can't be run here, or isn't here and nothing is known of it. `default_sampling` holds where a
     request doesn't say.
+
+    `reproducible`: the same request with the same seed gives the same text, alone or among others. That holds in
+    float32 on a processor. For a GPU, half precision and quantised weights the kernels depend on how many requests are
+    computed together; there a near tie between two tokens may be decided otherwise.
     """
 
     names: tuple[str, ...]
@@ -26,6 +30,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     created: int = 0
     detail: str = ""
     default_sampling: dict[str, float | int] = {}
+    reproducible: bool = False
 
 
 class Health(msgspec.Struct, frozen=True):

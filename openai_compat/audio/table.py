@@ -94,7 +94,8 @@ SPEECH = Table(
         "stream_format": "`audio` (the default) or `sse`: OpenAI's events `speech.audio.delta` and `speech.audio.done`",
         "stream": "`true` sends sound as it is made, `false` sends the file whole, with true sizes; if missing, `mp3`, "
         "`opus`, `aac` and `pcm` are sent as they are made",
-        "seed": "the same seed and text give the same sound, whatever else runs",
+        "seed": "the same seed and text give the same sound, whatever else runs, where `/v1/models` says "
+        "`reproducible`",
         "reference_audio": "a recording of a voice to imitate, instead of `voice`: a `data:` URL with base64, or an "
         "upload where the body is a multipart form; never a path or link",
         "reference_text": "what is spoken in it; if missing, it is transcribed",

@@ -72,7 +72,8 @@ _BOTH = {
     "top_k": "only the likeliest so many tokens; 0 or -1: all",
     "min_p": "only tokens at least so likely, as a share of the likeliest one's probability",
     "top_p": "only the likeliest tokens that together have this probability",
-    "seed": "the same seed and prompt give the same text, whatever else runs",
+    "seed": "the same seed and prompt give the same text, whatever else runs, where `/v1/models` says `reproducible`; "
+    "elsewhere a near tie between two tokens may be decided otherwise",
     "presence_penalty": "-2 to 2, subtracted once from every token that the answer has",
     "frequency_penalty": "-2 to 2, subtracted for every time that the answer has a token",
     "repetition_penalty": "above 0, 1 is none; over prompt and answer, positive logits are divided by it",

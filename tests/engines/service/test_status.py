@@ -2,7 +2,11 @@
 
 from collections import Counter
 
+import pytest
+
 from engines.host.conditions import Conditions
+from engines.models.catalog import Entry
+from engines.models.checkpoint import Checkpoint
 from engines.service import pool, status
 from engines.service.pool.state import Fault, Resident, Spec, State
 from engines.types.status import Metric
@@ -49,3 +53,15 @@ def test_the_machines_gauges_say_whether_background_work_waits() -> None:
     hot = {one.name: one.value for one in status.machine_metrics(Conditions(thermal_pressure=2), ("hot",))}
     assert hot == {"mlx_local_background_paused": 1, "mlx_local_thermal_pressure": 2}
     assert [one.value for one in status.machine_metrics(Conditions(), ())] == [0]
+
+
+@promise("mac:reproducible")
+@pytest.mark.parametrize(
+    ("is_float32", "on_gpu", "reproducible"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_the_same_seed_is_promised_the_same_text_in_float32_on_a_processor_alone(
+    is_float32: bool, on_gpu: bool, reproducible: bool
+) -> None:
+    checkpoint = Checkpoint("/m", "qwen3", "chat", 1, 1, 0, 64, is_float32=is_float32)
+    entry = Entry("m", ("m",), checkpoint)
+    assert status.model_status(entry, State(LIMITS), True, on_gpu).reproducible is reproducible

@@ -1,7 +1,10 @@
 """The next token of every row: plain greedy rows by one argmax on the device, all others on the host.
 
-A row's randomness is a function of its seed and of the position in its output alone, so the same seed and prompt give
-the same text whatever else runs in the batch. The order of what is applied stands at `types.Sampling`.
+A row's randomness is a function of its seed and of the position in its output alone. So from the same logits the same
+seed chooses the same tokens, whatever else runs in the batch. The logits are the same in float32 on a processor; on a
+GPU, in half precision or quantised, kernels depend on the number of rows, and a near tie may be decided otherwise.
+
+The order of what is applied stands at `types.Sampling`.
 """
 
 from collections.abc import Callable, Sequence
