@@ -109,7 +109,7 @@ class Supervisor:
         self.state.wanted.add(entry.key)
 
     async def load(self, entry: Entry) -> None:
-        """Until it is ready. Raises what prevents that."""
+        """Until it is ready, or has been: with `idle_unload` 0 it is unloaded at once. Raises what prevents that."""
         if (error := pool.never_fits(self.state, entry.key)) is not None:
             raise error
         known = self.state.faults.get(entry.key)
@@ -125,6 +125,8 @@ class Supervisor:
                 raise fault.refusal or LoadFailed(
                     fault.reason, retry_after=max(1.0, fault.not_before - self._clock.now)
                 )
+            if entry.key not in self.state.wanted and self.phase(entry.key) != "loading":
+                return
             await self._changes.next()
 
     async def unload(self, entry: Entry) -> None:

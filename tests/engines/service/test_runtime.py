@@ -159,6 +159,17 @@ def test_leaving_frees_the_place_and_the_model_can_be_unloaded(catalog: Catalog)
     run(catalog, body)
 
 
+def test_a_load_by_hand_ends_also_where_idle_models_are_unloaded_at_once(catalog: Catalog) -> None:
+    at_once = structs.replace(options(), limits=structs.replace(options().limits, idle_unload=0.0))
+
+    async def body() -> None:
+        async with Runtime(catalog, at_once) as runtime:
+            await asyncio.wait_for(runtime.load("qwen3-14b"), 60)
+            assert runtime.model("qwen3-14b").phase in ("ready", "unloading", "unloaded")
+
+    asyncio.run(body())
+
+
 def test_who_waits_for_a_load_is_told_that_the_server_stops(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
         loading = asyncio.create_task(runtime.load("qwen3-14b"))
