@@ -18,7 +18,8 @@ import psutil
 from demo.recordings import FOLDER as RECORDINGS
 from engines.host import descriptors
 from engines.ipc.tasks import Tasks
-from engines.models.catalog import DEFAULTS, Catalog, Roots, default_roots
+from engines.models.catalog import Catalog, Roots, default_roots
+from engines.models.registry import DEFAULTS
 from engines.service import pool
 from engines.service.options import Options
 from engines.service.service import AudioOptions, Local

@@ -14,13 +14,15 @@ from bench.contenders import LIBRARY, OURS, OverHttp
 from bench.prompts import Prompts
 from bench.session import Session
 from bench.streams import BenchFailed, percentile
-from engines.service.service import LONGEST_PIECE
+from engines.models.registry import QWEN3_ASR, WHISPER
 
 MB = 1e6
 LETTERS_A_SECOND = 12  # of ordinary reading, blanks included
 SAMPLE = "The quick brown fox jumps over the lazy dog and then walks home along the old river by night "
 SAME_SECONDS = 0.5  # so much may the sound of two contenders differ in length
-PIECES = {"qwen3-asr": LONGEST_PIECE["qwen3_asr"], "whisper": LONGEST_PIECE["whisper"]}
+PIECES = {
+    name: entry.pieces.seconds for name, entry in (("qwen3-asr", QWEN3_ASR), ("whisper", WHISPER)) if entry.pieces
+}
 
 
 async def measure(session: Session) -> None:

@@ -11,28 +11,9 @@ from engines.host import mac_files
 from engines.models import checkpoint, foreign
 from engines.models.checkpoint import Checkpoint
 from engines.models.model_files import read_text
-from engines.types.common import Capability
+from engines.models.registry import ARCHITECTURES, Architectures, default_names
+from engines.types.common import DOES, Capability
 from engines.types.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability, raise_shortage
-
-# Names that are known from the start: what each stands for, and what that does.
-DEFAULTS: Mapping[str, tuple[str, Capability]] = {
-    "qwen3-14b": ("mlx-community/Qwen3-14B-4bit", "chat"),
-    "gemma-3-12b": ("mlx-community/gemma-3-12b-it-qat-4bit", "chat"),
-    "qwen3-asr": ("mlx-community/Qwen3-ASR-1.7B-8bit", "transcription"),
-    "whisper-large-v3-turbo": ("mlx-community/whisper-large-v3-turbo-asr-fp16", "transcription"),
-    "whisper-large-v3": ("mlx-community/whisper-large-v3-asr-fp16", "transcription"),
-    "qwen3-aligner": ("mlx-community/Qwen3-ForcedAligner-0.6B-8bit", "alignment"),
-    "qwen3-tts": ("mlx-community/Qwen3-TTS-12Hz-1.7B-CustomVoice-8bit", "speech"),
-    "qwen3-tts-base": ("mlx-community/Qwen3-TTS-12Hz-1.7B-Base-8bit", "speech"),
-}
-_DOES = dict(DEFAULTS.values())
-DOES: Mapping[Capability, str] = {
-    "chat": "chats",
-    "transcription": "transcribes",
-    "alignment": "finds the times of words",
-    "speech": "speaks",
-}
-
 
 MOST_REVISION_BYTES = 1000
 
@@ -71,15 +52,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class NotInstalled(msgspec.Struct, frozen=True):
-    """A name that is known, for a repository or folder that isn't on disk."""
+    """A name that is known, for a repository or folder that isn't on disk; what it does is known of default names."""
 
     name: str
     repository: str
-
-    @property
-    def capability(self) -> Capability | None:
-        """None for what isn't one of the defaults: it is known once it is here."""
-        return _DOES.get(self.repository)
+    capability: Capability | None
 
 
 def folded(name: str) -> str:
@@ -104,16 +81,16 @@ class _Meant(msgspec.Struct, frozen=True):
     target: str
     own: str = ""
 
-    def folder(self, found: list[_Found]) -> Path | None:
-        return _choose(found, self.target, self.own)
-
 
 class Catalog:
     """Looks at the disk on every call, so that a model is known as soon as it is there."""
 
-    def __init__(self, roots: Roots, aliases: Mapping[str, str]) -> None:
+    def __init__(self, roots: Roots, aliases: Mapping[str, str], architectures: Architectures = ARCHITECTURES) -> None:
         self._roots = roots
-        defaults = {name: _Meant(repository, name) for name, (repository, _) in DEFAULTS.items()}
+        self._architectures = architectures
+        default = default_names(architectures)
+        self._capabilities = dict(default.values())  # by repository
+        defaults = {name: _Meant(repository, name) for name, (repository, _) in default.items()}
         known = {alias: defaults.get(folded(target), _Meant(target)) for alias, target in aliases.items()}
         taken = {folded(alias) for alias in aliases}
         self._known = [*known.items(), *(pair for pair in defaults.items() if pair[0] not in taken)]
@@ -138,13 +115,13 @@ class Catalog:
             raise self._unknown(name)
         found = list(_scan(self._roots))
         meant = self._meant(name)
-        folder = (meant or _Meant(name)).folder(found)
+        folder = self._folder(meant or _Meant(name), found)
         if folder is None and meant is None:
             raise self._unknown(name, found)
         if folder is None:
             told = _not_installed(name, meant.target if meant else name)
             raise ModelNotInstalled(" ".join([told, *_closed(self._roots)]), param="model")
-        seen = checkpoint.inspect(folder)
+        seen = checkpoint.inspect(folder, self._architectures)
         _require(name, seen, capability)
         return Entry(str(folder.resolve()), self._names(folder, found), seen)
 
@@ -159,28 +136,49 @@ class Catalog:
         listed: dict[Path, Entry] = {}
         absent: list[NotInstalled] = []
         for name, meant in self._known:
-            if folder := meant.folder(found):
+            if folder := self._folder(meant, found):
                 listed.setdefault(folder, self._listed(folder, found))
             else:
-                absent.append(NotInstalled(name, meant.target))
+                absent.append(NotInstalled(name, meant.target, self._capabilities.get(meant.target)))
         for item in sorted(found, key=lambda item: folded(item.name)):
             if item.is_listed and item.folder not in listed:
                 listed[item.folder] = self._listed(item.folder, found)
         return [*listed.values(), *absent]
 
     def _listed(self, folder: Path, found: list[_Found]) -> Entry:
-        return Entry(str(folder), self._names(folder, found), _inspect_broken(folder))
+        return Entry(str(folder), self._names(folder, found), self._inspect_broken(folder))
 
     def _names(self, folder: Path, found: list[_Found]) -> tuple[str, ...]:
         """All names by which `resolve` gives this folder; its full name even where another copy comes first."""
-        names = [name for name, meant in self._known if meant.folder(found) == folder]
+        names = [name for name, meant in self._known if self._folder(meant, found) == folder]
         taken = {folded(name) for name, _ in self._known}
         own = [item.name for item in found if item.folder == folder]
         for name in [*own, *(name.rpartition("/")[2] for name in own)]:
-            if folded(name) not in taken and _choose(found, name) == folder:
+            if folded(name) not in taken and self._folder(_Meant(name), found) == folder:
                 taken.add(folded(name))
                 names.append(name)
         return tuple(names) or (own[0],)
+
+    def _inspect_broken(self, folder: Path) -> Checkpoint:
+        """As `inspect`, for listing: a file that can't be read counts as missing."""
+        try:
+            return checkpoint.inspect(folder, self._architectures)
+        except CheckpointUnusable as error:
+            return Checkpoint(str(folder), "", None, 0, 0, 0, 0, (error.message,))
+
+    def _folder(self, meant: _Meant, found: list[_Found]) -> Path | None:
+        """The folder that is meant: one that a user called so before full names before last parts; complete ones
+        first."""
+        name = meant.target
+        mine = [item.folder for item in found if folded(item.name) == meant.own]
+        exact = [item.folder for item in found if folded(item.name) == folded(name)]
+        last = name.rpartition("/")[2]
+        # A folder NAME without an organisation may be anyone's copy of ORG/NAME; OTHER/NAME is not.
+        loose = [item.folder for item in found if item.answers_to(last) and ("/" not in name or "/" not in item.name)]
+        folders = list(dict.fromkeys([*mine, *exact, *loose]))
+        if len(folders) < 2:
+            return folders[0] if folders else None
+        return next((folder for folder in folders if not self._inspect_broken(folder).missing), folders[0])
 
     def _unknown(self, name: str, found: list[_Found] | None = None) -> UnknownModel:
         found = list(_scan(self._roots)) if found is None else found
@@ -224,27 +222,6 @@ def _require(name: str, seen: Checkpoint, wanted: Capability | None) -> None:
     if seen.missing:
         what = ", ".join(seen.missing)
         raise CheckpointUnusable(f"{name} is incomplete; missing in {seen.folder}: {what}.", param="model")
-
-
-def _inspect_broken(folder: Path) -> Checkpoint:
-    """As `inspect`, for listing: a file that can't be read counts as missing."""
-    try:
-        return checkpoint.inspect(folder)
-    except CheckpointUnusable as error:
-        return Checkpoint(str(folder), "", None, 0, 0, 0, 0, (error.message,))
-
-
-def _choose(found: list[_Found], name: str, own: str = "") -> Path | None:
-    """The folder a name means: one called `own` before full names before last parts, but complete ones first."""
-    mine = [item.folder for item in found if folded(item.name) == own]
-    exact = [item.folder for item in found if folded(item.name) == folded(name)]
-    last = name.rpartition("/")[2]
-    # A folder NAME without an organisation may be anyone's copy of ORG/NAME; OTHER/NAME is not.
-    loose = [item.folder for item in found if item.answers_to(last) and ("/" not in name or "/" not in item.name)]
-    folders = list(dict.fromkeys([*mine, *exact, *loose]))
-    if len(folders) < 2:
-        return folders[0] if folders else None
-    return next((folder for folder in folders if not _inspect_broken(folder).missing), folders[0])
 
 
 def _is_path(name: str) -> bool:

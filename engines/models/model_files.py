@@ -88,6 +88,15 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith("._")]
 
 
+def whole_files(folder: Path, pattern: str) -> list[Path]:
+    """Those that match and are whole. Raises `CheckpointUnusable` for what is no file: reading it might never end."""
+    found = matching(folder, pattern)
+    for path in found:
+        if path.exists() and not path.is_file():
+            raise CheckpointUnusable(f"{path} is no file. Remove it, or fetch the model again.")
+    return [path for path in found if is_whole(path)]
+
+
 _AGAIN = "Fetch the model again."
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from engines.ipc import runner_protocol
 from engines.runner.engine import Adjusting, Prepared, Preparer, Tokens
+from engines.runner.loaders import Loaders
 from engines.runner.patience import Abandoned, Patience
 from engines.types.chat import ChatRequest, CompletionRequest, Tokenized
 from engines.types.errors import CheckpointUnusable, Failure, InternalError, ServiceError, WrongCapability
@@ -28,8 +29,9 @@ log = logging.getLogger("runner")
 class Helper:
     """`put` and `take` may be called from any thread."""
 
-    def __init__(self, outbox: "queue.SimpleQueue[Sequence[runner_protocol.Report]]") -> None:
+    def __init__(self, outbox: "queue.SimpleQueue[Sequence[runner_protocol.Report]]", loaders: Loaders) -> None:
         self._outbox = outbox
+        self._loaders = loaders
         self._lanes: tuple[queue.SimpleQueue[ForHelper], ...] = (queue.SimpleQueue(), queue.SimpleQueue())
         self._preparer: Preparer[Any, Any] | None = None
         self._lock = threading.Lock()
@@ -67,10 +69,8 @@ class Helper:
                 self._answer(command)
 
     def _open(self, command: runner_protocol.Open) -> None:
-        from engines.runner import loaders  # what it imports takes a while; the spare has done most of it
-
         try:
-            self._preparer = loaders.preparer(Path(command.folder), command.context_limit)
+            self._preparer = self._loaders.preparer(Path(command.folder), command.context_limit)
         except ServiceError as error:
             self._outbox.put([runner_protocol.OpenFailed(Failure.of(error))])
         except Exception:

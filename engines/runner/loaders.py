@@ -1,76 +1,48 @@
-"""Which preparer and which engine a checkpoint has. Runs in its runner; imports what that one needs alone."""
+"""Which preparer and which engine a checkpoint has, by the registry of architectures. Runs in its runner."""
 
+import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
-from engines.models import checkpoint
+from engines.models import checkpoint, registry
+from engines.models.registry import ARCHITECTURES, Architectures
 from engines.runner.device_lock import Turns
 from engines.runner.engine import Engine, Preparer
 from engines.types.errors import CheckpointUnusable
 
 
-def preparer(folder: Path, context_limit: int) -> Preparer[Any, Any]:
-    """Reads the tokenizer and what else requests are made ready with. Raises `CheckpointUnusable` for what can't be
-    run, before any weight is read."""
-    seen = checkpoint.inspect(folder)
-    if seen.capability == "chat" or seen.architecture == "qwen3_asr":
-        from engines.runner.tokenization import detokenize
+class Loader(Protocol):
+    """What the module that an architecture names as its `loader` has."""
 
-        detokenize.check(folder)
-    if seen.capability == "chat":
-        from engines.runner.chat.prompt import PromptWriter
+    def preparer(self, folder: Path, context_limit: int) -> Preparer[Any, Any]:
+        """Reads the tokenizer and what else requests are prepared with. Raises `CheckpointUnusable` for what can't be
+        run, before any weight is read."""
 
-        return PromptWriter.read(folder, context_limit)
-    if seen.architecture == "qwen3_asr":
-        from engines.runner.qwen3_asr.prompt import PieceWriter
-
-        return PieceWriter.read(folder, context_limit)
-    if seen.architecture == "qwen3_forced_aligner":
-        from engines.runner.aligner.prompt import AlignmentWriter
-
-        return AlignmentWriter.read(folder, context_limit)
-    if seen.architecture == "whisper":
-        from engines.runner.whisper.prepare import WhisperPreparer
-
-        return WhisperPreparer.read(folder)
-    if seen.architecture == "qwen3_tts":
-        from engines.runner.qwen3_tts.prompt import UtteranceWriter
-
-        return UtteranceWriter.read(folder, context_limit)
-    raise _unknown(folder)
+    def engine(self, folder: Path, kv_bytes: int, turns: Turns | None) -> Engine[Any]:
+        """Loads the weights. What the engine keeps beside them fits into `kv_bytes`; long passes share the device by
+        `turns`."""
 
 
-def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> Engine[Any]:
-    """Loads the weights. What the engine keeps beside them must fit into `kv_bytes`; what is long lets
-    others have their `turns` in between."""
-    seen = checkpoint.inspect(folder)
-    if seen.capability == "chat":
-        from engines.runner.chat.stop_tokens import end_ids
-        from engines.runner.generation import model
-        from engines.runner.generation.engine import DecodingEngine
-        from engines.runner.tokenization.detokenize import TokenTable
+class Loaders:
+    """The loaders of all architectures, each imported when it is first needed, or by `import_all`."""
 
-        return DecodingEngine(model.load(folder, end_ids(folder)), TokenTable.read(folder), kv_bytes)
-    if seen.architecture == "qwen3_asr":
-        from engines.runner.qwen3_asr import engine as qwen3_engine
+    def __init__(self, architectures: Architectures = ARCHITECTURES) -> None:
+        self._architectures = architectures
 
-        return qwen3_engine.load(folder, kv_bytes, turns)
-    if seen.architecture == "qwen3_forced_aligner":
-        from engines.runner.aligner.engine import AlignmentEngine
-        from engines.runner.qwen3_asr import model as qwen3_model
+    def import_all(self) -> None:
+        """What takes time of all that any kind of model needs: a spare runner does it ahead."""
+        for architecture in self._architectures:
+            importlib.import_module(architecture.loader)
 
-        return AlignmentEngine(qwen3_model.load_aligner(folder, turns))
-    if seen.architecture == "whisper":
-        from engines.runner.whisper import engine as whisper
+    def preparer(self, folder: Path, context_limit: int) -> Preparer[Any, Any]:
+        return self._loader(folder).preparer(folder, context_limit)
 
-        return whisper.load(folder, kv_bytes, turns)
-    if seen.architecture == "qwen3_tts":
-        from engines.runner.qwen3_tts import model as voices
-        from engines.runner.qwen3_tts.engine import VoiceEngine
+    def engine(self, folder: Path, kv_bytes: int, turns: Turns | None = None) -> Engine[Any]:
+        return self._loader(folder).engine(folder, kv_bytes, turns)
 
-        return VoiceEngine(voices.load(folder), kv_bytes)
-    raise _unknown(folder)
-
-
-def _unknown(folder: Path) -> CheckpointUnusable:
-    return CheckpointUnusable(f"{folder} holds a model of a kind that can't be run.")
+    def _loader(self, folder: Path) -> Loader:
+        seen = checkpoint.inspect(folder, self._architectures)
+        found = registry.find(self._architectures, seen.architecture)
+        if found is None:
+            raise CheckpointUnusable(f"{folder} holds a model of a kind that can't be run.")
+        return cast(Loader, importlib.import_module(found.loader))

@@ -7,7 +7,6 @@ What the writer holds is bounded by the credit of each request. Started as `pyth
 
 import ctypes
 import ctypes.util
-import importlib
 import logging
 import os
 import queue
@@ -22,23 +21,16 @@ from typing import TYPE_CHECKING, Any
 from engines.host import descriptors
 from engines.host.system import Host
 from engines.ipc import device_fault, runner_protocol
+from engines.models.registry import ARCHITECTURES, Architectures
 from engines.runner import lean_imports
 from engines.runner.device_lock import Turns
 from engines.runner.helper import ForHelper, ForHelperAlone, Helper
+from engines.runner.loaders import Loaders
 from engines.types.errors import CheckpointUnusable, Failure, LoadFailed, ServiceError
 
 if TYPE_CHECKING:
     from engines.runner.engine import Engine
 
-# What a spare has imported: what takes time of all that any kind of model needs.
-HEAVY = (
-    "engines.runner.generation.engine",
-    "engines.runner.chat.prompt",
-    "engines.runner.qwen3_asr.engine",
-    "engines.runner.whisper.engine",
-    "mlx_audio.stt.models.whisper.whisper",
-    "engines.runner.qwen3_tts.engine",
-)
 BEAT_SECONDS = 0.25
 RECEIVE_BYTES = 1 << 16
 # 2^16 cycles, 25 µs. Its own 2^26 lets a thread yield in a loop from one product to the next, which costs a third more
@@ -74,11 +66,12 @@ def keep_heap(host: Host) -> None:
 class Loop:
     """The main thread: take what arrived, step once, send what came out."""
 
-    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[Reports]", turns: Turns) -> None:
+    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[Reports]", turns: Turns, loaders: Loaders) -> None:
         self.inbox: queue.SimpleQueue[runner_protocol.Command] = queue.SimpleQueue()
         self._helper = helper
         self._outbox = outbox
         self._turns = turns
+        self._loaders = loaders
         self._engine: Engine[Any] | None = None
         self._folder = Path()
         self._steps = 0
@@ -112,14 +105,13 @@ class Loop:
                 self._engine.grant(command.id, command.deltas)
 
     def _load(self, command: runner_protocol.Load) -> None:
-        from engines.runner import loaders
         from engines.runner.generation import model as models
 
         began = time.monotonic()
         try:
             models.set_limits(command.lease_bytes)
             models.set_wired_limit(command.wired_bytes)
-            self._engine = loaders.engine(self._folder, command.kv_bytes, self._turns)
+            self._engine = self._loaders.engine(self._folder, command.kv_bytes, self._turns)
         except ServiceError as error:
             self._outbox.put([runner_protocol.LoadFailed(Failure.of(error))])
         except Exception as cause:
@@ -202,7 +194,7 @@ def write(link: socket.socket, outbox: "queue.SimpleQueue[Reports]") -> None:
         link.sendall(b"".join(map(runner_protocol.encode, outbox.get())))
 
 
-def main() -> None:
+def main(architectures: Architectures = ARCHITECTURES) -> None:
     """Never returns: the process ends with its link."""
     os.dup2(2, 1)  # what libraries print belongs to the log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s runner[%(process)d] %(levelname)s %(message)s")
@@ -212,17 +204,17 @@ def main() -> None:
     prefer_openblas(host)
     keep_heap(host)
     outbox: queue.SimpleQueue[Reports] = queue.SimpleQueue()
-    helper = Helper(outbox)
+    loaders = Loaders(architectures)
+    helper = Helper(outbox, loaders)
     turns = Turns(int(sys.argv[2]))
-    loop = Loop(helper, outbox, turns)
+    loop = Loop(helper, outbox, turns, loaders)
     # Before the slow imports: an end of file during them must end the process as well.
     threading.Thread(target=read, args=(link, helper, loop, turns), daemon=True).start()
     threading.Thread(target=write, args=(link, outbox), daemon=True).start()
 
     descriptors.raise_limit()
     with descriptors.kept(), lean_imports.without():
-        for heavy in HEAVY:
-            importlib.import_module(heavy)
+        loaders.import_all()
     from engines.runner.generation import model as models
 
     outbox.put([runner_protocol.Hello(os.getpid(), models.device_name(), models.device_bytes())])

@@ -12,8 +12,8 @@ import msgspec
 from engines.host.awake import KeepAwake
 from engines.host.conditions import Conditions
 from engines.media.client import Media, PieceOptions
-from engines.models.catalog import DEFAULTS, Catalog, Entry
-from engines.models.voice_reference import spoken_text
+from engines.models.catalog import Catalog, Entry
+from engines.models.registry import DEFAULTS
 from engines.models.voices import voices_of
 from engines.service.options import Options
 from engines.service.runtime import Runtime
@@ -44,13 +44,10 @@ from engines.types.common import Started
 from engines.types.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice, WrongCapability
 from engines.types.status import Health
 from engines.types.streams import last
+from engines.types.voice_reference import spoken_text
 
-# Seconds of a piece, by architecture. Whisper reads windows of half a minute. For Qwen3-ASR a minute is context enough,
-# and a loop or a limit costs no more than that.
-LONGEST_PIECE = {"whisper": 30.0, "qwen3_asr": 60.0}
-# Characters of a prompt that fit: Whisper's decoder has 224 tokens for it. Of a short context it gets one character for
-# so many tokens: mostly a character is one to three of them, and the rest is for the sound and its text.
-LONGEST_CONTEXT = {"whisper": 500, "qwen3_asr": 2000}
+# Of a short context a prompt gets one character for so many tokens: mostly a character is one to three of them, and the
+# rest is for the sound and its text.
 CONTEXT_A_CHARACTER = 8
 TRANSLATOR = "whisper-large-v3"
 
@@ -161,15 +158,15 @@ class Local(Runtime):
 
     async def _ear(self, request: TranscriptionRequest) -> Ear:
         entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
-        architecture, tokens = entry.checkpoint.architecture, entry.checkpoint.context_length
+        made_for, tokens = entry.checkpoint.pieces, entry.checkpoint.context_length
+        assert made_for is not None  # of every model that transcribes
         if request.translate and not entry.checkpoint.translates:
             raise await asyncio.to_thread(self._no_translator, request.model)
         identity = [_identity(entry)]
-        if request.words and architecture != "whisper":
+        if request.words and not made_for.word_times:
             identity.append(_identity(await self._aligner_for_words(entry.names[0])))
-        pieces = PieceOptions(longest=LONGEST_PIECE[architecture], limit=self._audio.longest_recording)
-        most = LONGEST_CONTEXT[architecture]
-        context = min(most, tokens // CONTEXT_A_CHARACTER) if tokens else most
+        pieces = PieceOptions(longest=made_for.seconds, limit=self._audio.longest_recording)
+        context = min(made_for.context, tokens // CONTEXT_A_CHARACTER) if tokens else made_for.context
         return Ear(entry.names[0], pieces, context, "\n".join(identity))
 
     async def _hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
@@ -177,7 +174,7 @@ class Local(Runtime):
         hear: Hear = self.hear
         if request.words:
             entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
-            if entry.checkpoint.architecture != "whisper":
+            if entry.checkpoint.pieces is None or not entry.checkpoint.pieces.word_times:
                 hear = WithWords(self.hear, self.place, self._audio.aligner).hear
         async with aclosing(hear(request)) as events:
             async for event in events:

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Protocol
 
-from engines.models import voice_reference
 from engines.synthesis import duration_check, sentences
 from engines.synthesis.pieces import Listen, Utter, Work
 from engines.synthesis.voice_store import VoiceStore
 from engines.text.speakable import speakable
+from engines.types import voice_reference
 from engines.types.audio import (
     VOICE_RATE,
     SoundFormat,

@@ -4,11 +4,18 @@ Everything in `engines.types` is frozen, and goes between server and runner as i
 Times are seconds, sizes are bytes, lengths of text are tokens, unless a name says otherwise.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 Capability = Literal["chat", "transcription", "alignment", "speech"]
+DOES: Mapping[Capability, str] = {
+    "chat": "chats",
+    "transcription": "transcribes",
+    "alignment": "finds the times of words",
+    "speech": "speaks",
+}
 
 
 Json = dict[str, Any]

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from engines.models.catalog import DEFAULTS, Catalog, Roots
+from engines.models.catalog import Catalog, Roots
+from engines.models.registry import DEFAULTS
 from mlx_local_inference.models_command import list_models, pull
 
 SHA = "a" * 40

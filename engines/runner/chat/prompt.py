@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from tokenizers import Tokenizer
 
 from engines.models import tokenizer as tokenizers
-from engines.models.checkpoint import eos_ids, positions
+from engines.models.config import eos_ids, positions
 from engines.models.model_files import read_json
 from engines.runner.chat import template_files
 from engines.runner.chat.call_formats import by_markup

@@ -5,7 +5,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from engines.models import tokenizer as tokenizers
-from engines.models.checkpoint import eos_ids
+from engines.models.config import eos_ids
 from engines.runner.chat import template_files
 from engines.runner.chat.template import Templates
 from engines.types.errors import InvalidRequest

@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
-from engines.models.checkpoint import eos_ids, text_config
+from engines.models.config import eos_ids, text_config
 from engines.models.prefill_limits import CPU, PrefillLimits, gpu_limits
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache

@@ -15,7 +15,7 @@ from mlx_audio.stt.models.qwen3_asr import ModelConfig
 from mlx_audio.utils import apply_quantization
 
 from engines.models import tokenizer as tokenizers
-from engines.models.checkpoint import eos_ids
+from engines.models.config import eos_ids
 from engines.models.model_files import read_json
 from engines.runner import weights as weights_files
 from engines.runner.device_lock import Turns

@@ -6,13 +6,13 @@ from pathlib import Path
 import msgspec
 
 from engines.models.model_files import read_json
-from engines.models.voice_reference import check_reference
 from engines.models.voices import Speakers, read_speakers
 from engines.runner.patience import Patience
 from engines.runner.qwen3_tts.tokens import TextTokens
 from engines.runner.tokenization.encoding import TooManyTokens, too_long
 from engines.types.audio import VOICE_RATE, UtteranceRequest
 from engines.types.errors import ContextLengthExceeded, InvalidRequest
+from engines.types.voice_reference import check_reference
 
 FRAME_SAMPLES = 1920  # of the 12 Hz codec
 FRAMES_A_SECOND = VOICE_RATE / FRAME_SAMPLES

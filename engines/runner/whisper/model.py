@@ -13,6 +13,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.activations import gelu
 from mlx.nn.layers.quantized import quantize
+from mlx_audio.stt.models.whisper.whisper import Model as Module
+from mlx_audio.stt.models.whisper.whisper import ModelDimensions
 
 from engines.models.model_files import read_json
 from engines.runner import weights as weights_files
@@ -219,9 +221,6 @@ def load(folder: Path, turns: Turns | None = None) -> Model:
 
     Raises `CheckpointUnusable` when the weights are missing or aren't those of the configuration.
     """
-    from mlx_audio.stt.models.whisper.whisper import Model as Module
-    from mlx_audio.stt.models.whisper.whisper import ModelDimensions
-
     config = read_json(folder / "config.json")
     dtype = mx.float32 if mx.default_device().type == mx.cpu else mx.float16
     module = Module(ModelDimensions.from_dict(config), dtype)

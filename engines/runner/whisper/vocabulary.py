@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 from tokenizers import Tokenizer
 
-from engines.models.checkpoint import WHISPER_MULTILINGUAL
 from engines.models.model_files import MOST_TOKENIZER_BYTES, read_json
+from engines.models.registry import WHISPER_MULTILINGUAL
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.runner.whisper import openai_vocabulary
 from engines.types.errors import CheckpointUnusable

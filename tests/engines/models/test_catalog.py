@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.models.catalog import DEFAULTS, Catalog, Entry, NotInstalled, Roots, default_roots
+from engines.models.catalog import Catalog, Entry, NotInstalled, Roots, default_roots
+from engines.models.registry import DEFAULTS
 from engines.types.errors import CheckpointUnusable, ModelNotInstalled, UnknownModel, WrongCapability
 from tests.promises import promise
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.models.checkpoint import text_config
+from engines.models.config import text_config
 from engines.models.prefill_limits import SCORE_BYTES, gpu_limits
 from engines.models.work_space import LEAST, work_space
 

@@ -13,6 +13,7 @@ from demo.checkpoints import make_qwen3
 from engines.ipc import runner_protocol
 from engines.runner.chat import template as templates
 from engines.runner.helper import LONG, Helper
+from engines.runner.loaders import Loaders
 from engines.runner.tokenization import encoding
 from engines.types.chat import ChatRequest, CompletionRequest, Message
 from tests.promises import promise
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(folder: Path, context: int = 4096) -> tuple[Helper, Outbox]:
     outbox: Outbox = queue.SimpleQueue()
-    helper = Helper(outbox)
+    helper = Helper(outbox, Loaders())
     helper.start()
     helper.put(runner_protocol.Open(str(folder), context))
     assert isinstance(outbox.get(timeout=60)[0], runner_protocol.Opened)

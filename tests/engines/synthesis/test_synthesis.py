@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from engines.models.voice_reference import spoken_text
 from engines.synthesis import crossfade, synthesis
 from engines.synthesis.duration_check import bounds, usual_seconds
 from engines.synthesis.sentences import split
@@ -34,6 +33,7 @@ from engines.types.audio import (
 )
 from engines.types.common import Started, Timings, Usage
 from engines.types.errors import InvalidRequest, RunnerDied
+from engines.types.voice_reference import spoken_text
 from tests.promises import promise
 
 CHUNK = 8 * 1920

@@ -16,10 +16,10 @@ from mlx_audio.stt.utils import load_model
 from demo.speech_checkpoints import make_aligner
 from engines.ipc import runner_protocol
 from engines.models import checkpoint
-from engines.runner import loaders
 from engines.runner.aligner.engine import AlignmentEngine
 from engines.runner.aligner.prompt import Alignment, AlignmentWriter
 from engines.runner.aligner.text import mended, units
+from engines.runner.loaders import Loaders
 from engines.runner.qwen3_asr import model as qwen3_model
 from engines.types.audio import AlignmentDone, AlignmentRequest
 from engines.types.errors import ContextLengthExceeded, InvalidRequest
@@ -225,7 +225,7 @@ def test_text_never_becomes_marks(writer: AlignmentWriter) -> None:
 def test_a_folder_is_known_for_what_it_is(folder: Path) -> None:
     seen = checkpoint.inspect(folder)
     assert (seen.architecture, seen.capability, seen.missing) == ("qwen3_forced_aligner", "alignment", ())
-    prepared: Any = loaders.preparer(folder, 4096).write(AlignmentRequest("m", sound(1.0), "zero", ""))
+    prepared: Any = Loaders().preparer(folder, 4096).write(AlignmentRequest("m", sound(1.0), "zero", ""))
     assert prepared.max_tokens == 0 and prepared.prompt_tokens == len(prepared.ids)
-    assert isinstance(loaders.engine(folder, 1 << 20), AlignmentEngine)
+    assert isinstance(Loaders().engine(folder, 1 << 20), AlignmentEngine)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "qwen3_asr"

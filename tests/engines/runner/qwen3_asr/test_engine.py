@@ -16,11 +16,12 @@ from mlx_audio.stt.utils import load_model
 from demo.speech_checkpoints import ADDED, make_qwen3_asr
 from engines.ipc import runner_protocol
 from engines.models import checkpoint
-from engines.runner import loaders
+from engines.models.config import eos_ids
 from engines.runner.device_lock import Turns
 from engines.runner.generation.engine import DecodingEngine
 from engines.runner.generation.model import Embed
 from engines.runner.generation.prompt import Prompt
+from engines.runner.loaders import Loaders
 from engines.runner.qwen3_asr import engine as qwen3_engine
 from engines.runner.qwen3_asr import model as qwen3_model
 from engines.runner.qwen3_asr.output_markup import TEXT
@@ -216,7 +217,7 @@ def test_rows_that_give_way_are_heard_again_with_the_same_text(
 ) -> None:
     pieces = prompts(writer)
     expected = [alone(make_engine(ROOM), prompt)[0] for prompt in pieces]
-    model = Counting(qwen3_model.load_module(folder), checkpoint.eos_ids(folder))
+    model = Counting(qwen3_model.load_module(folder), eos_ids(folder))
     # Two rows of 256 positions have room, and none beside one of more.
     engine = DecodingEngine(model, TokenTable.read(folder, shown={TEXT}), 1024 * 768, PieceAnswer)
     for id, prompt in enumerate(pieces):
@@ -329,8 +330,8 @@ def test_a_folder_is_known_for_what_it_is(folder: Path) -> None:
         seen.context_length
         == json.loads((folder / "config.json").read_text())["thinker_config"]["text_config"]["max_position_embeddings"]
     )
-    prompt = loaders.preparer(folder, 4096).write(PieceRequest("m", sound(1.0)))
-    engine = loaders.engine(folder, ROOM)
+    prompt = Loaders().preparer(folder, 4096).write(PieceRequest("m", sound(1.0)))
+    engine = Loaders().engine(folder, ROOM)
     engine.submit(1, prompt, 10_000)
     assert not engine.idle
 

@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
 from engines.models import checkpoint
-from engines.runner import loaders
+from engines.runner.loaders import Loaders
 from engines.runner.qwen3_tts import model as models
 from engines.runner.qwen3_tts.engine import VoiceEngine
 from engines.runner.qwen3_tts.prompt import UtteranceWriter
@@ -111,8 +111,8 @@ def test_a_runner_finds_its_parts(tmp_path: Path) -> None:
     make_qwen3_tts(tmp_path)
     seen = checkpoint.inspect(tmp_path)
     assert (seen.capability, seen.missing) == ("speech", ())
-    assert isinstance(loaders.preparer(tmp_path, 4096), UtteranceWriter)
-    engine = loaders.engine(tmp_path, 1 << 20)
+    assert isinstance(Loaders().preparer(tmp_path, 4096), UtteranceWriter)
+    engine = Loaders().engine(tmp_path, 1 << 20)
     assert isinstance(engine, VoiceEngine)
     assert seen.kv_bytes_per_token == engine._model.position_bytes
 

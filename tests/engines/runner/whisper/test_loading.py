@@ -10,7 +10,7 @@ import pytest
 from mlx.nn.layers.quantized import quantize
 
 from demo.whisper_checkpoint import make_whisper
-from engines.runner import loaders
+from engines.runner.loaders import Loaders
 from engines.runner.whisper import model as models
 from engines.runner.whisper.engine import WhisperEngine
 from engines.runner.whisper.prepare import WhisperPreparer
@@ -149,8 +149,8 @@ def test_alignment_heads_are_the_files_or_those_of_the_upper_layers(english: Pat
 
 
 def test_a_runner_finds_both_its_parts(multilingual: Path) -> None:
-    assert isinstance(loaders.preparer(multilingual, 4096), WhisperPreparer)
-    assert isinstance(loaders.engine(multilingual, 1 << 30), WhisperEngine)
+    assert isinstance(Loaders().preparer(multilingual, 4096), WhisperPreparer)
+    assert isinstance(Loaders().engine(multilingual, 1 << 30), WhisperEngine)
 
 
 def test_the_same_call_writes_the_same_bytes_and_few_of_them(multilingual: Path, tmp_path: Path) -> None:
