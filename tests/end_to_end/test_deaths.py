@@ -55,7 +55,7 @@ def die(service: Service, times: int) -> None:
 def comes_back(service: Service) -> None:
     answer = until(lambda: (answer := service.chat(ASK)).status_code != 503 and answer)
     assert answer.status_code == 200
-    assert service.http.get("/health").json() == {"status": "ok", "problems": []}
+    assert service.http.get("/health").json().items() >= {"status": "ok", "problems": []}.items()
 
 
 @promise("core:runner:death-told")
@@ -185,7 +185,7 @@ def test_work_goes_on_after_a_sleep(start: Start, models: str, seconds: float) -
         threading.Event().wait(seconds)  # the sleep
         for process in everybody:
             process.resume()
-        assert service.http.get("/health").json() == {"status": "ok", "problems": []}
+        assert service.http.get("/health").json().items() >= {"status": "ok", "problems": []}.items()
         assert list(lines)[-2] == "data: [DONE]"
         assert service.runners() == runners
 

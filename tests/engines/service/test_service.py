@@ -178,7 +178,7 @@ def test_a_stop_lets_a_request_of_many_pieces_end_and_admits_no_other(models: Pa
         asked = TranscriptionRequest("whisper", recording)
         whole = await transcript(local, asked)
         heard = local.transcribe(asked)
-        spoken = local.speak(SpeechRequest("qwen3-tts", " ".join(f"Sentence number {n}." * 8 for n in range(8))))
+        spoken = local.speak(SpeechRequest("qwen3-tts", " ".join(f"Sentence number {n}." * 2 for n in range(8))))
         await begun(heard)
         await begun(spoken)
         found = asyncio.create_task(local.align(AlignRequest("qwen3-aligner", recording, "one two three")))
