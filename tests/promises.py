@@ -21,6 +21,7 @@ PROJECT = "issue 4, a project that starts"
 AUDIO = "issue 7, speech"
 FIELD = "issue 13, faults found in use"
 MAC = "issue 14, right on a Mac"
+HOUSE = "issue 15, the house"
 
 PROMISES: dict[str, Promise] = {
     # -- requests and their models
@@ -39,6 +40,9 @@ PROMISES: dict[str, Promise] = {
     "core:slow-client": Promise(CORE, "A client that reads nothing holds up nobody else."),
     "core:slow-client:place": Promise(
         FIELD, "A client that never reads keeps its place only as long as nobody waits for it."
+    ),
+    "house:kind-added": Promise(
+        HOUSE, "A kind of model is added by a module and an entry, and is served as any other."
     ),
     # -- processes
     "core:runner:death-told": Promise("G5", "A runner's death fails what it was saying; the next request works."),
