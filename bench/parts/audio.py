@@ -20,9 +20,7 @@ MB = 1e6
 LETTERS_A_SECOND = 12  # of ordinary reading, blanks included
 SAMPLE = "The quick brown fox jumps over the lazy dog and then walks home along the old river by night "
 SAME_SECONDS = 0.5  # so much may the sound of two contenders differ in length
-PIECES = {
-    name: entry.pieces.seconds for name, entry in (("qwen3-asr", QWEN3_ASR), ("whisper", WHISPER)) if entry.pieces
-}
+PIECES = {name: entry.pieces.seconds for name, entry in (("qwen3-asr", QWEN3_ASR), ("whisper", WHISPER))}
 
 
 async def measure(session: Session) -> None:

@@ -9,14 +9,12 @@ from engines.models import foreign, required_files, sampling_defaults
 from engines.models.config import Json, positions
 from engines.models.kv_size import KvSize
 from engines.models.model_files import is_whole, read_json, whole_files
-from engines.models.registry import ARCHITECTURES, Architecture, Architectures, Pieces, find
+from engines.models.registry import ARCHITECTURES, Architecture, Architectures, find
 from engines.models.sampling_defaults import Defaults
 from engines.models.weight_types import are_float32
 from engines.models.work_space import LEAST
 from engines.types.common import Capability
 
-# What mlx-whisper's configurations say, some of them without a `model_type`.
-_OPENAI_WHISPER = frozenset({"n_mels", "n_audio_state", "n_text_layer", "n_vocab"})
 _SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
 
@@ -28,8 +26,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     `missing` says in words what a complete checkpoint has besides; `foreign`, where it is none for MLX, what it is
     instead. `sampling` is how its makers would have it sampled. `translates`: what is spoken in many languages is
     written down in English, where that is asked for. `work_bytes` is what its passes need beside weights and cache.
-    `is_float32`: no weight is quantised or in half precision. `rows`, `row_tokens` and `pieces` are those of its
-    architecture (`engines.models.registry`).
+    `is_float32`: no weight is quantised or in half precision. `architecture` is its model type, `entry` that of
+    the registry (`engines.models.registry`), None if it can't be run.
     """
 
     folder: str
@@ -45,23 +43,21 @@ class Checkpoint(msgspec.Struct, frozen=True):
     sampling: Defaults = Defaults()
     translates: bool = False
     work_bytes: int = LEAST
-    rows: int = 1
-    row_tokens: int = 0
-    pieces: Pieces | None = None
+    entry: Architecture | None = None
     is_float32: bool = False
 
     def kv_wish(self, context_limit: int) -> int:
-        """Bytes of cache that it would like to have: for `rows` sequences of `row_tokens`, or as long as may be."""
-        tokens = min(context_limit, self.context_length or context_limit)
-        tokens = min(tokens, self.row_tokens) if self.row_tokens else tokens
-        return self.rows * (self.kv_bytes_fixed + self.kv_bytes_per_token * tokens)
+        """Bytes of cache that it would like to have, by its entry's `rows` and `row_tokens`."""
+        if self.entry is None:
+            return 0
+        tokens = min(context_limit, self.context_length or context_limit, self.entry.row_tokens or context_limit)
+        return self.entry.rows * (self.kv_bytes_fixed + self.kv_bytes_per_token * tokens)
 
 
 def inspect(folder: Path, architectures: Architectures = ARCHITECTURES) -> Checkpoint:
     """Raises `CheckpointUnusable`, naming the file, for a file that can't be read or understood."""
     config = read_json(folder / "config.json")
-    model_type = _model_type(config)
-    known = find(architectures, model_type)
+    model_type, known = find(architectures, config)
     globs = known.weights if known is not None else ("model*.safetensors",)
     shards = [path for pattern in globs for path in whole_files(folder, pattern)]
     own = [path for path in shards if path.parent == folder]
@@ -95,20 +91,8 @@ def _as(known: Architecture, seen: Checkpoint, config: Json) -> Checkpoint:
         kv_bytes_fixed=size.fixed,
         translates=known.translates(folder, config),
         work_bytes=known.work_bytes(config),
-        rows=known.rows,
-        row_tokens=known.row_tokens,
-        pieces=known.pieces,
+        entry=known,
     )
-
-
-def _model_type(config: Json) -> str:
-    """What config.json says; the aligner of Qwen3-ASR says it one floor below."""
-    thinker = config.get("thinker_config")
-    below = thinker.get("model_type") if isinstance(thinker, dict) else None
-    model_type = below if below == "qwen3_forced_aligner" else config.get("model_type")
-    if model_type is None and _OPENAI_WHISPER <= config.keys():
-        return "whisper"
-    return model_type if isinstance(model_type, str) else ""
 
 
 def _missing(folder: Path, known: Architecture | None) -> list[str]:

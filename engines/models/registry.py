@@ -3,7 +3,7 @@
 To add one is to add a folder with a `loader` (see `engines.runner.loaders`) and an entry here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,11 +13,14 @@ from engines.models import kv_size, required_files
 from engines.models.config import Json, number, text_config
 from engines.models.kv_size import KvSize
 from engines.models.model_files import read_json
+from engines.models.voices import voices_of
 from engines.models.work_space import LEAST, work_space
+from engines.types.audio import Voice
 from engines.types.common import Capability
 
 # Sound is cut into pieces of at most so many tokens, of which so many are in work together.
 PIECE_TOKENS, PIECES = 4096, 4
+_MLX_WHISPER = frozenset({"n_mels", "n_audio_state", "n_text_layer", "n_vocab"})
 WHISPER_MULTILINGUAL = 51865  # ids: Whispers of this size and larger know many languages
 
 
@@ -25,8 +28,8 @@ class Pieces(msgspec.Struct, frozen=True):
     """Of a model that transcribes. `seconds`: the longest piece of a recording that it is given. `context`: characters
     of a prompt that fit. `word_times`: it finds the times of words by itself."""
 
-    seconds: float
-    context: int
+    seconds: float = 30.0
+    context: int = 0
     word_times: bool = False
 
 
@@ -38,13 +41,23 @@ def _least(config: Json) -> int:
     return LEAST
 
 
+def _plainly(config: Json) -> str:
+    return ""
+
+
+def _no_voices(folder: Path) -> Sequence[Voice]:
+    return ()
+
+
 class Architecture(msgspec.Struct, frozen=True):
     """A kind of model.
 
-    `model_types` are those of config.json. `loader` is the module that makes its preparer and its engine, in a runner.
+    `model_types` are those of config.json; where that doesn't say it plainly, `recognises` gives the one that is meant,
+    "" if it is of another kind. `loader` is the module that makes its preparer and its engine, in a runner.
     `kv_size`, `missing`, `translates` and `work_bytes` read a checkpoint's folder or configuration. `weights` are glob
-    patterns. `rows` caches of `row_tokens` (0: as long as the context) are the room that it would like. `defaults` are
-    names that are known from the start, and the repositories they stand for.
+    patterns. `rows` caches of `row_tokens` (0: as long as the context) are the room that it would like. `voices`
+    are those of a folder's model that speaks. `defaults` are names that are known from the start, and the repositories
+    they stand for.
     """
 
     model_types: frozenset[str]
@@ -55,18 +68,25 @@ class Architecture(msgspec.Struct, frozen=True):
     weights: tuple[str, ...] = ("model*.safetensors",)
     rows: int = PIECES
     row_tokens: int = PIECE_TOKENS
-    pieces: Pieces | None = None
+    pieces: Pieces = Pieces()
     translates: Callable[[Path, Json], bool] = _never
     work_bytes: Callable[[Json], int] = _least
     defaults: Mapping[str, str] = {}
+    recognises: Callable[[Json], str] = _plainly
+    voices: Callable[[Path], Sequence[Voice]] = _no_voices
 
 
 Architectures = tuple[Architecture, ...]
 
 
-def find(architectures: Architectures, model_type: str) -> Architecture | None:
-    """The entry for a model type, None if it can't be run."""
-    return next((entry for entry in architectures if model_type in entry.model_types), None)
+def find(architectures: Architectures, config: Json) -> tuple[str, Architecture | None]:
+    """The model type of a config.json, "" if it names none, and its entry, None if it can't be run."""
+    for entry in architectures:
+        if model_type := entry.recognises(config):
+            return model_type, entry
+    declared = config.get("model_type")
+    model_type = declared if isinstance(declared, str) else ""
+    return model_type, next((entry for entry in architectures if model_type in entry.model_types), None)
 
 
 def default_names(architectures: Architectures) -> dict[str, tuple[str, Capability]]:
@@ -78,6 +98,18 @@ def default_names(architectures: Architectures) -> dict[str, tuple[str, Capabili
 
 def _chat_work(config: Json) -> int:
     return work_space(text_config(config), Host().computes_on_gpu)
+
+
+def _untyped_whisper(config: Json) -> str:
+    """Some of mlx-whisper's configurations have no `model_type`."""
+    return "whisper" if config.get("model_type") is None and _MLX_WHISPER <= config.keys() else ""
+
+
+def _aligner(config: Json) -> str:
+    """The aligner calls itself qwen3_asr, and is told from it by the part within."""
+    thinker = config.get("thinker_config")
+    within = thinker.get("model_type") if isinstance(thinker, dict) else None
+    return "qwen3_forced_aligner" if within == "qwen3_forced_aligner" else ""
 
 
 def _whisper_translates(folder: Path, config: Json) -> bool:
@@ -131,6 +163,7 @@ WHISPER = Architecture(
     # It reads windows of half a minute; its decoder has 224 tokens for a prompt.
     pieces=Pieces(seconds=30.0, context=500, word_times=True),
     translates=_whisper_translates,
+    recognises=_untyped_whisper,
     defaults={
         "whisper-large-v3-turbo": "mlx-community/whisper-large-v3-turbo-asr-fp16",
         "whisper-large-v3": "mlx-community/whisper-large-v3-asr-fp16",
@@ -140,6 +173,7 @@ ALIGNER = Architecture(
     model_types=frozenset({"qwen3_forced_aligner"}),
     capability="alignment",
     loader="engines.runner.aligner.loader",
+    recognises=_aligner,
     kv_size=kv_size.transformer,
     missing=required_files.tokenizer,
     defaults={"qwen3-aligner": "mlx-community/Qwen3-ForcedAligner-0.6B-8bit"},
@@ -148,6 +182,7 @@ QWEN3_TTS = Architecture(
     model_types=frozenset({"qwen3_tts"}),
     capability="speech",
     loader="engines.runner.qwen3_tts.loader",
+    voices=voices_of,
     kv_size=kv_size.transformer,
     missing=required_files.speech,
     weights=("model*.safetensors", "speech_tokenizer/*.safetensors"),

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from engines.models import checkpoint, registry
+from engines.models import checkpoint
 from engines.models.registry import ARCHITECTURES, Architectures
 from engines.runner.device_lock import Turns
 from engines.runner.engine import Engine, Preparer
@@ -41,8 +41,7 @@ class Loaders:
         return self._loader(folder).engine(folder, kv_bytes, turns)
 
     def _loader(self, folder: Path) -> Loader:
-        seen = checkpoint.inspect(folder, self._architectures)
-        found = registry.find(self._architectures, seen.architecture)
+        found = checkpoint.inspect(folder, self._architectures).entry
         if found is None:
             raise CheckpointUnusable(f"{folder} holds a model of a kind that can't be run.")
         return cast(Loader, importlib.import_module(found.loader))

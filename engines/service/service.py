@@ -13,8 +13,7 @@ from engines.host.awake import KeepAwake
 from engines.host.conditions import Conditions
 from engines.media.client import Media, PieceOptions
 from engines.models.catalog import Catalog, Entry
-from engines.models.registry import DEFAULTS
-from engines.models.voices import voices_of
+from engines.models.registry import DEFAULTS, Pieces
 from engines.service.options import Options
 from engines.service.runtime import Runtime
 from engines.synthesis.synthesis import Speaking
@@ -131,7 +130,8 @@ class Local(Runtime):
 
     async def voices(self, model: str) -> Sequence[Voice]:
         entry = await asyncio.to_thread(self._catalog.resolve, model, "speech")
-        own = await asyncio.to_thread(voices_of, Path(entry.checkpoint.folder))
+        known = entry.checkpoint.entry
+        own = await asyncio.to_thread(known.voices, Path(entry.checkpoint.folder)) if known is not None else ()
         return (*own, *await asyncio.to_thread(self._store.voices))
 
     async def store_voice(self, name: str, path: str, text: str, consent: str) -> Voice:
@@ -158,8 +158,7 @@ class Local(Runtime):
 
     async def _ear(self, request: TranscriptionRequest) -> Ear:
         entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
-        made_for, tokens = entry.checkpoint.pieces, entry.checkpoint.context_length
-        assert made_for is not None  # of every model that transcribes
+        made_for, tokens = _pieces(entry), entry.checkpoint.context_length
         if request.translate and not entry.checkpoint.translates:
             raise await asyncio.to_thread(self._no_translator, request.model)
         identity = [_identity(entry)]
@@ -174,7 +173,7 @@ class Local(Runtime):
         hear: Hear = self.hear
         if request.words:
             entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
-            if entry.checkpoint.pieces is None or not entry.checkpoint.pieces.word_times:
+            if not _pieces(entry).word_times:
                 hear = WithWords(self.hear, self.place, self._audio.aligner).hear
         async with aclosing(hear(request)) as events:
             async for event in events:
@@ -210,6 +209,12 @@ class Local(Runtime):
         """What is said in a short recording."""
         request = TranscriptionRequest(self._audio.listener, path, language, script="as-is")
         return spoken_text(await last(self._transcription.run(request), Transcript))
+
+
+def _pieces(entry: Entry) -> Pieces:
+    """What a model that transcribes is given."""
+    known = entry.checkpoint.entry
+    return known.pieces if known is not None else Pieces()
 
 
 def _identity(entry: Entry) -> str:

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 import uvicorn
 
+from engines.models import registry
 from engines.models.catalog import Catalog, NotInstalled, Roots
 from engines.models.registry import ARCHITECTURES, Architecture, Architectures
 from engines.service.options import Options
@@ -79,7 +80,7 @@ def test_a_kind_that_is_added_by_its_entry_is_served_over_http_by_a_runner(
 @promise("house:kind-added")
 def test_a_kind_that_is_added_is_known_by_its_default_name_and_refused_by_its_capability(catalog: Catalog) -> None:
     entry = catalog.resolve("toys/parrot")
-    assert (entry.checkpoint.architecture, entry.checkpoint.kv_wish(1000)) == ("echo", 0)
+    assert entry.checkpoint.entry is ECHO and entry.checkpoint.kv_wish(1000) == 0
     with pytest.raises(WrongCapability, match="chats.*speaks"):
         catalog.resolve("parrot", "speech")
     elsewhere = Catalog(Roots(), {}, (ECHO,)).entries()
@@ -106,6 +107,14 @@ def test_no_two_entries_claim_the_same_model_type_or_name(kinds: Architectures) 
 def test_the_module_that_an_entry_names_makes_a_preparer_and_an_engine(entry: Architecture) -> None:
     module = importlib.import_module(entry.loader)
     assert callable(module.preparer) and callable(module.engine)
+
+
+def test_a_configuration_is_of_one_kind() -> None:
+    aligner = {"model_type": "qwen3_asr", "thinker_config": {"model_type": "qwen3_forced_aligner"}}
+    assert registry.find(ARCHITECTURES, aligner) == ("qwen3_forced_aligner", registry.ALIGNER)
+    assert registry.find(ARCHITECTURES, {"model_type": "qwen3_asr"}) == ("qwen3_asr", registry.QWEN3_ASR)
+    assert registry.find(ARCHITECTURES, {"model_type": ["qwen3"]}) == ("", None)
+    assert registry.find((), {"model_type": "qwen3"}) == ("qwen3", None)
 
 
 def test_every_capability_has_a_verb() -> None:
