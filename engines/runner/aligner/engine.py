@@ -1,32 +1,29 @@
 """The aligner's engine: one row at a time, a part of it in each step."""
 
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from engines.ipc import runner_protocol
-from engines.ipc.device_fault import pass_on
 from engines.runner.aligner.prompt import Alignment
 from engines.runner.aligner.text import mended
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.model import Embed
 from engines.runner.qwen3_asr.model import AligningModel
+from engines.runner.row_engine import Report, RowEngine
 from engines.types.audio import AlignmentDone, Word
 from engines.types.common import Timings, Usage
-from engines.types.errors import Failure, InternalError
 
 PART = 256  # tokens: of sound, twenty seconds
 
-log = logging.getLogger("aligner")
 
-
-@dataclass
-class Row:
+@dataclass(eq=False)
+class AlignmentRow:
     """A request in work: `fed` of its tokens are in its cache, and these classes of time are known."""
 
     id: int
     alignment: Alignment
+    credit: int
     arrived: float
     cache: Cache = field(default_factory=list)
     embed: Embed | None = None
@@ -34,52 +31,48 @@ class Row:
     fed: int = 0
     classes: list[int] = field(default_factory=list)
 
+    @property
+    def trace(self) -> str:
+        return self.alignment.trace
 
-class AlignmentEngine:
+
+class AlignmentEngine(RowEngine[AlignmentRow]):
     """`Engine[Alignment]`. Requests are served as they come; each has a cache of its own while it is served."""
 
     def __init__(self, model: AligningModel) -> None:
         self._model = model
-        self._rows: list[Row] = []
+        self._rows: list[AlignmentRow] = []
+
+    @property
+    def rows(self) -> Sequence[AlignmentRow]:
+        return self._rows
 
     @property
     def idle(self) -> bool:
         return not self._rows
 
     def submit(self, id: int, prepared: Alignment, credit: int) -> None:
-        self._rows.append(Row(id, prepared, time.monotonic()))
+        self._rows.append(AlignmentRow(id, prepared, credit, time.monotonic()))
 
-    def cancel(self, id: int) -> None:
-        self._rows = [row for row in self._rows if row.id != id]
-
-    def grant(self, id: int, deltas: int) -> None:
-        """An alignment has no deltas."""
+    def drop(self, rows: Collection[AlignmentRow]) -> None:
+        self._rows = [row for row in self._rows if row not in rows]
 
     def resize(self, kv_bytes: int) -> None:
         """One row's cache is all that is kept."""
 
-    def step(self) -> Sequence[runner_protocol.Finished | runner_protocol.Failed]:
+    def step(self) -> Sequence[Report]:
         """Feed some of the oldest row."""
-        if not self._rows:
-            return []
-        row = self._rows[0]
-        try:
-            self._feed(row)
-        except Exception as error:
-            pass_on(error)
-            log.exception("request %s failed", row.alignment.trace)
-            self._rows.remove(row)
-            return [
-                runner_protocol.Failed(
-                    row.id, Failure.of(InternalError("This request failed; the server's log says why."))
-                )
-            ]
+        rows = self._rows[:1]
+        return self.guarded(lambda: [report for row in rows for report in self._advance(row)], rows)
+
+    def _advance(self, row: AlignmentRow) -> list[Report]:
+        self._feed(row)
         if row.fed < len(row.alignment.ids):
             return []
-        self._rows.remove(row)
+        self.drop([row])
         return [runner_protocol.Finished(row.id, self._done(row))]
 
-    def _feed(self, row: Row) -> None:
+    def _feed(self, row: AlignmentRow) -> None:
         alignment = row.alignment
         if row.embed is None:
             row.cache, row.embed, row.began = (
@@ -92,7 +85,7 @@ class AlignmentEngine:
         row.classes += self._model.feed(row.embed(tokens, row.fed), places, row.cache)
         row.fed += len(tokens)
 
-    def _done(self, row: Row) -> AlignmentDone:
+    def _done(self, row: AlignmentRow) -> AlignmentDone:
         seconds = row.alignment.sound.seconds
         times = mended([time * self._model.class_seconds for time in row.classes], seconds)
         words = map(Word, row.alignment.words, times[::2], times[1::2])

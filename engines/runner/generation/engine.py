@@ -2,13 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as Several
 from concurrent.futures import ThreadPoolExecutor
 
-from engines.ipc.device_fault import pass_on
 from engines.runner.generation.batch import Batch
-from engines.runner.generation.emit import Report, deliver, failed_together, finished, said_by, waiting
+from engines.runner.generation.emit import deliver, finished, said_by, waiting
 from engines.runner.generation.grammar.grammar_state import Guide
 from engines.runner.generation.kv.kv_budget import Memory
 from engines.runner.generation.model import Model
@@ -21,10 +20,11 @@ from engines.runner.generation.scheduler import CACHE_STEP, PAUSED, pauses, spar
 from engines.runner.generation.sequence import Sequence
 from engines.runner.generation.speculation import Draft
 from engines.runner.generation.token_budget import TokenBudget
+from engines.runner.row_engine import Report, RowEngine
 from engines.runner.tokenization.detokenize import TokenTable
 
 
-class DecodingEngine:
+class DecodingEngine(RowEngine[Sequence]):
     """`Engine[Prompt]` over one model, within a budget of bytes for KV: running sequences first, then stored blocks.
 
     `answer` makes of a prompt what turns its tokens into what the client sees. Sequences wait in `_prefill`, are
@@ -90,15 +90,20 @@ class DecodingEngine:
         self._arrivals += 1
         self._prefill.add([sequence])
 
-    def cancel(self, id: int) -> None:
-        self._prefill.cancel(id)
-        self._paused = [sequence for sequence in self._paused if sequence.id != id]
-        self._retain([sequence for sequence in self._running if sequence.id != id])
+    @property
+    def rows(self) -> Several[Sequence]:
+        return (*self._prefill.waiting, *self._running, *self._paused)
 
-    def grant(self, id: int, deltas: int) -> None:
-        for sequence in (*self._prefill.waiting, *self._running, *self._paused):
-            if sequence.id == id:
-                sequence.credit += deltas
+    def drop(self, rows: Collection[Sequence]) -> None:
+        self._prefill.drop(rows)
+        self._paused = [sequence for sequence in self._paused if sequence not in rows]
+        self._retain([sequence for sequence in self._running if sequence not in rows])
+
+    def drop_failed(self, rows: Collection[Sequence]) -> None:
+        """The batch starts anew where it was touched."""
+        if any(sequence in rows for sequence in self._running):
+            self._batch.clear()
+        self.drop(rows)
 
     def resize(self, kv_budget_bytes: int) -> None:
         """Stored blocks give way at once, sequences with the next step."""
@@ -114,22 +119,9 @@ class DecodingEngine:
         if begins:
             self._batch.wait()  # or the first chunk would seem to take as long
         busy = self._joins_long()
-        reports += self._guarded(self._return, [*self._running, *self._paused])
+        reports += self.guarded(self._return, [*self._running, *self._paused])
         reports += [] if busy else self._feed(begins, self._tokens(begins))
-        return [*reports, *self._guarded(self._decode, [*self._running])]
-
-    def _guarded(self, work: Callable[[], list[Report]], concerned: list[Sequence]) -> list[Report]:
-        """If work on the batch raises, all whose caches it touched fail, and the batch starts anew."""
-        try:
-            return work()
-        except Exception as error:
-            pass_on(error)
-            reports = failed_together(concerned)
-            if any(one in concerned for one in self._running):
-                self._batch.clear()
-            for sequence in concerned:
-                self.cancel(sequence.id)
-            return reports
+        return [*reports, *self.guarded(self._decode, [*self._running])]
 
     # -- prefill ------------------------------------------------------------------------------------------------
 
@@ -240,8 +232,7 @@ class DecodingEngine:
         The youngest give their caches up, those that can't send anything before others, and prefill again when there
         is room. A row that is too long even alone ends.
         """
-        every = [*self._prefill.waiting, *self._running, *self._paused]
-        holding = sorted(every, key=lambda one: (one in self._paused and one.credit <= 0, one.arrival))
+        holding = sorted(self.rows, key=lambda one: (one in self._paused and one.credit <= 0, one.arrival))
         fits = self._memory.room([sequence.positions for sequence in holding])
         preempted = holding[fits.keep :]
         self._prefill.add([sequence for sequence in preempted if sequence in self._running])

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Sequence as Several
 from functools import partial
 
@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from engines.ipc.device_fault import pass_on
-from engines.runner.generation.emit import Report, deliver, failed_together, finished, said_by, waiting
+from engines.runner.generation.emit import deliver, finished, said_by, waiting
 from engines.runner.generation.kv.blocks import BLOCK
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.kv.kv_budget import Memory
@@ -19,6 +19,7 @@ from engines.runner.generation.sampling.sampler import Choice, Choices, Padding,
 from engines.runner.generation.scheduler import plan, together
 from engines.runner.generation.sequence import Sequence
 from engines.runner.generation.token_budget import TokenBudget
+from engines.runner.row_engine import Report, guarded
 
 log = logging.getLogger("decoding")
 
@@ -38,8 +39,8 @@ class Prefill:
     def add(self, sequences: Iterable[Sequence]) -> None:
         self.waiting = sorted([*self.waiting, *sequences], key=lambda sequence: sequence.arrival)
 
-    def cancel(self, id: int) -> None:
-        self.waiting = [sequence for sequence in self.waiting if sequence.id != id]
+    def drop(self, sequences: Collection[Sequence]) -> None:
+        self.waiting = [sequence for sequence in self.waiting if sequence not in sequences]
 
     def next_turn(self, admitted: Several[Sequence]) -> dict[Sequence, int]:
         """Where prefill goes on, and for whom, by what each has and what is stored. One token is always fed.
@@ -82,13 +83,7 @@ class Prefill:
 
     def _guarded(self, work: Callable[[], list[Report]], sequence: Sequence) -> list[Report]:
         """If work on its cache raises, it fails."""
-        try:
-            return work()
-        except Exception as error:
-            pass_on(error)
-            reports = failed_together([sequence])
-            self.cancel(sequence.id)
-            return reports
+        return guarded(work, [sequence], self.drop)
 
     def _adopt(self, sequence: Sequence, begin: int) -> list[Report]:
         """Give a sequence the cache with which it begins there."""

@@ -47,6 +47,10 @@ class Sequence:
     first: float = 0.0
 
     @property
+    def trace(self) -> str:
+        return self.prompt.trace
+
+    @property
     def made(self) -> int:
         """The tokens of the answer so far."""
         return len(self.tokens) - len(self.prompt.ids)

@@ -1,9 +1,8 @@
 """The voice engine: utterances join and leave one running batch at every step, a frame of 80 ms of each a step."""
 
-import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,17 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.ipc import runner_protocol
-from engines.ipc.device_fault import pass_on
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.qwen3_tts.codec import State
 from engines.runner.qwen3_tts.model import VoiceModel
 from engines.runner.qwen3_tts.prompt import Utterance
+from engines.runner.row_engine import Report, RowEngine, guarded_row
 from engines.types.audio import VOICE_RATE, Sound, UtteranceDone
 from engines.types.common import Timings, Usage
-from engines.types.errors import Failure, InternalError
 
-Report = runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed
 Frame = npt.NDArray[np.int64]
 
 ROWS = 8
@@ -30,11 +27,9 @@ ROWS = 8
 # costs less: who speaks twice as fast as is heard has the next sound before the last one ends.
 FIRST_CHUNK_ALONE, FIRST_CHUNK, LONGEST_CHUNK = 2, 4, 12
 
-log = logging.getLogger("voice")
-
 
 @dataclass(eq=False)
-class Row:
+class VoiceRow:
     """A request in work, with the frames [groups] that it has; the first `heard` of them are sound already.
 
     `cache` is None before its prompt is read, when it had to give it up, and while it stands in the batch.
@@ -54,6 +49,10 @@ class Row:
     samples: int = 0
 
     @property
+    def trace(self) -> str:
+        return self.prompt.trace
+
+    @property
     def positions(self) -> int:
         """Of its cache, at most."""
         return self.prompt.prompt_tokens + self.prompt.max_frames
@@ -64,7 +63,7 @@ class Row:
         return [int(frame[0]) for frame in self.frames]
 
 
-class VoiceEngine:
+class VoiceEngine(RowEngine[VoiceRow]):
     """`Engine[Utterance]` over one model. Rows enter while the caches of all, full grown, fit into `kv_budget` bytes.
 
     Rows that may send nothing make room for others: they give their caches up, and are read again when they may.
@@ -73,32 +72,29 @@ class VoiceEngine:
     def __init__(self, model: VoiceModel, kv_budget: int) -> None:
         self._model = model
         self._kv_budget = kv_budget
-        self._waiting: list[Row] = []
-        self._running: list[Row] = []
-        self._paused: list[Row] = []
+        self._waiting: list[VoiceRow] = []
+        self._running: list[VoiceRow] = []
+        self._paused: list[VoiceRow] = []
         self._batch: Cache | None = None
 
     @property
     def idle(self) -> bool:
         return not (self._running or any(row.credit > 0 for row in (*self._waiting, *self._paused)))
 
+    @property
+    def rows(self) -> Sequence[VoiceRow]:
+        return (*self._waiting, *self._running, *self._paused)
+
     def submit(self, id: int, prepared: Utterance, credit: int) -> None:
         seed = secrets.randbits(63) if prepared.seed is None else prepared.seed
         stream = self._model.codec.new_stream()
-        self._waiting.append(Row(id, prepared, credit, seed, stream, time.monotonic()))
+        self._waiting.append(VoiceRow(id, prepared, credit, seed, stream, time.monotonic()))
 
-    def cancel(self, id: int) -> None:
-        known = [row.id for row in (*self._waiting, *self._running, *self._paused)]
-        self._waiting = [row for row in self._waiting if row.id != id]
-        self._paused = [row for row in self._paused if row.id != id]
-        self._retain([row for row in self._running if row.id != id])
-        if id in known:
-            mx.clear_cache()
-
-    def grant(self, id: int, deltas: int) -> None:
-        for row in (*self._waiting, *self._running, *self._paused):
-            if row.id == id:
-                row.credit += deltas
+    def drop(self, rows: Collection[VoiceRow]) -> None:
+        self._waiting = [row for row in self._waiting if row not in rows]
+        self._paused = [row for row in self._paused if row not in rows]
+        self._retain([row for row in self._running if row not in rows])
+        mx.clear_cache()
 
     def resize(self, kv_budget: int) -> None:
         """Rows in work go on; fewer enter after them."""
@@ -108,27 +104,16 @@ class VoiceEngine:
         """Read one waiting prompt, let rows return that may send again, then make a frame of every running row."""
         reports: list[Report] = []
         if (row := self._next_row()) is not None:
-            reports += self._guarded(partial(self._read, row), [row])
-        reports += self._guarded(self._join, [*self._running, *self._paused])
-        reports += self._guarded(self._decode, [*self._running])
+            reports += self.guarded(partial(self._read, row), [row])
+        reports += self.guarded(self._join, [*self._running, *self._paused])
+        reports += self.guarded(self._decode, [*self._running])
         if any(not isinstance(report, runner_protocol.Said) for report in reports):
             mx.clear_cache()
         return reports
 
-    def _guarded(self, work: Callable[[], list[Report]], concerned: Sequence[Row]) -> list[Report]:
-        """If work on caches raises, all whose caches it touched fail; a batch that it touched starts anew."""
-        try:
-            return work()
-        except Exception as error:
-            pass_on(error)
-            log.exception("a forward pass failed, of %s", ", ".join(row.prompt.trace for row in concerned))
-            for row in concerned:
-                self.cancel(row.id)
-            return [_failed(row) for row in concerned]
-
     # -- entering -----------------------------------------------------------------------------------------------
 
-    def _next_row(self) -> Row | None:
+    def _next_row(self) -> VoiceRow | None:
         """Who enters next, in order of arrival, taken from those that wait; alone, any may."""
         row = next((row for row in self._waiting if row.credit > 0), None)
         lively = [*self._running, *(row for row in self._paused if row.credit > 0)]
@@ -142,10 +127,10 @@ class VoiceEngine:
         self._waiting.remove(row)
         return row
 
-    def _fits(self, rows: Sequence[Row]) -> bool:
+    def _fits(self, rows: Sequence[VoiceRow]) -> bool:
         return sum(row.positions for row in dict.fromkeys(rows)) * self._model.position_bytes <= self._kv_budget
 
-    def _read(self, row: Row) -> list[Report]:
+    def _read(self, row: VoiceRow) -> list[Report]:
         """A row's prompt, and its first frame; or all that it had before it gave its cache up."""
         prompt = row.prompt
         voice = self._model.voice(prompt.reference) if prompt.reference else None
@@ -161,8 +146,8 @@ class VoiceEngine:
         hidden = self._model.prefill(self._model.embed(prompt, voice), row.cache)
         (frame,) = self._draw([row], hidden)
         row.first = time.monotonic()
-        reports, stays = self._deliver(row, frame)
-        if stays:
+        reports, over = self._deliver(row, frame)
+        if not over:
             self._paused.append(row)
         return reports
 
@@ -191,47 +176,45 @@ class VoiceEngine:
         hidden = self._model.decode(_array([row.frames[-1] for row in self._running]), self._batch)
         frames = self._draw(self._running, hidden)
         reports: list[Report] = []
-        staying: list[Row] = []
+        staying: list[VoiceRow] = []
         spoken = False  # making sound of frames is work enough for one step: rows for which it is due take turns
         for place, row in enumerate(self._running):
-            said, stays = self._deliver(row, frames[place], wait=spoken)
+            said, over = self._deliver(row, frames[place], wait=spoken)
             spoken = spoken or bool(said)
             reports += said
-            if stays and row.credit > 0:
+            if row.credit > 0 and not over:
                 staying.append(row)
-            elif stays:
+            elif not over:
                 row.cache = caches.extract(self._batch, place)
                 self._paused.append(row)
         self._retain(staying)
         return reports
 
-    def _draw(self, rows: Sequence[Row], hidden: mx.array) -> Frame:
+    def _draw(self, rows: Sequence[VoiceRow], hidden: mx.array) -> Frame:
         """[rows, groups]"""
         made, seeds = [row.codes for row in rows], [row.seed for row in rows]
         imitating = [bool(row.prompt.reference_text) for row in rows]
         return np.array(self._model.draw(hidden, made, seeds, imitating))
 
-    def _deliver(self, row: Row, frame: Frame, wait: bool = False) -> tuple[list[Report], bool]:
-        """What a row's next frame lets the client hear, and whether more follows. Its failure is its row's alone.
+    def _deliver(self, row: VoiceRow, frame: Frame, wait: bool = False) -> tuple[list[Report], bool]:
+        """What a row's next frame lets the client hear, and whether the row is over. Its failure is its row's alone.
 
         Sound that is due can `wait` for the next step, unless it is the last. A row that runs has credit for one delta
         at least, so that it can be sent.
         """
-        try:
-            stopped = int(frame[0]) == self._model.end
-            if not stopped:
-                row.frames.append(frame)
-            ended = stopped or len(row.frames) >= row.prompt.max_frames
-            unheard = len(row.frames) - row.heard
-            due = unheard > 0 if ended else unheard >= row.chunk and not wait
-            said: list[Report] = [self._sound(row)] if due else []
-            return ([*said, _finished(row, stopped)], False) if ended else (said, True)
-        except Exception as error:
-            pass_on(error)
-            log.exception("request %s failed", row.prompt.trace)
-            return [_failed(row)], False
+        return guarded_row(row, partial(self._take, row, frame, wait))
 
-    def _sound(self, row: Row) -> runner_protocol.Said:
+    def _take(self, row: VoiceRow, frame: Frame, wait: bool) -> tuple[list[Report], bool]:
+        stopped = int(frame[0]) == self._model.end
+        if not stopped:
+            row.frames.append(frame)
+        ended = stopped or len(row.frames) >= row.prompt.max_frames
+        unheard = len(row.frames) - row.heard
+        due = unheard > 0 if ended else unheard >= row.chunk and not wait
+        said: list[Report] = [self._sound(row)] if due else []
+        return ([*said, _finished(row, stopped)], True) if ended else (said, False)
+
+    def _sound(self, row: VoiceRow) -> runner_protocol.Said:
         samples = np.array(self._model.codec.decode(row.stream, _array(row.frames[row.heard :]).T))
         if not np.isfinite(samples).all():
             raise ValueError("the sound isn't finite")
@@ -241,7 +224,7 @@ class VoiceEngine:
         row.credit -= 1
         return runner_protocol.Said(row.id, Sound(samples.astype("<f4").tobytes()))
 
-    def _retain(self, rows: list[Row]) -> None:
+    def _retain(self, rows: list[VoiceRow]) -> None:
         """Drop all others from the batch."""
         if len(rows) == len(self._running) or self._batch is None:
             self._running = rows
@@ -259,15 +242,10 @@ def _array(frames: Sequence[Frame]) -> mx.array:
     return mx.array(np.array(frames))
 
 
-def _finished(row: Row, stopped: bool) -> runner_protocol.Finished:
+def _finished(row: VoiceRow, stopped: bool) -> runner_protocol.Finished:
     now = time.monotonic()
     usage = Usage(row.prompt.prompt_tokens, len(row.frames))
     timings = Timings(0.0, row.first - row.began, now - row.first)
     return runner_protocol.Finished(
         row.id, UtteranceDone(row.samples / VOICE_RATE, "stop" if stopped else "length", usage, timings)
     )
-
-
-def _failed(row: Row) -> runner_protocol.Failed:
-    message = "The model failed while it spoke; the server's log says why. Try again."
-    return runner_protocol.Failed(row.id, Failure.of(InternalError(message)))

@@ -1,18 +1,16 @@
 """The Whisper engine: windows are encoded one at a time, and decoded together, a token of every row a step."""
 
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
-from engines.ipc import runner_protocol
-from engines.ipc.device_fault import pass_on
 from engines.runner.device_lock import Turns
+from engines.runner.row_engine import Report, RowEngine, guarded_row
 from engines.runner.whisper import model as models
 from engines.runner.whisper import words
 from engines.runner.whisper.caches import Rows
@@ -21,14 +19,9 @@ from engines.runner.whisper.prepare import Piece
 from engines.runner.whisper.token_choice import Choice, Chooser
 from engines.runner.whisper.vocabulary import Vocabulary
 from engines.runner.whisper.window import Hearing, Window
-from engines.types.errors import Failure, InternalError
-
-Report = runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed
-
-log = logging.getLogger("whisper")
 
 
-class WhisperEngine:
+class WhisperEngine(RowEngine[Hearing]):
     """`Engine[Piece]` over one model. Of the rows that `kv_bytes` have room for, one at least is decoded."""
 
     def __init__(self, model: Model, vocabulary: Vocabulary, kv_bytes: int) -> None:
@@ -52,17 +45,16 @@ class WhisperEngine:
         language = prepared.language or ("" if self._vocabulary.languages else "en")
         self._waiting.append(Hearing(id, prepared, credit, language, time.monotonic()))
 
-    def cancel(self, id: int) -> None:
-        self._waiting = deque(one for one in self._waiting if one.id != id)
-        self._joining = [one for one in self._joining if one.id != id]
-        self._aligning = deque(one for one in self._aligning if one.id != id)
-        self._telling = [one for one in self._telling if one.id != id]
-        self._retain([one for one in self._running if one.id != id])
+    @property
+    def rows(self) -> Sequence[Hearing]:
+        return (*self._waiting, *self._joining, *self._running, *self._aligning, *self._telling)
 
-    def grant(self, id: int, deltas: int) -> None:
-        for hearing in (*self._waiting, *self._joining, *self._running, *self._aligning, *self._telling):
-            if hearing.id == id:
-                hearing.credit += deltas
+    def drop(self, rows: Collection[Hearing]) -> None:
+        self._waiting = deque(one for one in self._waiting if one not in rows)
+        self._joining = [one for one in self._joining if one not in rows]
+        self._aligning = deque(one for one in self._aligning if one not in rows)
+        self._telling = [one for one in self._telling if one not in rows]
+        self._retain([one for one in self._running if one not in rows])
 
     def resize(self, kv_bytes: int) -> None:
         """Rows that are being decoded stay; others begin as there is room."""
@@ -71,20 +63,9 @@ class WhisperEngine:
     def step(self) -> Sequence[Report]:
         """Align the words of one window, encode one, decode one token of every running row, tell what is final."""
         reports = [*self._align(), *self._listen()]
-        reports += self._guarded(self._join, [*self._running, *self._joining])
-        reports += self._guarded(self._decode, [*self._running])
+        reports += self.guarded(self._join, [*self._running, *self._joining])
+        reports += self.guarded(self._decode, [*self._running])
         return [*reports, *self._tell()]
-
-    def _guarded(self, work: Callable[[], list[Report]], concerned: Sequence[Hearing]) -> list[Report]:
-        """If work raises, all whose caches it touched fail; a batch that it touched starts anew."""
-        try:
-            return work()
-        except Exception as error:
-            pass_on(error)
-            log.exception("a forward pass failed, of %s", ", ".join(one.piece.trace for one in concerned))
-            for hearing in concerned:
-                self.cancel(hearing.id)
-            return [_failed(hearing) for hearing in concerned]
 
     # -- encode -------------------------------------------------------------------------------------------------
 
@@ -93,7 +74,7 @@ class WhisperEngine:
         if not self._waiting or (busy and (busy + 1) * self._model.row_bytes > self._kv_bytes):
             return []
         hearing = self._waiting.popleft()
-        return self._guarded(partial(self._open, hearing), [hearing])
+        return self.guarded(partial(self._open, hearing), [hearing])
 
     def _open(self, hearing: Hearing) -> list[Report]:
         """Encode a window, read its prompt and choose its first token."""
@@ -156,23 +137,17 @@ class WhisperEngine:
         staying: list[Hearing] = []
         for place, choice in enumerate(self._chooser.choose(logits, draws)):
             hearing = self._running[place]
-            try:
-                stays = self._go_on(hearing, choice, self._batch, place)
-            except Exception as error:
-                pass_on(error)
-                log.exception("request %s failed", hearing.piece.trace)
-                reports.append(_failed(hearing))
-                continue
-            if stays:
-                staying.append(hearing)
+            failure, left = guarded_row(hearing, partial(self._go_on, hearing, choice, self._batch, place))
+            reports += failure
+            staying += [] if left else [hearing]
         self._retain(staying)
         return reports
 
-    def _go_on(self, hearing: Hearing, choice: Choice, batch: Rows, place: int) -> bool:
-        """A row's next token; whether it stays in the batch. An ended window is tried again, aligned, or told."""
+    def _go_on(self, hearing: Hearing, choice: Choice, batch: Rows, place: int) -> tuple[list[Report], bool]:
+        """A row's next token; whether it leaves the batch. An ended window is tried again, aligned, or told."""
         window = hearing.at_work
         if not window.accept(choice, self._vocabulary.marks.end):
-            return True
+            return [], False
         if not hearing.judge(window, self._vocabulary):
             window.start(window.attempt + 1)
             window.row = batch.take(place).cut(len(window.prompt))
@@ -182,7 +157,7 @@ class WhisperEngine:
             self._aligning.append(hearing)
         else:
             self._close(hearing)
-        return False
+        return [], True
 
     def _retain(self, hearings: list[Hearing]) -> None:
         """Let all rows leave the batch but these."""
@@ -200,7 +175,7 @@ class WhisperEngine:
         if not self._aligning:
             return []
         hearing = self._aligning.popleft()
-        return self._guarded(partial(self._time_words, hearing), [hearing])
+        return self.guarded(partial(self._time_words, hearing), [hearing])
 
     def _time_words(self, hearing: Hearing) -> list[Report]:
         window, accepted, marks = hearing.at_work, hearing.accepted, self._vocabulary.marks
@@ -233,12 +208,6 @@ class WhisperEngine:
             else:
                 self._waiting.appendleft(hearing)
         return reports
-
-
-def _failed(hearing: Hearing) -> runner_protocol.Failed:
-    return runner_protocol.Failed(
-        hearing.id, Failure.of(InternalError("This request failed; the server's log says why."))
-    )
 
 
 def load(folder: Path, kv_bytes: int, turns: Turns | None = None) -> WhisperEngine:

@@ -104,6 +104,10 @@ class Hearing:
     cut: bool = False
 
     @property
+    def trace(self) -> str:
+        return self.piece.trace
+
+    @property
     def at_work(self) -> Window:
         assert self.window is not None
         return self.window

@@ -16,6 +16,7 @@ from engines.runner.qwen3_tts import model as models
 from engines.runner.qwen3_tts.engine import VoiceEngine
 from engines.runner.qwen3_tts.prompt import FRAME_SAMPLES, Utterance, UtteranceWriter
 from engines.runner.qwen3_tts.sampling import Choosing
+from engines.runner.row_engine import Report
 from engines.types.audio import VOICE_RATE, Sound, UtteranceDone, UtteranceRequest
 
 ROOM = 1 << 30
@@ -63,12 +64,12 @@ def recording(seconds: float = 3.0) -> bytes:
     return (0.2 * np.sin(2 * np.pi * (220 - 20 * time) * time) + noise).astype("<f4").tobytes()
 
 
-def until_idle(engine: VoiceEngine) -> Iterator[engines.Report]:
+def until_idle(engine: VoiceEngine) -> Iterator[Report]:
     while not engine.idle:
         yield from engine.step()
 
 
-def heard(reports: Sequence[engines.Report]) -> dict[int, Samples]:
+def heard(reports: Sequence[Report]) -> dict[int, Samples]:
     sounds: dict[int, list[bytes]] = {}
     for report in reports:
         if isinstance(report, runner_protocol.Said):
@@ -77,7 +78,7 @@ def heard(reports: Sequence[engines.Report]) -> dict[int, Samples]:
     return {id: np.frombuffer(b"".join(parts), "<f4") for id, parts in sounds.items()}
 
 
-def ends(reports: Sequence[engines.Report]) -> dict[int, UtteranceDone]:
+def ends(reports: Sequence[Report]) -> dict[int, UtteranceDone]:
     found: dict[int, UtteranceDone] = {}
     for report in reports:
         assert not isinstance(report, runner_protocol.Failed), report
@@ -157,7 +158,7 @@ def test_utterances_that_run_together_sound_as_they_do_alone(
         write("How are you today? I am fine, thank you.", seed=3, seconds=0.4, instructions="Very slowly."),
     ]
     engine = VoiceEngine(model, ROOM)
-    reports: list[engines.Report] = []
+    reports: list[Report] = []
     for id, prompt in enumerate(prompts):
         engine.submit(id, prompt, 64)
         for _ in range(5):
@@ -281,7 +282,7 @@ def test_no_more_utterances_run_than_fit_and_a_large_one_runs_alone(
     for id, prompt in prompts.items():
         engine.submit(id, prompt, 64)
     most = 0
-    reports: list[engines.Report] = []
+    reports: list[Report] = []
     while not engine.idle:
         reports += engine.step()
         most = max(most, len(engine._running) + len(engine._paused))

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 
 from engines.ipc import runner_protocol
+from engines.runner.row_engine import Report
 from engines.runner.whisper import model as models
-from engines.runner.whisper.engine import Report, WhisperEngine
+from engines.runner.whisper.engine import WhisperEngine
 from engines.runner.whisper.model import Model
 from engines.runner.whisper.prepare import Piece, WhisperPreparer
 from engines.runner.whisper.vocabulary import Vocabulary
