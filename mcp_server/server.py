@@ -1,6 +1,7 @@
 """The MCP server as a value. One object serves all transports and both eras of the protocol."""
 
 import logging
+import secrets
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ from engines.types.errors import ServiceError, shortage
 from engines.types.inference import Inference
 from mcp_server.options import Options
 from mcp_server.tools import registry
+from mcp_server.tools.tool import Context
 
 INSTRUCTIONS = (
     "Models that run on this computer, offline: `chat` asks a language model, `transcribe` writes a recording down, "
@@ -39,7 +41,9 @@ def build(inference: Inference, options: Options) -> Server[Any]:
     async def call_tool(context: ServerRequestContext[Any], params: mcp.CallToolRequestParams) -> mcp.CallToolResult:
         try:
             asked = msgspec.structs.replace(options, tenant=_tenant(context))
-            return await registry.call(inference, asked, params.name, params.arguments, context.session.report_progress)
+            trace = f"mcp-{secrets.token_hex(10)}"
+            called = Context(inference, asked, context.session.report_progress, trace)
+            return await registry.call(params.name, params.arguments, called)
         except ServiceError as error:
             return registry.failed(error.message)
         except Exception as error:

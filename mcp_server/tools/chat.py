@@ -1,6 +1,5 @@
 """The tool `chat`: a question, or a conversation with tools, for a model that writes text."""
 
-import secrets
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -24,13 +23,15 @@ from engines.types.chat import (
 from engines.types.common import Accepted, Adjusted
 from engines.types.errors import InvalidRequest
 from engines.types.field_reader import LONGEST, Reader
-from engines.types.inference import Inference
 from engines.types.openai_messages import messages, reply, tool_choice, tools
 from mcp_server.tools.arguments import Value
-from mcp_server.tools.progress import Meter, Progress
+from mcp_server.tools.progress import Meter
+from mcp_server.tools.tool import Context
+from mcp_server.tools.tool import Tool as McpTool
 
 DEFAULT_MODEL = "qwen3-14b"
 CUT = "[incomplete: the answer was cut at its token limit; ask to continue, or raise max_tokens]"
+
 
 CHAT = mcp.Tool(
     name="chat",
@@ -71,7 +72,10 @@ CHAT = mcp.Tool(
                 "type": "number",
                 "description": "0 (always the likeliest word) to 2; what the model's makers chose, else 1, if absent.",
             },
-            "max_tokens": {"type": "integer", "description": "Length of the answer; as long as it needs if absent."},
+            "max_tokens": {
+                "type": "integer",
+                "description": "Length of the answer; as long as it needs if absent.",
+            },
             "thinking": {
                 "type": "boolean",
                 "description": "false: answer at once; true: think first. What the model does by itself if absent.",
@@ -89,23 +93,26 @@ CHAT = mcp.Tool(
 )
 
 
-async def chat(inference: Inference, given: Mapping[str, Value], progress: Progress) -> mcp.CallToolResult:
-    said: list[Delta] = []
-    meter = Meter(progress)
-    adjusted: tuple[Adjusted, ...] = ()
-    done: Done | None = None
-    async with aclosing(inference.chat(parsed(given))) as events:
-        async for event in events:
-            if isinstance(event, Accepted):
-                adjusted = event.adjusted
-            elif isinstance(event, Delta):
-                said.append(event)
-                await meter.add(len(event.text))
-            elif isinstance(event, Done):
-                await meter.report()
-                done = event
-    assert done is not None
-    return _result(said, done, adjusted)
+class ChatTool(McpTool):
+    schema = CHAT
+
+    async def call(self, given: Mapping[str, Value], context: Context) -> mcp.CallToolResult:
+        said: list[Delta] = []
+        meter = Meter(context.progress)
+        adjusted: tuple[Adjusted, ...] = ()
+        done: Done | None = None
+        async with aclosing(context.inference.chat(parsed(given, context.trace))) as events:
+            async for event in events:
+                if isinstance(event, Accepted):
+                    adjusted = event.adjusted
+                elif isinstance(event, Delta):
+                    said.append(event)
+                    await meter.add(len(event.text))
+                elif isinstance(event, Done):
+                    await meter.report()
+                    done = event
+        assert done is not None
+        return _result(said, done, adjusted)
 
 
 def _result(said: list[Delta], done: Done, adjusted: tuple[Adjusted, ...]) -> mcp.CallToolResult:
@@ -123,7 +130,7 @@ def _result(said: list[Delta], done: Done, adjusted: tuple[Adjusted, ...]) -> mc
     return mcp.CallToolResult(content=blocks, structured_content=message if calls else None, _meta=meta)
 
 
-def parsed(given: Mapping[str, Value]) -> ChatRequest:
+def parsed(given: Mapping[str, Value], trace: str) -> ChatRequest:
     """Arguments → a request. Raises `InvalidRequest`, naming the argument."""
     temperature = float(given.get("temperature", 1.0))
     if not 0 <= temperature <= 2:
@@ -140,7 +147,7 @@ def parsed(given: Mapping[str, Value]) -> ChatRequest:
             max_tokens=max_tokens,
             unset=tuple(name for name in sampling_defaults.NAMES if name not in given),
         ),
-        trace=f"mcp-{secrets.token_hex(10)}",
+        trace=trace,
         tools=known,
         tool_choice=_tool_choice(given, known),
         constraint=_constraint(given) if "json_schema" in given else None,

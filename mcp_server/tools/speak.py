@@ -1,7 +1,6 @@
 """The tool `speak`: text → a sound file on this computer."""
 
 import asyncio
-import secrets
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -13,15 +12,15 @@ from engines.text import languages
 from engines.text.speakable import LONGEST_TEXT
 from engines.types.audio import SoundFormat, SpeechData, SpeechDone, SpeechProgress, SpeechRequest
 from engines.types.errors import InvalidRequest
-from engines.types.inference import Inference
 from engines.types.streams import last
 from mcp_server import client_paths
-from mcp_server.options import Options
 from mcp_server.tools.arguments import Value
-from mcp_server.tools.progress import Meter, Progress
+from mcp_server.tools.progress import Meter
+from mcp_server.tools.tool import Context, Tool
 
 FORMATS: tuple[SoundFormat, ...] = get_args(SoundFormat)
 SUFFIXES: Mapping[SoundFormat, str] = {"opus": ".ogg"}
+
 
 SPEAK = mcp.Tool(
     name="speak",
@@ -59,37 +58,41 @@ SPEAK = mcp.Tool(
 )
 
 
-async def speak(
-    inference: Inference, options: Options, given: Mapping[str, Value], progress: Progress
-) -> mcp.CallToolResult:
-    request = _request(given)
-    if len(request.text) > LONGEST_TEXT:
-        message = f"The argument text has {len(request.text)} characters; a call speaks at most {LONGEST_TEXT}."
-        raise InvalidRequest(f"{message} Speak it in parts.", param="text")
-    suffix = SUFFIXES.get(request.format, f".{request.format}")
-    if not request.model:
-        model = await speaker(inference, options.speech_model, options.imitation_model, request.voice, reference=False)
-        request = msgspec.structs.replace(request, model=model)
-    if "output_path" in given:
-        target = await asyncio.to_thread(options.access.to_write, str(given["output_path"]), "output_path", suffix)
-        create = options.access.create
-    else:
-        target, create = options.files / f"{client_paths.slug(request.text)}{suffix}", client_paths.create
-    sound: list[bytes] = []
-    meter = Meter(progress)
+class SpeakTool(Tool):
+    schema = SPEAK
 
-    async def told(event: object) -> None:
-        if isinstance(event, SpeechData):
-            sound.append(event.data)
-        elif isinstance(event, SpeechProgress):
-            await meter.reach(event.parts, event.total)
+    async def call(self, given: Mapping[str, Value], context: Context) -> mcp.CallToolResult:
+        inference, options = context.inference, context.options
+        request = _request(given, context.trace)
+        if len(request.text) > LONGEST_TEXT:
+            message = f"The argument text has {len(request.text)} characters; a call speaks at most {LONGEST_TEXT}."
+            raise InvalidRequest(f"{message} Speak it in parts.", param="text")
+        suffix = SUFFIXES.get(request.format, f".{request.format}")
+        if not request.model:
+            model = await speaker(
+                inference, options.speech_model, options.imitation_model, request.voice, reference=False
+            )
+            request = msgspec.structs.replace(request, model=model)
+        if "output_path" in given:
+            target = await asyncio.to_thread(options.access.to_write, str(given["output_path"]), "output_path", suffix)
+            create = options.access.create
+        else:
+            target, create = options.files / f"{client_paths.slug(request.text)}{suffix}", client_paths.create
+        sound: list[bytes] = []
+        meter = Meter(context.progress)
 
-    done = await last(inference.speak(request), SpeechDone, told)
-    written = await asyncio.to_thread(create, target, b"".join(sound))
-    return _result(str(written), done)
+        async def told(event: object) -> None:
+            if isinstance(event, SpeechData):
+                sound.append(event.data)
+            elif isinstance(event, SpeechProgress):
+                await meter.reach(event.parts, event.total)
+
+        done = await last(inference.speak(request), SpeechDone, told)
+        written = await asyncio.to_thread(create, target, b"".join(sound))
+        return _result(str(written), done)
 
 
-def _request(given: Mapping[str, Value]) -> SpeechRequest:
+def _request(given: Mapping[str, Value], trace: str) -> SpeechRequest:
     """The model is as given, maybe ""."""
     format: Any = given.get("output_format", "wav")
     if format not in FORMATS:
@@ -105,7 +108,7 @@ def _request(given: Mapping[str, Value]) -> SpeechRequest:
         instructions=str(given.get("instructions", "")),
         speed=speed,
         format=format,
-        trace=f"mcp-{secrets.token_hex(10)}",
+        trace=trace,
     )
 
 

@@ -1,7 +1,6 @@
 """The tool `transcribe`: a recording on this computer → its text, as such or as subtitles."""
 
 import asyncio
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,18 +11,18 @@ from engines.text import languages, subtitles
 from engines.types.audio import Transcript, TranscriptionRequest, TranscriptProgress
 from engines.types.errors import InvalidRequest
 from engines.types.field_reader import channels
-from engines.types.inference import Inference
 from engines.types.streams import last
 from mcp_server import client_paths
-from mcp_server.options import Options
 from mcp_server.tools.arguments import Value
-from mcp_server.tools.progress import Meter, Progress
+from mcp_server.tools.progress import Meter
+from mcp_server.tools.tool import Context, Tool
 
 # A longer text goes into a file: hosts cut long results, or refuse them.
 LONGEST_ANSWER = 20_000
 HEAD = 1_500
 FORMATS = ("text", "srt", "vtt")
 SCRIPTS = ("as-is", "traditional", "simplified")
+
 
 TRANSCRIBE = mcp.Tool(
     name="transcribe",
@@ -68,58 +67,63 @@ TRANSCRIBE = mcp.Tool(
 )
 
 
-def as_text(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """With a channel's number as the text that the schema wants: it has one type a property."""
-    numbers = {name: str(value) for name, value in (given or {}).items() if name == "channels" and type(value) is int}
-    return {**(given or {}), **numbers}
+class TranscribeTool(Tool):
+    schema = TRANSCRIBE
+
+    def parse(self, given: Mapping[str, Any] | None) -> dict[str, Value]:
+        """A channel's number may be a number: the schema has one type a property."""
+        numbers = {
+            name: str(value) for name, value in (given or {}).items() if name == "channels" and type(value) is int
+        }
+        return super().parse({**(given or {}), **numbers})
+
+    async def call(self, given: Mapping[str, Value], context: Context) -> mcp.CallToolResult:
+        options = context.options
+        format = _one_of(given, "output_format", FORMATS) or "text"
+        suffix = {"text": ".txt"}.get(format, f".{format}")
+        recording = await asyncio.to_thread(options.access.to_read, str(given["path"]), "path")
+        try:
+            target = None
+            if "output_path" in given:
+                target = await asyncio.to_thread(
+                    options.access.to_write, str(given["output_path"]), "output_path", suffix
+                )
+            transcript = await _transcript(context, _request(context, given, str(recording.path)))
+        finally:
+            await asyncio.to_thread(recording.close)
+        text = await asyncio.to_thread(_rendered, transcript, format)
+        create = options.access.create
+        if target is None and len(text) > LONGEST_ANSWER:
+            target, create = options.files / f"{client_paths.slug(recording.stem)}{suffix}", client_paths.create
+        if target is None:
+            return _result(text or "[nothing is spoken in this recording]", transcript, None)
+        written = await asyncio.to_thread(create, target, text.encode())
+        head = text[:HEAD] + ("\n[…]" if len(text) > HEAD else "")
+        return _result(f"{head}\n\nThe whole result, {len(text)} characters, is in {written}", transcript, str(written))
 
 
-async def transcribe(
-    inference: Inference, options: Options, given: Mapping[str, Value], progress: Progress
-) -> mcp.CallToolResult:
-    format = _one_of(given, "output_format", FORMATS) or "text"
-    suffix = {"text": ".txt"}.get(format, f".{format}")
-    recording = await asyncio.to_thread(options.access.to_read, str(given["path"]), "path")
-    try:
-        target = None
-        if "output_path" in given:
-            target = await asyncio.to_thread(options.access.to_write, str(given["output_path"]), "output_path", suffix)
-        transcript = await _transcript(inference, _request(options, given, str(recording.path)), progress)
-    finally:
-        await asyncio.to_thread(recording.close)
-    text = await asyncio.to_thread(_rendered, transcript, format)
-    create = options.access.create
-    if target is None and len(text) > LONGEST_ANSWER:
-        target, create = options.files / f"{client_paths.slug(recording.stem)}{suffix}", client_paths.create
-    if target is None:
-        return _result(text or "[nothing is spoken in this recording]", transcript, None)
-    written = await asyncio.to_thread(create, target, text.encode())
-    head = text[:HEAD] + ("\n[…]" if len(text) > HEAD else "")
-    return _result(f"{head}\n\nThe whole result, {len(text)} characters, is in {written}", transcript, str(written))
-
-
-async def _transcript(inference: Inference, request: TranscriptionRequest, progress: Progress) -> Transcript:
-    meter = Meter(progress)
+async def _transcript(context: Context, request: TranscriptionRequest) -> Transcript:
+    meter = Meter(context.progress)
 
     async def told(event: object) -> None:
         if isinstance(event, TranscriptProgress):
             await meter.reach(event.seconds, event.total)
 
-    return await last(inference.transcribe(request), Transcript, told)
+    return await last(context.inference.transcribe(request), Transcript, told)
 
 
-def _request(options: Options, given: Mapping[str, Value], path: str) -> TranscriptionRequest:
+def _request(context: Context, given: Mapping[str, Value], path: str) -> TranscriptionRequest:
     script: Any = _one_of(given, "script", SCRIPTS)
     return TranscriptionRequest(
-        model=str(given.get("model", options.transcription_model)),
+        model=str(given.get("model", context.options.transcription_model)),
         path=path,
         language=languages.parse(str(given.get("language", ""))),
         prompt=str(given.get("prompt", "")),
         script=script,
-        tenant=options.tenant,
+        tenant=context.options.tenant,
         track=int(given["track"]) if "track" in given else None,
         channels=channels(given.get("channels")),
-        trace=f"mcp-{secrets.token_hex(10)}",
+        trace=context.trace,
     )
 
 

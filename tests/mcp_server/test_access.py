@@ -13,6 +13,7 @@ from mcp_server import access
 from mcp_server.access import Anything, Below
 from mcp_server.options import Options
 from mcp_server.tools import registry
+from mcp_server.tools.tool import Context
 from tests.promises import promise
 from tests.scripted import Scripted
 
@@ -202,7 +203,7 @@ def test_every_tool_asks_before_it_reads_or_writes(world: World) -> None:
 
     def call(name: str, **given: object) -> mcp.CallToolResult:
         options = Options(world.root, access=world.below)
-        return asyncio.run(registry.call(inference, options, name, given, told))
+        return asyncio.run(registry.call(name, given, Context(inference, options, told, "t")))
 
     inside, outside = world.root / "a.wav", world.outside / "d.wav"
     for name, given in (

@@ -51,7 +51,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments":
 
 
 def request(**given: Any) -> ChatRequest:
-    return parsed(parse(CHAT, given))
+    return parsed(parse(CHAT, given), "t")
 
 
 def test_a_conversation_stands_between_the_system_text_and_the_prompt() -> None:

@@ -11,6 +11,7 @@ from engines.types.audio import TranscriptionRequest, Voice
 from engines.types.errors import InvalidRequest, ServiceError
 from mcp_server.options import Options
 from mcp_server.tools import registry
+from mcp_server.tools.tool import Context
 from mcp_server.tools.transcribe import LONGEST_ANSWER
 from tests.promises import promise
 from tests.scripted import Scripted
@@ -30,7 +31,7 @@ class Desk:
         async def told(progress: float, total: float | None = None) -> None:
             self.progress.append((progress, total))
 
-        return asyncio.run(registry.call(self.inference, Options(self.files), name, given, told))
+        return asyncio.run(registry.call(name, given, Context(self.inference, Options(self.files), told, "t")))
 
     def recording(self, text: str, name: str = "meeting.m4a") -> str:
         (self.folder / name).write_text(text)
@@ -52,7 +53,7 @@ def test_whose_call_it_is_goes_with_the_recording(desk: Desk) -> None:
 
     async def told(progress: float, total: float | None = None) -> None: ...
 
-    asyncio.run(registry.call(desk.inference, options, "transcribe", {"path": recording}, told))
+    asyncio.run(registry.call("transcribe", {"path": recording}, Context(desk.inference, options, told, "t")))
     request = desk.inference.audio_requests[-1]
     assert isinstance(request, TranscriptionRequest) and request.tenant == "whose"
 

@@ -1,11 +1,14 @@
 """The tool `chat` over a scripted model: what its result tells beside the text."""
 
+from pathlib import Path
 from typing import Any
 
 import anyio
 import mcp_types as mcp
 
-from mcp_server.tools.chat import chat
+from mcp_server.options import Options
+from mcp_server.tools.chat import ChatTool
+from mcp_server.tools.tool import Context
 from tests.promises import promise
 from tests.scripted import Scripted
 
@@ -15,7 +18,8 @@ def asked(**given: Any) -> mcp.CallToolResult:
         pass
 
     async def call() -> mcp.CallToolResult:
-        return await chat(Scripted(), {"prompt": "one two", **given}, nothing)
+        context = Context(Scripted(), Options(Path("/")), nothing, "t")
+        return await ChatTool().call({"prompt": "one two", **given}, context)
 
     return anyio.run(call)
 
