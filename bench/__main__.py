@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import contenders, goals, machine, report
+from bench import compare, contenders, goals, machine, report
 from bench.parts import arrival, audio, cost, levels, limit, prefix, start
 from bench.scale import FULL, SHAPES
 from bench.session import Session
@@ -28,6 +28,7 @@ PARTS = {
     "limit": limit.measure,
 }
 DERIVED = {"cost", "limit"}
+AGAINST = ("levels", "arrival", "prefix", "start")  # what two trees of this project are compared in
 
 CAVEATS = (
     "Compare within this run alone, and ratios rather than figures: the machine, and what else runs on it, moves all.",
@@ -46,7 +47,7 @@ CAVEATS = (
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--part", default=",".join(PARTS), help="some of " + ",".join(PARTS))
+    parser.add_argument("--part", help="some of " + ",".join(PARTS))
     parser.add_argument("--rounds", type=int, help=f"how often each is measured in turn (default: {FULL.rounds})")
     parser.add_argument(
         "--shape",
@@ -60,8 +61,20 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the BLAS (default: all cores)")
     parser.add_argument("--work", type=Path, help="folder that keeps checkpoints and logs (default: a temporary one)")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="TREE",
+        help="measure this tree's server and that of another checkout with a .venv, in turns: "
+        f"{', '.join(AGAINST)}; prints the ratio of every line, and whether it is worse",
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run with tiny sizes; its figures mean nothing")
     arguments = parser.parse_args(words)
+    if arguments.against is not None and not (arguments.against / ".venv" / "bin" / "python").exists():
+        parser.error(f"there is no .venv in {arguments.against}: run make install there")
+    arguments.part = arguments.part or ",".join(PARTS if arguments.against is None else AGAINST)
+    if arguments.against is not None and not set(arguments.part.split(",")) <= set(AGAINST):
+        parser.error(f"two trees are compared in {', '.join(AGAINST)}")
     unknown = set(arguments.part.split(",")) - PARTS.keys()
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
@@ -111,6 +124,21 @@ def printed(session: Session, parts: Sequence[str], *, quick: bool) -> str:
     return f"{report.tables(said, values, reached, ahead)}\n{report.document(fields)}\n"
 
 
+def compared(session: Session, *, quick: bool) -> str:
+    """This tree against another one."""
+    lines = compare.compare(session.figures.values(), contenders.OURS, contenders.OTHER_TREE)
+    fields = {
+        "bench": 1,
+        "date": datetime.date.today().isoformat(),
+        "quick": quick,
+        "machine": machine.describe(session.threads, session.blas, session.device),
+        "rounds": session.rounds,
+        "values": session.figures.values(),
+        "lines": [{**msgspec.to_builtins(line), "worse": line.is_worse} for line in lines],
+    }
+    return f"{compare.table(lines)}{report.document(fields)}\n"
+
+
 def main(words: Sequence[str]) -> int:
     arguments = arguments_of(words)
     scale = SHAPES[arguments.shape]
@@ -120,13 +148,16 @@ def main(words: Sequence[str]) -> int:
     parts = arguments.part.split(",")
     with tempfile.TemporaryDirectory(prefix="mlx-local-bench-") as temporary:
         work = arguments.work or Path(temporary)
-        session = Session(scale, arguments.rounds or scale.rounds, arguments.threads, work.resolve())
+        session = Session(scale, arguments.rounds or scale.rounds, arguments.threads, work.resolve(), arguments.against)
         try:
             asyncio.run(measure(session, parts))
         except BenchFailed as failure:
             sys.stderr.write(f"error: {failure}\n")
             return 1
-        sys.stdout.write(printed(session, parts, quick=arguments.quick))
+        if arguments.against is None:
+            sys.stdout.write(printed(session, parts, quick=arguments.quick))
+        else:
+            sys.stdout.write(compared(session, quick=arguments.quick))
     return 0
 
 

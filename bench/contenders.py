@@ -27,6 +27,7 @@ LINE_BYTES = 1 << 26
 
 BATCH, BATCH_SMALL = "batch", "batch-256"
 LIBRARY, AUDIO_SERVER = "mlx-audio", "mlx-audio.server"
+OTHER_TREE = "other tree"
 OURS, MLX_LM, MLX_VLM = "mlx-local", "mlx-lm.server", "mlx-vlm.server"
 OTHERS = {MLX_LM: "mlx_lm", MLX_VLM: "mlx_vlm"}
 # So that the template is rendered as by all others: without this one closes the thought in the prompt.
@@ -53,10 +54,12 @@ class Contender(Protocol):
 class Child:
     """A child process whose log is a file."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], logs: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: dict[str, str], logs: Path, python: str = sys.executable
+    ) -> None:
         self.name = name
         self.log = logs / f"{name}.log"
-        self._command = [sys.executable, "-P", "-m", *command]
+        self._command = [python, "-P", "-m", *command]
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
 
@@ -202,12 +205,16 @@ def in_process(checkpoint: Checkpoint, threads: int, logs: Path) -> list[InProce
     ]
 
 
-def ours(checkpoint: Checkpoint, threads: int, logs: Path) -> OverHttp:
-    """Without OpenBLAS preloaded: its runners load it themselves, and the server's process needs none."""
+def ours(checkpoint: Checkpoint, threads: int, logs: Path, tree: Path | None = None) -> OverHttp:
+    """Without OpenBLAS preloaded: its runners load it themselves, and the server's process needs none.
+
+    `tree` is another checkout of the project, with an environment of its own: its server instead of this one's.
+    """
     command = ["mlx_local_inference", "serve", "--models-dir", str(checkpoint.folder.parent), "--json"]
     command += ["--port", "0", "--audio-port", "0"]
     environment = processes.environment(threads, preload=False)
-    return OverHttp(OURS, checkpoint.name, Child(OURS, command, environment, logs), None)
+    name, python = (OURS, sys.executable) if tree is None else (OTHER_TREE, str(tree / ".venv" / "bin" / "python"))
+    return OverHttp(name, checkpoint.name, Child(name, command, environment, logs, python), None)
 
 
 def others(checkpoint: Checkpoint, threads: int, logs: Path) -> list[OverHttp]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from bench import checkpoints, contenders, machine, processes
 from bench.checkpoints import Checkpoint
-from bench.contenders import Contender
+from bench.contenders import Contender, OverHttp
 from bench.jobs import Device
 from bench.prompts import Prompts
 from bench.scale import Scale
@@ -54,10 +54,12 @@ class Level(Struct, frozen=True):
 
 
 class Session:
-    def __init__(self, scale: Scale, rounds: int, threads: int, work: Path) -> None:
+    def __init__(self, scale: Scale, rounds: int, threads: int, work: Path, against: Path | None = None) -> None:
+        """`against`: only this tree's server is measured, and that of this other tree."""
         self.scale = scale
         self.rounds = rounds
         self.threads = threads
+        self.against = against
         self.figures = Figures()
         self.levels: list[Level] = []
         self.series: dict[str, dict[str, list[float]]] = {}
@@ -88,14 +90,19 @@ class Session:
             self.notes.append(text)
             self.say(text)
 
+    def servers(self, checkpoint: Checkpoint) -> list[OverHttp]:
+        """Ours, and those that it is compared with."""
+        ours = contenders.ours(checkpoint, self.threads, self.logs)
+        if self.against is not None:
+            return [ours, contenders.ours(checkpoint, self.threads, self.logs, self.against)]
+        return [ours, *contenders.others(checkpoint, self.threads, self.logs)]
+
     @contextlib.asynccontextmanager
     async def contenders(self, checkpoint: Checkpoint) -> AsyncIterator[list[Contender]]:
         """All of them, started, warm and at rest."""
-        every: list[Contender] = [
-            *contenders.in_process(checkpoint, self.threads, self.logs),
-            contenders.ours(checkpoint, self.threads, self.logs),
-            *contenders.others(checkpoint, self.threads, self.logs),
-        ]
+        every: list[Contender] = [*self.servers(checkpoint)]
+        if self.against is None:
+            every = [*contenders.in_process(checkpoint, self.threads, self.logs), *every]
         warm = Prompts(checkpoint.folder).of_length(self.scale.short_prompt, WARM_TOKENS, "warm")
         async with contextlib.AsyncExitStack() as stack:
             up: list[Contender] = []

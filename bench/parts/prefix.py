@@ -72,7 +72,8 @@ def _summarise(session: Session, series: dict[str, dict[str, list[float]]]) -> N
             session.figures.add(f"conversation/{line}", name, statistics.median(values))
     steps = series["conversation/step"]
     for name, values in steps.items():
-        session.figures.add("conversation/worst step_ratio", name, worst_ratio(values, steps[BATCH]))
+        if BATCH in steps:
+            session.figures.add("conversation/worst step_ratio", name, worst_ratio(values, steps[BATCH]))
 
 
 def worst_ratio(values: Sequence[float], base: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import psutil
 
-from bench import contenders, processes
+from bench import processes
 from bench.contenders import OURS, OverHttp
 from bench.prompts import Prompts
 from bench.session import Session
@@ -20,12 +20,7 @@ MB = 1e6
 async def measure(session: Session) -> None:
     for number in range(session.rounds):
         session.say(f"start: round {number + 1}")
-        servers = [
-            contenders.ours(session.small, session.threads, session.logs),
-            *contenders.others(session.small, session.threads, session.logs),
-        ]
-        for server in session.turns(servers, number):
-            assert isinstance(server, OverHttp)
+        for server in session.turns(session.servers(session.small), number):
             last = number == session.rounds - 1
             await _life(session, server, memory=last)
 
