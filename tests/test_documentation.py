@@ -9,7 +9,7 @@ import pytest
 from mlx_local_inference import settings
 
 ROOT = Path(__file__).parent.parent
-NAME = re.compile(r"`((?:engines|http_server|openai_compat|mcp_server)(?:\.\w+)+)`")
+NAME = re.compile(r"`((?:engines|http_server|openai_compat|mcp_server|files)(?:\.\w+)+)`")
 FENCED = re.compile(r"```sh\n(.*?)```", re.S)
 
 
