@@ -1,4 +1,4 @@
-"""Who is inside: every request by its ticket, and visits. Whether more are let in: a stop lets whole requests end."""
+"""Who is inside: every request by its ticket, and composite requests. A stop lets whole requests end."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,12 @@ from engines.types.errors import stopping
 
 
 class Admission:
-    """A visit is a request of many pieces, each with a ticket of its own; between two of them it has none."""
+    """A composite request has many pieces, each with a ticket of its own; between two of them it has none."""
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
         self._tickets: dict[int, Ticket] = {}
-        self._visits = 0
+        self._composites = 0
         self._stopping = False  # no new request is admitted
         self._closed = False  # nothing is
         self._changes = Changes()
@@ -30,7 +30,7 @@ class Admission:
     @property
     def busy(self) -> bool:
         """Whether anybody is inside."""
-        return bool(self._tickets or self._visits)
+        return bool(self._tickets or self._composites)
 
     @property
     def closed(self) -> bool:
@@ -38,7 +38,7 @@ class Admission:
         return self._closed
 
     def check(self, is_piece: bool = False) -> None:
-        """Raises that the server stops, if it does; the pieces of visits that came before are admitted to the end."""
+        """Raises that the server stops, if it does; pieces of composite requests that came before are admitted."""
         if self._closed or (self._stopping and not is_piece):
             raise stopping()
 
@@ -54,15 +54,15 @@ class Admission:
         self._changes.announce()
 
     @contextlib.contextmanager
-    def visit(self) -> Iterator[None]:
+    def composite(self) -> Iterator[None]:
         """Around a request of many pieces. It is refused when the server stops; one that came before is waited for,
         and its further pieces are admitted."""
         self.check()
-        self._visits += 1
+        self._composites += 1
         try:
             yield
         finally:
-            self._visits -= 1
+            self._composites -= 1
             self._changes.announce()
 
     async def stop(self, grace: float) -> None:

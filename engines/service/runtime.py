@@ -1,4 +1,4 @@
-"""`Inference` for real, over one runner process a model: the life of a request, from its name to its last event.
+"""One request to one model: its life, from its name to its last event, over one runner process a model.
 
 One event loop owns everything here. A request's prompt is prepared by its model's runner before it queues, so what is
 wrong with it is known before anything is loaded or unloaded for it.
@@ -7,8 +7,8 @@ wrong with it is known before anything is loaded or unloaded for it.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Self, cast
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any, Self, overload
 
 import msgspec
 
@@ -24,7 +24,7 @@ from engines.service.admission import Admission
 from engines.service.background import Background
 from engines.service.health_loop import Watch
 from engines.service.options import Options
-from engines.service.request_state import Happening, Question, Ticket
+from engines.service.request_state import Question, Ticket
 from engines.service.supervisor import Supervisor
 from engines.types.audio import (
     AlignmentDone,
@@ -46,6 +46,14 @@ from engines.types.chat import (
 from engines.types.common import Capability, Started, Usage
 from engines.types.errors import ServiceError
 from engines.types.status import Health, Metric, ModelStatus
+
+CAPABILITIES: Mapping[type, Capability] = {
+    ChatRequest: "chat",
+    CompletionRequest: "chat",
+    PieceRequest: "transcription",
+    AlignmentRequest: "alignment",
+    UtteranceRequest: "speech",
+}
 
 
 class Runtime:
@@ -89,13 +97,53 @@ class Runtime:
         await self._supervisor.close()
         await self._watch.close()
 
-    # -- Inference ----------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------
 
-    def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
-        return cast(AsyncGenerator[Event], self._run(request, "chat"))
+    async def resolve(self, name: str, capability: Capability) -> Entry:
+        """The model of this name. Raises as `Catalog.resolve`."""
+        return await asyncio.to_thread(self._catalog.resolve, name, capability)
 
-    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
-        return cast(AsyncGenerator[Event], self._run(request, "chat"))
+    @overload
+    def run(self, work: Request) -> AsyncGenerator[Event]: ...
+    @overload
+    def run(
+        self, work: PieceRequest, entry: Entry | None = None, *, modest: bool = False
+    ) -> AsyncGenerator[Started | Delta | PieceDone]: ...
+    @overload
+    def run(self, work: AlignmentRequest, entry: Entry | None = None) -> AsyncGenerator[Started | AlignmentDone]: ...
+    @overload
+    def run(
+        self, work: UtteranceRequest, entry: Entry | None = None
+    ) -> AsyncGenerator[Started | Sound | UtteranceDone]: ...
+
+    async def run(
+        self, work: runner_protocol.Work, entry: Entry | None = None, *, modest: bool = False
+    ) -> AsyncGenerator[Any]:
+        """The events of a request; the last one ends it, or a `ServiceError` is raised instead of the rest.
+
+        `entry` is the model where its name was resolved before, as that of a composite request's pieces was. A `modest`
+        request runs only if nothing has to make room for it (`pool.Job`). Closing the generator cancels the work.
+        """
+        ticket = await self._admit(work, entry)
+        outcome = "cancelled"
+        try:
+            arrived = self._clock.now
+            if (fault := pool.left_alone(self._supervisor.state, ticket.entry.key, arrived)) is not None:
+                raise fault
+            await self._supervisor.ask(ticket, runner_protocol.Prepare(ticket.id, ticket.request or work))
+            self._supervisor.queue(ticket, arrived, modest)
+            if isinstance(work, ChatRequest | CompletionRequest):
+                yield ticket.accepted
+            async for event in ticket.events(arrived, self._clock):
+                if isinstance(event, runner_protocol.End):
+                    outcome = "done"
+                    self._count(event.usage)
+                yield event
+        except ServiceError:
+            outcome = "failed"
+            raise
+        finally:
+            self._leave(ticket, outcome)
 
     async def tokenize(self, request: Request) -> Tokenized:
         answer = await self._asked(request.model, lambda id: runner_protocol.Tokenize(id, request))
@@ -107,35 +155,26 @@ class Runtime:
         assert isinstance(answer, runner_protocol.Detokenized)
         return answer.text
 
-    def hear(self, request: PieceRequest, *, modest: bool = False) -> AsyncGenerator[Started | Delta | PieceDone]:
-        """A piece of a recording, written down; `modest`: only if nothing has to make room for it (`pool.Job`)."""
-        events = self._run(request, "transcription", is_piece=True, modest=modest)
-        return cast(AsyncGenerator[Started | Delta | PieceDone], events)
-
-    def place(self, request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
-        """When the words of a piece are spoken."""
-        return cast(AsyncGenerator[Started | AlignmentDone], self._run(request, "alignment", is_piece=True))
-
-    def utter(self, request: UtteranceRequest) -> AsyncGenerator[Started | Sound | UtteranceDone]:
-        """A sentence or so, spoken."""
-        return cast(AsyncGenerator[Started | Sound | UtteranceDone], self._run(request, "speech", is_piece=True))
-
-    async def beside(self, preferred: str, capability: Capability) -> str:
-        """The name of a model that could do a modest request now: the preferred one if it is loaded, another one that
-        is, or the preferred one if there is room for it. "" where there is none."""
+    async def beside(self, preferred: str, capability: Capability) -> Entry | None:
+        """A model that could do a modest request now: the preferred one if it is loaded, another one that is, or the
+        preferred one if there is room for it. None where there is none."""
         state = self._supervisor.state
         with contextlib.suppress(ServiceError):
-            entry = await asyncio.to_thread(self._catalog.resolve, preferred, capability)
+            entry = await self.resolve(preferred, capability)
             self._supervisor.register(entry)
             loaded = [key for key in state.residents if self._supervisor.does(key) == capability]
             for key in sorted(loaded, key=lambda key: key != entry.key) or [entry.key]:
                 if pool.left_alone(state, key, self._clock.now) is None and pool.fits_beside(state, key):
-                    return self._supervisor.main_name(key)
-        return ""
+                    return self._supervisor.entry(key)
+        return None
 
-    def visit(self) -> contextlib.AbstractContextManager[None]:
-        """Around a request of many pieces (`Admission.visit`)."""
-        return self._admission.visit()
+    def composite(self) -> contextlib.AbstractContextManager[None]:
+        """Around a request that is answered by several (`Admission.composite`)."""
+        return self._admission.composite()
+
+    async def until_background_may_run(self) -> None:
+        """Returns when background work need not wait any more (`Background.go_ahead`)."""
+        await self._background.go_ahead()
 
     def models(self) -> Sequence[ModelStatus]:
         return [self._status(item) for item in self._catalog.entries()]
@@ -172,33 +211,12 @@ class Runtime:
 
     # -- the life of a request ----------------------------------------------------------------------------------
 
-    async def _run(
-        self, request: runner_protocol.Work, capability: Capability, is_piece: bool = False, modest: bool = False
-    ) -> AsyncGenerator[Happening]:
-        ticket = await self._admit(request.model, capability, request, is_piece)
-        outcome = "cancelled"
-        try:
-            arrived = self._clock.now
-            if (fault := pool.left_alone(self._supervisor.state, ticket.entry.key, arrived)) is not None:
-                raise fault
-            await self._supervisor.ask(ticket, runner_protocol.Prepare(ticket.id, ticket.request or request))
-            self._supervisor.queue(ticket, arrived, modest)
-            if isinstance(request, ChatRequest | CompletionRequest):
-                yield ticket.accepted
-            async for event in ticket.events(arrived, self._clock):
-                if isinstance(event, runner_protocol.End):
-                    outcome = "done"
-                    self._count(event.usage)
-                yield event
-        except ServiceError:
-            outcome = "failed"
-            raise
-        finally:
-            self._leave(ticket, outcome)
-
     async def _asked(self, model: str, command: Callable[[int], Question]) -> runner_protocol.Answer:
         """What the model's tokenizer says."""
-        ticket = await self._admit(model, "chat", None)
+        self._admission.check()
+        entry = await self.resolve(model, "chat")
+        ticket = self._admission.enter(entry, None, False)
+        self._supervisor.register(entry)
         try:
             return await self._supervisor.ask(ticket, command(ticket.id))
         except asyncio.CancelledError:
@@ -215,14 +233,13 @@ class Runtime:
         sampling = sampling_defaults.applied(request.sampling, entry.checkpoint.sampling)
         return msgspec.structs.replace(request, sampling=sampling)
 
-    async def _admit(
-        self, model: str, capability: Capability, request: runner_protocol.Work | None, is_piece: bool = False
-    ) -> Ticket:
+    async def _admit(self, work: runner_protocol.Work, entry: Entry | None) -> Ticket:
+        """Work on an `entry` that is known belongs to a composite request, which was let in before."""
+        is_piece = entry is not None
         self._admission.check(is_piece)
-        entry = await asyncio.to_thread(self._catalog.resolve, model, capability)
-        sampled = self._sampled(request, entry) if request is not None else None
-        ticket = self._admission.enter(entry, sampled, is_piece)
-        self._supervisor.register(entry)
+        found = entry or await self.resolve(work.model, CAPABILITIES[type(work)])
+        ticket = self._admission.enter(found, self._sampled(work, found), is_piece)
+        self._supervisor.register(found)
         return ticket
 
     def _count(self, usage: Usage) -> None:

@@ -1,11 +1,11 @@
-"""`Inference` for real, in full: what `Runtime` runs piece by piece; recordings and speech made of such pieces."""
+"""`Inference` for real: requests to one model, and recordings and speech, which are made of such requests."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -20,7 +20,7 @@ from engines.synthesis.synthesis import Speaking
 from engines.synthesis.transcription_check import Listening
 from engines.synthesis.voice_store import VoiceStore
 from engines.text.script import Converter
-from engines.transcription.alignment import Alignment
+from engines.transcription.alignment import Alignment, Place
 from engines.transcription.piece import Hear
 from engines.transcription.piece_cache import PieceCache
 from engines.transcription.transcription import Ear, Transcription
@@ -38,10 +38,10 @@ from engines.types.audio import (
     TranscriptionRequest,
     Voice,
 )
-from engines.types.chat import Delta
+from engines.types.chat import ChatRequest, CompletionRequest, Delta, Event, Request, Tokenized
 from engines.types.common import Started
 from engines.types.errors import InvalidRequest, ModelNotInstalled, UnknownModel, UnknownVoice, WrongCapability
-from engines.types.status import Health
+from engines.types.status import Health, Metric, ModelStatus
 from engines.types.streams import last
 from engines.types.voice_reference import spoken_text
 
@@ -68,8 +68,8 @@ class AudioOptions(msgspec.Struct, frozen=True):
     check_speech: bool = False
 
 
-class Local(Runtime):
-    """All capabilities on this machine. Use as an async context manager, as `Runtime`."""
+class Local:
+    """`Inference` for real, composed over the runtime. An async context manager: leaving it ends all processes."""
 
     def __init__(
         self,
@@ -79,37 +79,78 @@ class Local(Runtime):
         awake: KeepAwake | None = None,
         read_conditions: Callable[[], Conditions] | None = None,
     ) -> None:
-        super().__init__(catalog, options, awake, read_conditions)
+        self.runtime = Runtime(catalog, options, awake, read_conditions)
+        self._catalog = catalog
         self._audio = audio
         self._media = Media()
         self._store = VoiceStore(audio.voices)
         self._converter = Converter()
-        listening = Listening(partial(self.hear, modest=True), self._media, self._listener, self._comparable)
+        listening = Listening(self._media, self._listener, self._comparable)
         listen = listening.texts if audio.check_speech else None
-        self._speaking = Speaking(self.utter, self._media, self._text_of, self._store, listen)
+        self._speaking = Speaking(self._media, self._text_of, self._store, listen)
         self._cache = PieceCache(audio.known_seconds, time.monotonic)
         self._expiry: asyncio.TimerHandle | None = None
-        self._transcription = Transcription(
-            self._media, self._ear, self._hear, audio.script, cache=self._cache, before_next=self._background.go_ahead
-        )
-        self._alignment = Alignment(self._media, self._aligner, self.place)
+        wait = self.runtime.until_background_may_run
+        self._transcription = Transcription(self._media, self._ear, audio.script, cache=self._cache, before_next=wait)
+        self._alignment = Alignment(self._media, self._aligner)
+
+    async def __aenter__(self) -> Self:
+        await self.runtime.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close(0.0)
 
     async def close(self, grace: float) -> None:
-        await super().close(grace)
+        """Accept no new request, let the others finish for `grace` seconds, fail the rest, end every process."""
+        await self.runtime.close(grace)
         await self._media.close()
         self._cache.clear()
         if self._expiry is not None:
             self._expiry.cancel()
 
+    # -- one request to one model -------------------------------------------------------------------------------
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event]:
+        return self.runtime.run(request)
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event]:
+        return self.runtime.run(request)
+
+    async def tokenize(self, request: Request) -> Tokenized:
+        return await self.runtime.tokenize(request)
+
+    async def detokenize(self, model: str, tokens: Sequence[int]) -> str:
+        return await self.runtime.detokenize(model, tokens)
+
+    # -- what there is, and how it is ---------------------------------------------------------------------------
+
+    def models(self) -> Sequence[ModelStatus]:
+        return self.runtime.models()
+
+    def model(self, name: str) -> ModelStatus:
+        return self.runtime.model(name)
+
+    async def load(self, model: str) -> None:
+        await self.runtime.load(model)
+
+    async def unload(self, model: str) -> None:
+        await self.runtime.unload(model)
+
+    def metrics(self) -> Sequence[Metric]:
+        return self.runtime.metrics()
+
     def health(self) -> Health:
-        known = super().health()
+        known = self.runtime.health()
         if not self._media.is_late:
             return known
         problem = "the process that reads and writes sound: no answer for more than 10 s"
         return msgspec.structs.replace(known, ok=False, problems=(*known.problems, problem))
 
+    # -- composite requests -------------------------------------------------------------------------------------
+
     async def transcribe(self, request: TranscriptionRequest) -> AsyncGenerator[TranscriptionEvent]:
-        with self.visit():
+        with self.runtime.composite():
             try:
                 async with aclosing(self._transcription.run(request)) as events:
                     async for event in events:
@@ -118,24 +159,24 @@ class Local(Runtime):
                 self._forget_in_time()
 
     async def align(self, request: AlignRequest) -> Aligned:
-        with self.visit():
+        with self.runtime.composite():
             return await self._alignment.run(request)
 
     async def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
-        with self.visit():
-            await asyncio.to_thread(self._catalog.resolve, request.model, "speech")
-            async with aclosing(self._speaking.speak(request)) as events:
+        with self.runtime.composite():
+            entry = await self.runtime.resolve(request.model, "speech")
+            async with aclosing(self._speaking.speak(request, lambda work: self.runtime.run(work, entry))) as events:
                 async for event in events:
                     yield event
 
     async def voices(self, model: str) -> Sequence[Voice]:
-        entry = await asyncio.to_thread(self._catalog.resolve, model, "speech")
+        entry = await self.runtime.resolve(model, "speech")
         known = entry.checkpoint.entry
         own = await asyncio.to_thread(known.voices, Path(entry.checkpoint.folder)) if known is not None else ()
         return (*own, *await asyncio.to_thread(self._store.voices))
 
     async def store_voice(self, name: str, path: str, text: str, consent: str) -> Voice:
-        with self.visit():
+        with self.runtime.composite():
             try:
                 _, text = await self._speaking.reference(path, text, "")
             except InvalidRequest as error:
@@ -157,27 +198,23 @@ class Local(Runtime):
         self._expiry = None if seconds is None else loop.call_later(seconds, self._forget_in_time)
 
     async def _ear(self, request: TranscriptionRequest) -> Ear:
-        entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
+        entry = await self.runtime.resolve(request.model, "transcription")
         made_for, tokens = _pieces(entry), entry.checkpoint.context_length
         if request.translate and not entry.checkpoint.translates:
             raise await asyncio.to_thread(self._no_translator, request.model)
         identity = [_identity(entry)]
+
+        def hear(work: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
+            return self.runtime.run(work, entry)
+
+        asked: Hear = hear
         if request.words and not made_for.word_times:
-            identity.append(_identity(await self._aligner_for_words(entry.names[0])))
+            aligner = await self._aligner_for_words(entry.names[0])
+            identity.append(_identity(aligner))
+            asked = WithWords(hear, lambda work: self.runtime.run(work, aligner), self._audio.aligner).hear
         pieces = PieceOptions(longest=made_for.seconds, limit=self._audio.longest_recording)
         context = min(made_for.context, tokens // CONTEXT_A_CHARACTER) if tokens else made_for.context
-        return Ear(entry.names[0], pieces, context, "\n".join(identity))
-
-    async def _hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
-        """A piece. Whisper tells when words are spoken; for other models the aligner does."""
-        hear: Hear = self.hear
-        if request.words:
-            entry = await asyncio.to_thread(self._catalog.resolve, request.model, "transcription")
-            if not _pieces(entry).word_times:
-                hear = WithWords(self.hear, self.place, self._audio.aligner).hear
-        async with aclosing(hear(request)) as events:
-            async for event in events:
-                yield event
+        return Ear(entry.names[0], pieces, asked, context, "\n".join(identity))
 
     def _no_translator(self, asked: str) -> WrongCapability:
         """Names those that can."""
@@ -188,18 +225,20 @@ class Local(Runtime):
 
     async def _aligner_for_words(self, listener: str) -> Entry:
         try:
-            return await asyncio.to_thread(self._catalog.resolve, self._audio.aligner, "alignment")
+            return await self.runtime.resolve(self._audio.aligner, "alignment")
         except (UnknownModel, ModelNotInstalled) as error:
             message = f"{listener} tells no times of words by itself, and its aligner is missing: {error.message}"
             raise InvalidRequest(
                 f"{message} Or ask for segments, or another model.", param="timestamp_granularities"
             ) from error
 
-    async def _aligner(self, model: str) -> str:
-        return (await asyncio.to_thread(self._catalog.resolve, model, "alignment")).names[0]
+    async def _aligner(self, model: str) -> tuple[str, Place]:
+        entry = await self.runtime.resolve(model, "alignment")
+        return entry.names[0], lambda work: self.runtime.run(work, entry)
 
-    async def _listener(self) -> str:
-        return await self.beside(self._audio.listener, "transcription")
+    async def _listener(self) -> tuple[str, Hear] | None:
+        entry = await self.runtime.beside(self._audio.listener, "transcription")
+        return None if entry is None else (entry.names[0], lambda work: self.runtime.run(work, entry, modest=True))
 
     async def _comparable(self, text: str, language: str) -> str:
         """A text with its Chinese in simplified characters."""

@@ -275,6 +275,9 @@ class Supervisor:
         """The models that were ever asked for."""
         return self._entries.keys()
 
+    def entry(self, key: str) -> Entry | None:
+        return self._entries.get(key)
+
     def main_name(self, key: str) -> str:
         entry = self._entries.get(key)
         return entry.names[0] if entry is not None else key

@@ -65,8 +65,7 @@ class Media(Protocol):
 
 
 class Speaking:
-    """`utter` runs one utterance on a model, `transcribe` (path, language) tells what a recording says, `listen` what
-    is heard of what was spoken.
+    """`transcribe` (path, language) tells what a recording says, `listen` what is heard of what was spoken.
 
     Without `transcribe`, a voice to imitate needs its text; without `store`, no voices are stored; without `listen`
     what was spoken is judged by its length alone.
@@ -74,29 +73,28 @@ class Speaking:
 
     def __init__(
         self,
-        utter: Utter,
         media: Media,
         transcribe: Transcribe | None = None,
         store: VoiceStore | None = None,
         listen: Listen | None = None,
     ) -> None:
-        self._utter = utter
         self._media = media
         self._transcribe = transcribe
         self._store = store
         self._listen = listen
 
-    async def speak(self, request: SpeechRequest) -> AsyncGenerator[SpeechEvent]:
+    async def speak(self, request: SpeechRequest, utter: Utter) -> AsyncGenerator[SpeechEvent]:
         """`Started`, any number of `SpeechData` (one, unless `streamed`) and of `SpeechProgress`, `SpeechDone`; raises
         `ServiceError`.
 
-        Closing the generator ends the work. What is sent as it is made can't be made again once it was heard: of the
-        first piece that is what it is, later ones are held until they are judged.
+        `utter` runs one utterance on the model. Closing the generator ends the work. What is sent as it is made can't
+        be made again once it was heard: of the first piece that is what it is, later ones are held until they are
+        judged.
         """
         if not (math.isfinite(request.speed) and SLOWEST <= request.speed <= FASTEST):
             raise InvalidRequest(f"speed must be from {SLOWEST} to {FASTEST}.", param="speed")
         pieces = await asyncio.to_thread(lambda: sentences.split(speakable(request.text), soon=request.streamed))
-        work = Work(self._utter, await self._asked(request), pieces, self._listen)
+        work = Work(utter, await self._asked(request), pieces, self._listen)
         ahead = AHEAD_STREAMED if request.streamed else AHEAD_WHOLE
         encoder = self._media.encoder(
             request.format, VOICE_RATE, request.sample_rate, request.speed, whole=not request.streamed

@@ -32,17 +32,15 @@ class Media(Protocol):
 
 
 class Listening:
-    """`hear` asks a model, `listener` names the one that is at hand, "" for none; `written` puts a text in a language
-    into the one script in which texts are compared."""
+    """`listener` gives the main name of a model that is at hand and how it is asked, None for none; `written` puts a
+    text in a language into the one script in which texts are compared."""
 
     def __init__(
         self,
-        hear: Hear,
         media: Media,
-        listener: Callable[[], Awaitable[str]],
+        listener: Callable[[], Awaitable[tuple[str, Hear] | None]],
         written: Callable[[str, str], Awaitable[str]],
     ) -> None:
-        self._hear = hear
         self._media = media
         self._listener = listener
         self._written = written
@@ -54,23 +52,17 @@ class Listening:
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                if not (model := await self._listener()):
+                if (found := await self._listener()) is None:
                     return None
+                model, hear = found
                 sound = AROUND + await self._resampled(samples) + AROUND
-                done = await self._heard(PieceRequest(model, sound, language, trace=trace))
+                done = await _heard(hear, PieceRequest(model, sound, language, trace=trace))
                 if done is None or done.finish_reason != "stop":
                     return None
                 heard = " ".join(segment.text for segment in done.segments)
                 return await self._written(text, done.language), await self._written(heard, done.language)
         except (TimeoutError, ServiceError):
             return None
-
-    async def _heard(self, request: PieceRequest) -> PieceDone | None:
-        async with aclosing(self._hear(request)) as events:
-            async for event in events:
-                if isinstance(event, PieceDone):
-                    return event
-        return None
 
     async def _resampled(self, samples: bytes) -> bytes:
         async with self._media.encoder("pcm", VOICE_RATE, EAR_RATE) as file:
@@ -82,3 +74,11 @@ class Listening:
 def _floats(data: bytes) -> bytes:
     """Of samples of 16 bits."""
     return array("f", [sample / 32768 for sample in array("h", data)]).tobytes()
+
+
+async def _heard(hear: Hear, request: PieceRequest) -> PieceDone | None:
+    async with aclosing(hear(request)) as events:
+        async for event in events:
+            if isinstance(event, PieceDone):
+                return event
+    return None

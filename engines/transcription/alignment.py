@@ -61,12 +61,12 @@ class Clips(Protocol):
 
 
 class Alignment:
-    """`name` gives a model's main name; it raises `UnknownModel` or `WrongCapability`, and loads nothing."""
+    """`model` gives a model's main name and how it is asked; it raises `UnknownModel` or `WrongCapability`, and loads
+    nothing."""
 
-    def __init__(self, media: Clips, name: Callable[[str], Awaitable[str]], place: Place) -> None:
+    def __init__(self, media: Clips, model: Callable[[str], Awaitable[tuple[str, Place]]]) -> None:
         self._media = media
-        self._name = name
-        self._place = place
+        self._model = model
 
     async def run(self, request: AlignRequest) -> Aligned:
         """The words with their times. Raises `InvalidRequest` for a text without words, or a file that is no recording,
@@ -74,7 +74,7 @@ class Alignment:
         language = parse(request.language)
         if not any(map(str.isalnum, request.text)):
             raise InvalidRequest("The text has no words to find in the recording: give what is spoken.", param="text")
-        model = await self._name(request.model)
+        model, place = await self._model(request.model)
         selection = Selection(request.track, "mix" if request.channel is None else request.channel)
         clip = await self._media.decode(request.path, EAR_RATE, MOST_SECONDS, selection)
         if clip.cut:
@@ -87,7 +87,7 @@ class Alignment:
         asked = AlignmentRequest(
             model, clip.samples, request.text, language or guessed_language(request.text), request.trace
         )
-        done = await aligned(self._place, asked)
+        done = await aligned(place, asked)
         if is_plausible(done.words, clip.seconds):
             return Aligned(done.words, asked.language, clip.seconds, track=clip.track, tracks=clip.tracks)
         words = reckoned(Segment(0.0, clip.seconds, request.text))

@@ -40,13 +40,15 @@ T = TypeVar("T")
 
 
 class Ear(msgspec.Struct, frozen=True):
-    """A model that listens: its main name, the pieces that it handles well, and how many characters of context.
+    """A model that transcribes: its main name, the pieces that it handles well, how it is asked for one (`hear`), and
+    how many characters of context it takes.
 
     `identity` is another one whenever it may hear something else in the same piece.
     """
 
     model: str
     pieces: PieceOptions
+    hear: Hear
     context: int = MOST
     identity: str = ""
 
@@ -69,7 +71,6 @@ class Transcription:
         self,
         media: Recordings,
         ear: Callable[[TranscriptionRequest], Awaitable[Ear]],
-        hear: Hear,
         script: Script = "as-is",
         in_flight: int = IN_FLIGHT,
         cache: PieceCache | None = None,
@@ -77,7 +78,6 @@ class Transcription:
     ) -> None:
         self._media = media
         self._ear = ear
-        self._hear = hear
         self._script: Script = script
         self._in_flight = in_flight
         self._cache = cache or PieceCache(0.0, time.monotonic)
@@ -110,7 +110,7 @@ class Transcription:
         result = _Result(language, left_out)
         script = request.script or self._script
         known = KnownPieces(self._cache, (request.tenant, ear.model, ear.identity))
-        hearing = Hearing(self._hear, asked, self._converter, script, result.heard_language, known, self._before_next)
+        hearing = Hearing(ear.hear, asked, self._converter, script, result.heard_language, known, self._before_next)
         as_written = request.streamed and script == "as-is" and not request.words and request.channels != "separate"
         selection = Selection(request.track, request.channels)
         reader = Reader()

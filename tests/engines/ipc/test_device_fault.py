@@ -161,7 +161,7 @@ def test_a_runner_whose_device_failed_is_ended_and_what_had_said_nothing_is_answ
 
     async def text(runtime: Runtime, at_first: Callable[[], None] | None = None) -> str:
         said = ""
-        async with aclosing(runtime.chat(request)) as events:
+        async with aclosing(runtime.run(request)) as events:
             async for event in events:
                 said += getattr(event, "text", "")
                 if said and at_first is not None:

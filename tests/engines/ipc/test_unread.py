@@ -56,11 +56,11 @@ def test_a_client_that_never_reads_loses_its_place_to_one_that_waits(
     async def main() -> None:
         catalog = Catalog(Roots(configured=(tmp_path,)), {})
         async with asyncio.timeout(60), Runtime(catalog, Options(limits)) as runtime:
-            async with aclosing(runtime.chat(ask(2000))) as unread:
+            async with aclosing(runtime.run(ask(2000))) as unread:
                 await anext(unread)
                 await asyncio.sleep(2.0)  # nobody waits
                 assert runtime.model("endless").running == 1
-                async with aclosing(runtime.chat(ask(3))) as other:
+                async with aclosing(runtime.run(ask(3))) as other:
                     assert isinstance([event async for event in other][-1], Done)
                 read = 0
                 with pytest.raises(ClientTooSlow, match="read"):

@@ -54,7 +54,7 @@ class OnePlace(Media):
 def test_a_client_that_does_not_read_gives_its_place_up_to_who_waits() -> None:
     async def work() -> None:
         clock = Clock()
-        transcription = Transcription(OnePlace(clock), ear, Model().hear)
+        transcription = Transcription(OnePlace(clock), ear(Model().hear))
         async with aclosing(transcription.run(asking())) as events:
             await anext(events)  # and nothing more for a while
             waits = asyncio.create_task(last(transcription.run(asking()), Transcript))
@@ -71,7 +71,7 @@ def test_a_client_that_does_not_read_gives_its_place_up_to_who_waits() -> None:
 def test_with_nobody_waiting_a_client_may_take_all_its_time() -> None:
     async def work() -> None:
         clock = Clock()
-        async with aclosing(Transcription(OnePlace(clock), ear, Model().hear).run(asking())) as events:
+        async with aclosing(Transcription(OnePlace(clock), ear(Model().hear)).run(asking())) as events:
             await anext(events)
             clock.now = 10 * PATIENCE_SECONDS
             assert (await last(events, Transcript)).text == "第0句。第1句。第2句。"
@@ -83,7 +83,7 @@ def test_who_reads_keeps_its_place_however_long_its_recording() -> None:
     async def work() -> None:
         clock, model = Clock(), Model()
         model.gates[2] = asyncio.Event()
-        transcription = Transcription(OnePlace(clock), ear, model.hear)
+        transcription = Transcription(OnePlace(clock), ear(model.hear))
         first = asyncio.create_task(last(transcription.run(asking()), Transcript))
         await model.until(lambda: len(model.requests) == 3)
         second = asyncio.create_task(last(transcription.run(asking()), Transcript))

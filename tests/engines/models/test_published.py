@@ -27,7 +27,7 @@ def change(path: Path, **changes: Any) -> None:
 
 async def text(runtime: Runtime, model: str) -> str:
     request = ChatRequest(model, (Message("user", "hello"),), Sampling(temperature=0.0, max_tokens=12))
-    async with aclosing(runtime.chat(request)) as events:
+    async with aclosing(runtime.run(request)) as events:
         return "".join([event.text async for event in events if isinstance(event, Delta)])
 
 
@@ -107,7 +107,7 @@ def test_a_checkpoints_own_sampling_is_shown_and_obeyed_unless_it_is_switched_of
         found: set[str] = set()
         for seed in range(3):
             sampling = Sampling(max_tokens=12, seed=seed, unset=("temperature",))
-            async with aclosing(runtime.chat(ChatRequest("toy", (Message("user", "hello"),), sampling))) as events:
+            async with aclosing(runtime.run(ChatRequest("toy", (Message("user", "hello"),), sampling))) as events:
                 found.add("".join([event.text async for event in events if isinstance(event, Delta)]))
         return found
 

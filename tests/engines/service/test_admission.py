@@ -33,7 +33,7 @@ def test_a_stop_refuses_who_comes_and_waits_for_who_is_inside() -> None:
         stop = await stopping(admission)
         with pytest.raises(ShuttingDown):
             admission.enter(ENTRY, None, is_piece=False)
-        with pytest.raises(ShuttingDown), admission.visit():
+        with pytest.raises(ShuttingDown), admission.composite():
             raise AssertionError("nobody gets in here")
         assert not stop.done() and list(admission.tickets.values()) == [ticket]
         admission.leave(ticket)
@@ -45,7 +45,7 @@ def test_a_stop_refuses_who_comes_and_waits_for_who_is_inside() -> None:
 
 def test_a_stop_admits_the_pieces_of_a_visit_and_waits_for_its_end() -> None:
     async def body(admission: Admission) -> None:
-        with admission.visit():
+        with admission.composite():
             stop = await stopping(admission)
             for _ in range(2):
                 admission.leave(admission.enter(ENTRY, None, is_piece=True))

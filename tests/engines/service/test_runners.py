@@ -38,7 +38,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 async def collect(runtime: Runtime) -> list[Event]:
-    async with aclosing(runtime.chat(ChatRequest("toy", (Message("user", "hello"),)))) as events:
+    async with aclosing(runtime.run(ChatRequest("toy", (Message("user", "hello"),)))) as events:
         return [event async for event in events]
 
 

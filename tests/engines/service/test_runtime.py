@@ -73,7 +73,7 @@ def ask(model: str, max_tokens: int = 12, text: str = "hello") -> ChatRequest:
 
 
 async def collect(runtime: Runtime, request: ChatRequest) -> list[Event]:
-    async with aclosing(runtime.chat(request)) as events:
+    async with aclosing(runtime.run(request)) as events:
         return [event async for event in events]
 
 
@@ -103,7 +103,7 @@ def test_requests_by_any_name_share_one_load_and_each_ends_once(catalog: Catalog
 @promise("core:runner:death-told")
 def test_a_killed_runner_fails_what_it_was_saying_and_the_next_request_works(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
-        async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
+        async with aclosing(runtime.run(ask("qwen3-14b", max_tokens=3000))) as events:
             with pytest.raises(RunnerDied):
                 async for event in events:
                     if isinstance(event, Delta):
@@ -122,7 +122,7 @@ def test_a_request_that_has_said_nothing_survives_its_runner(catalog: Catalog) -
         request = ask("qwen3-14b", text="hello " * 500)
         expected = await collect(runtime, request)
         events: list[Event] = []
-        async with aclosing(runtime.chat(request)) as stream:
+        async with aclosing(runtime.run(request)) as stream:
             async for event in stream:
                 events.append(event)
                 if isinstance(event, Started):
@@ -146,7 +146,7 @@ def test_a_prompt_that_meets_a_dying_runner_is_prepared_by_the_next(catalog: Cat
 
 def test_leaving_frees_the_place_and_the_model_can_be_unloaded(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
-        async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
+        async with aclosing(runtime.run(ask("qwen3-14b", max_tokens=3000))) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     break
@@ -261,7 +261,7 @@ def test_a_mac_is_kept_awake_while_there_is_work_and_no_longer(catalog: Catalog)
     async def main() -> None:
         awake = KeepAwake((sys.executable, "-c", "import time; time.sleep(60)"), linger=0.0)
         async with asyncio.timeout(60), Runtime(catalog, options(), awake) as runtime:
-            async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
+            async with aclosing(runtime.run(ask("qwen3-14b", max_tokens=3000))) as events:
                 async for event in events:
                     if isinstance(event, Delta):
                         break
@@ -297,7 +297,7 @@ def test_a_model_that_keeps_dying_is_left_alone_and_says_so(catalog: Catalog) ->
 @promise("core:watchdog:ended")
 def test_a_runner_that_hangs_is_ended_and_its_request_fails(catalog: Catalog) -> None:
     async def body(runtime: Runtime) -> None:
-        async with aclosing(runtime.chat(ask("qwen3-14b", max_tokens=3000))) as events:
+        async with aclosing(runtime.run(ask("qwen3-14b", max_tokens=3000))) as events:
             with pytest.raises(Stalled):
                 async for event in events:
                     if isinstance(event, Delta):
@@ -436,10 +436,10 @@ def test_a_chat_and_what_writes_down_are_told_to_take_turns_while_both_are_at_wo
     samples = sound(3.0)
 
     async def body(runtime: Runtime) -> None:
-        async with aclosing(runtime.chat(ask("toy-chat", max_tokens=3000))) as events:
+        async with aclosing(runtime.run(ask("toy-chat", max_tokens=3000))) as events:
             while not isinstance(await anext(events), Delta):
                 pass
-            async with aclosing(runtime.hear(PieceRequest("toy-asr", samples))) as heard:
+            async with aclosing(runtime.run(PieceRequest("toy-asr", samples))) as heard:
                 assert isinstance([event async for event in heard][-1], PieceDone)
         await runtime.unload("toy-asr")
 

@@ -139,7 +139,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 async def spoken(engine: Engine, text: str, studio: Studio | None = None, **fields: Any) -> list[SpeechEvent]:
     request = SpeechRequest("tts", text, **fields)
-    return [event async for event in Speaking(engine.utter, studio or Studio()).speak(request)]
+    return [event async for event in Speaking(studio or Studio()).speak(request, engine.utter)]
 
 
 def samples(events: Sequence[SpeechEvent]) -> crossfade.Sound:
@@ -293,7 +293,7 @@ def test_the_first_sound_is_sent_as_soon_as_there_is_some() -> None:
     async def scenario() -> None:
         engine = Engine()
         async with aclosing(
-            Speaking(engine.utter, Studio()).speak(SpeechRequest("tts", LONG, streamed=True))
+            Speaking(Studio()).speak(SpeechRequest("tts", LONG, streamed=True), engine.utter)
         ) as events:
             assert isinstance(await anext(events), Started)
             assert engine.chunks == 0
@@ -308,7 +308,7 @@ def test_the_next_piece_is_made_while_one_is_sent_but_no_more_than_that() -> Non
     async def scenario() -> None:
         engine = Engine()
         async with aclosing(
-            Speaking(engine.utter, Studio()).speak(SpeechRequest("tts", LONG, streamed=True))
+            Speaking(Studio()).speak(SpeechRequest("tts", LONG, streamed=True), engine.utter)
         ) as events:
             while len(engine.requests) < 2:
                 await anext(events)
@@ -324,7 +324,7 @@ def test_the_next_piece_is_made_while_one_is_sent_but_no_more_than_that() -> Non
 def test_a_client_that_leaves_ends_all_work(streamed: bool) -> None:
     async def scenario() -> None:
         engine = Engine()
-        events = Speaking(engine.utter, Studio()).speak(SpeechRequest("tts", LONG * 4, streamed=streamed))
+        events = Speaking(Studio()).speak(SpeechRequest("tts", LONG * 4, streamed=streamed), engine.utter)
         assert isinstance(await anext(events), Started)
         if streamed:
             await anext(events)
@@ -415,8 +415,8 @@ def test_every_field_reaches_the_model_or_the_file(field: str) -> None:
     async def came(**fields: Any) -> tuple[object, ...]:
         engine, studio = Engine(), Studio()
         request = SpeechRequest("tts", **{"text": PARTS[0], **fields})
-        speaking = Speaking(engine.utter, studio, lambda path, language: said())
-        events = [event async for event in speaking.speak(request)]
+        speaking = Speaking(studio, lambda path, language: said())
+        events = [event async for event in speaking.speak(request, engine.utter)]
         return engine.requests, studio.opened, [type(event) for event in events]
 
     async def said() -> str:
@@ -449,8 +449,8 @@ class Ear:
 
 async def listened(engine: Engine, ear: Ear, text: str = LONG, **fields: Any) -> list[SpeechEvent]:
     request = SpeechRequest("tts", text, **fields)
-    one = Speaking(engine.utter, Studio(), listen=ear.texts)
-    return [event async for event in one.speak(request)]
+    one = Speaking(Studio(), listen=ear.texts)
+    return [event async for event in one.speak(request, engine.utter)]
 
 
 @promise("audio:speech:heard")
@@ -522,8 +522,10 @@ def test_who_leaves_while_somebody_listens_ends_that_too(streamed: bool) -> None
                 ended.set()
             return None
 
-        speaking = Speaking(Engine().utter, Studio(), listen=texts)
-        task = asyncio.create_task(anext_all(speaking.speak(SpeechRequest("tts", PARTS[0], streamed=streamed))))
+        speaking = Speaking(Studio(), listen=texts)
+        task = asyncio.create_task(
+            anext_all(speaking.speak(SpeechRequest("tts", PARTS[0], streamed=streamed), Engine().utter))
+        )
         await begun.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -589,8 +591,8 @@ async def imitated(
         asked.append(f"{path} {language}")
         return heard or ""
 
-    one = Speaking(engine.utter, studio, None if heard is None else transcribe, store)
-    async for _ in one.speak(SpeechRequest("tts", PARTS[0], **fields)):
+    one = Speaking(studio, None if heard is None else transcribe, store)
+    async for _ in one.speak(SpeechRequest("tts", PARTS[0], **fields), engine.utter):
         pass
     return asked
 

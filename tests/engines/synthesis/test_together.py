@@ -63,7 +63,7 @@ def test_a_text_becomes_a_file_of_the_length_that_is_said(
         async with Media() as media:
             # The noise of such a checkpoint is of any length: the fixed seed makes it the same each time.
             request = SpeechRequest("tts", TEXT, seed=1, format=format, streamed=streamed, speed=speed)  # type: ignore[arg-type]
-            events = [event async for event in Speaking(InProcess(tmp_path).utter, media).speak(request)]
+            events = [event async for event in Speaking(media).speak(request, InProcess(tmp_path).utter)]
         assert isinstance(events[0], Started) and isinstance(events[-1], SpeechDone)
         data = [event.data for event in events if isinstance(event, SpeechData)]
         assert streamed or len(data) == 1

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from engines.synthesis import transcription_check
-from engines.synthesis.transcription_check import Listening
+from engines.synthesis.transcription_check import Hear, Listening
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, Segment, SoundFormat
 from engines.types.chat import Delta
 from engines.types.common import Started, Timings, Usage
@@ -55,13 +55,13 @@ class Ear:
 
 
 async def heard(ear: Ear, model: str = "asr") -> tuple[str, str] | None:
-    async def listener() -> str:
-        return model
+    async def listener() -> tuple[str, Hear] | None:
+        return (model, ear.hear) if model else None
 
     async def written(text: str, language: str) -> str:
         return f"{text}/{language}"
 
-    return await Listening(ear.hear, Studio(), listener, written).texts("Hello there.", SAMPLES, "", "t")
+    return await Listening(Studio(), listener, written).texts("Hello there.", SAMPLES, "", "t")
 
 
 def test_sound_is_heard_at_the_listeners_rate_and_both_texts_are_written_alike() -> None:

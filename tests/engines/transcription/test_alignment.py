@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.media.client import WHOLE, Decoded, Selection
-from engines.transcription.alignment import MOST_SECONDS, Alignment
+from engines.transcription.alignment import MOST_SECONDS, Alignment, Place
 from engines.transcription.word_times import is_plausible, reckoned
 from engines.transcription.word_timestamps import WithWords
 from engines.types.audio import (
@@ -55,10 +55,15 @@ class Model:
         yield AlignmentDone(WORDS, Usage(1, 1), Timings(0, 0, 0))
 
 
-async def name(model: str) -> str:
-    if model == "nobody":
-        raise UnknownModel("There is no such model.", param="model")
-    return "main-name"
+def named(place: Place) -> Callable[[str], Awaitable[tuple[str, Place]]]:
+    """Finds the one model, which is asked by `place`."""
+
+    async def found(model: str) -> tuple[str, Place]:
+        if model == "nobody":
+            raise UnknownModel("There is no such model.", param="model")
+        return "main-name", place
+
+    return found
 
 
 CLIP = Decoded(b"1234", 2.5, False)
@@ -66,7 +71,7 @@ CLIP = Decoded(b"1234", 2.5, False)
 
 def align(media: Media, listener: Model, **fields: Any) -> Aligned:
     request = AlignRequest(**{"model": "m", "path": "/file", "text": "你好", **fields})
-    return asyncio.run(Alignment(media, name, listener.place).run(request))
+    return asyncio.run(Alignment(media, named(listener.place)).run(request))
 
 
 def test_the_words_of_a_clip_are_placed() -> None:
@@ -201,7 +206,7 @@ def test_of_a_given_text_too_times_that_can_not_be_true_are_reckoned(times: Sequ
     async def place(request: AlignmentRequest) -> AsyncGenerator[Started | AlignmentDone]:
         yield AlignmentDone(timed(times), Usage(1, 1), Timings(0, 0, 0))
 
-    alignment = Alignment(Media(Decoded(b"1234", 2.0, False)), name, place)
+    alignment = Alignment(Media(Decoded(b"1234", 2.0, False)), named(place))
     found = asyncio.run(alignment.run(AlignRequest("m", "/file", TEXT)))
     assert found.approximate and tuple(word.text for word in found.words) == UNITS
     assert is_plausible(found.words, 2.0)

@@ -94,10 +94,6 @@ class Model:
         return PieceDone(segments, answer.language, reason, Usage(10, len(answer.parts)), Timings(0, 0, 0))
 
 
-async def ear(request: TranscriptionRequest) -> Ear:
-    return Ear("model", PieceOptions())
-
-
 def run(work: Coroutine[Any, Any, None]) -> None:
     async def limited() -> None:
         async with asyncio.timeout(60):
@@ -108,7 +104,11 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 def transcription(model: Model, pieces: int = 1, **fields: Any) -> AsyncGenerator[TranscriptionEvent]:
     request = TranscriptionRequest(**{"model": "m", "path": "/file", "streamed": True, **fields})
-    return Transcription(Media(pieces), ear, model.hear).run(request)
+
+    async def ear(request: TranscriptionRequest) -> Ear:
+        return Ear("model", PieceOptions(), model.hear)
+
+    return Transcription(Media(pieces), ear).run(request)
 
 
 async def told(model: Model, pieces: int = 1, **fields: Any) -> tuple[list[str], Transcript]:

@@ -153,9 +153,9 @@ class Asked:
 
     def transcription(self, count: int = 5) -> Transcription:
         async def ear(request: Any) -> Ear:
-            return Ear("main-name", PieceOptions(), identity=self.identity())
+            return Ear("main-name", PieceOptions(), self.model.hear, identity=self.identity())
 
-        return Transcription(Media(pieces(*range(count))), ear, self.model.hear, cache=self.cache)
+        return Transcription(Media(pieces(*range(count))), ear, cache=self.cache)
 
     async def whole(self, **fields: Any) -> Transcript:
         return await last(self.transcription().run(asking(**fields)), Transcript)
@@ -210,7 +210,7 @@ def test_a_piece_that_takes_longer_than_its_client_waits_is_heard_in_halves_in_t
         while True:
             tries, patience = tries + 1, 20.0
             model_works.clear()
-            transcription = Transcription(Media(pieces(0, 1, seconds=60.0)), ear, hear, cache=cache)
+            transcription = Transcription(Media(pieces(0, 1, seconds=60.0)), ear(hear), cache=cache)
             whole = asyncio.create_task(last(transcription.run(asking()), Transcript))
             gives_up = asyncio.create_task(model_works.wait())
             await asyncio.wait([whole, gives_up], return_when=asyncio.FIRST_COMPLETED)

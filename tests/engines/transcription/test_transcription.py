@@ -10,7 +10,7 @@ import pytest
 
 from engines.media.client import Ending, Piece, PieceOptions, Progress, Selection
 from engines.transcription.context import context
-from engines.transcription.piece import PENALTY, asked_again, quietest
+from engines.transcription.piece import PENALTY, Hear, asked_again, quietest
 from engines.transcription.transcription import Ear, Transcription
 from engines.types.audio import (
     EAR_RATE,
@@ -118,12 +118,17 @@ class Model:
             await self.changed.wait()
 
 
-async def ear(request: TranscriptionRequest) -> Ear:
-    if request.model == "nobody":
-        raise UnknownModel("There is no such model.", param="model")
-    if request.model == "talker":
-        raise WrongCapability("That model chats.", param="model")
-    return Ear("main-name", PieceOptions())
+def ear(hear: Hear) -> Callable[[TranscriptionRequest], Awaitable[Ear]]:
+    """Finds the one model, which is asked by `hear`."""
+
+    async def found(request: TranscriptionRequest) -> Ear:
+        if request.model == "nobody":
+            raise UnknownModel("There is no such model.", param="model")
+        if request.model == "talker":
+            raise WrongCapability("That model chats.", param="model")
+        return Ear("main-name", PieceOptions(), hear)
+
+    return found
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -141,7 +146,7 @@ def asking(**fields: Any) -> TranscriptionRequest:
 async def events_of(
     media: Media, model: Model, request: TranscriptionRequest | None = None, **options: Any
 ) -> list[TranscriptionEvent]:
-    transcription = Transcription(media, ear, model.hear, **options)
+    transcription = Transcription(media, ear(model.hear), **options)
     async with aclosing(transcription.run(request or asking())) as events:
         return [event async for event in events]
 
@@ -251,7 +256,7 @@ def test_no_more_pieces_are_in_flight_than_allowed_and_one_until_that_is_heard()
     async def work() -> None:
         model, media = Model(), Media(pieces(*range(30)))
         model.gates = {number: asyncio.Event() for number in range(5)}
-        transcription = Transcription(media, ear, model.hear, in_flight=4)
+        transcription = Transcription(media, ear(model.hear), in_flight=4)
         async with aclosing(transcription.run(asking())) as events:
             assert isinstance(await anext(events), Started)
             task = asyncio.ensure_future(anext(events))
@@ -273,7 +278,7 @@ def test_no_more_pieces_are_in_flight_than_allowed_and_one_until_that_is_heard()
 
         model = Model()
         async with aclosing(
-            Transcription(Media(pieces(*range(9))), ear, model.hear).run(asking(), in_flight=1)
+            Transcription(Media(pieces(*range(9))), ear(model.hear)).run(asking(), in_flight=1)
         ) as events:
             assert len([event async for event in events]) > 9
         assert model.most_running == 1
@@ -293,7 +298,7 @@ def test_all_pieces_but_a_recordings_first_wait_where_background_work_is_paused(
             model.changed.set()
             await goes_on.wait()
 
-        events = Transcription(Media(pieces(0, 1, 2)), ear, model.hear, before_next=pause).run(asking())
+        events = Transcription(Media(pieces(0, 1, 2)), ear(model.hear), before_next=pause).run(asking())
         assert isinstance(await anext(events), Started)
         rest = asyncio.create_task(collected(events))
         await model.until(lambda: waiting == 2 and model.running == 0)
@@ -312,7 +317,7 @@ def test_closing_the_generator_cancels_all_work_at_once() -> None:
     async def work() -> None:
         model, media = Model(), Media(pieces(*range(9)))
         model.gates = {number: asyncio.Event() for number in range(1, 9)}
-        events = Transcription(media, ear, model.hear).run(asking())
+        events = Transcription(media, ear(model.hear)).run(asking())
         while not isinstance(await anext(events), TranscriptProgress):
             pass
         waiting = asyncio.ensure_future(anext(events))
@@ -330,7 +335,7 @@ def test_closing_the_generator_cancels_all_work_at_once() -> None:
 def test_closing_before_anything_was_heard_leaves_nothing_behind() -> None:
     async def work() -> None:
         model, media = Model(), Media(pieces(0, 1))
-        events = Transcription(media, ear, model.hear).run(asking())
+        events = Transcription(media, ear(model.hear)).run(asking())
         await anext(events)
         await events.aclose()
         assert model.running == 0 and media.closed and asyncio.all_tasks() == {asyncio.current_task()}
@@ -353,7 +358,7 @@ def test_what_is_wrong_raises_before_a_model_is_asked(
     async def work() -> None:
         model = Model()
         with pytest.raises(error) as caught:
-            await anext(Transcription(Media(items), ear, model.hear).run(asking(**fields)))
+            await anext(Transcription(Media(items), ear(model.hear)).run(asking(**fields)))
         assert caught.value.param == param and not model.requests
 
     run(work())
@@ -366,7 +371,7 @@ def test_what_the_model_refuses_raises_before_anything_is_sent() -> None:
 
     async def work() -> None:
         with pytest.raises(InvalidRequest, match="times of words"):
-            await anext(Transcription(Media(pieces(0, 1)), ear, hear).run(asking(words=True)))
+            await anext(Transcription(Media(pieces(0, 1)), ear(hear)).run(asking(words=True)))
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(work())
@@ -400,7 +405,7 @@ def test_a_file_that_turns_out_bad_gives_what_was_before_and_then_the_error() ->
         media = Media([piece(0), piece(1), InvalidRequest("The recording is too long.", param="file")])
         events: list[TranscriptionEvent] = []
         with pytest.raises(InvalidRequest, match="too long"):
-            async for event in Transcription(media, ear, Model().hear).run(asking()):
+            async for event in Transcription(media, ear(Model().hear)).run(asking()):
                 events.append(event)  # noqa: PERF401
         assert sum(isinstance(event, TranscriptPart) for event in events) == 2
 
@@ -644,7 +649,7 @@ def test_ten_thousand_pieces_leave_no_sound_behind() -> None:
     async def work() -> None:
         media = Media([])
         media.pieces = pieces  # type: ignore[method-assign]
-        async with aclosing(Transcription(media, ear, hear).run(asking())) as events:
+        async with aclosing(Transcription(media, ear(hear)).run(asking())) as events:
             async for event in events:
                 last = event
         assert isinstance(last, Transcript)

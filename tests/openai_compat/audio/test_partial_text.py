@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from msgspec import structs
 
 from demo.recordings import Recording, recordings
 from demo.speech_checkpoints import trained_qwen3_asr
@@ -18,7 +19,8 @@ from engines.models.catalog import Catalog, Roots
 from engines.service.options import Options
 from engines.service.pool import Limits
 from engines.service.service import AudioOptions, Local
-from engines.types.audio import PieceDone, PieceRequest, PieceText
+from engines.transcription.transcription import Ear
+from engines.types.audio import PieceDone, PieceRequest, PieceText, TranscriptionRequest
 from engines.types.chat import Delta
 from engines.types.common import Started
 from engines.types.errors import RunnerDied
@@ -33,29 +35,39 @@ class Withheld(Local):
 
     told: asyncio.Event
 
-    async def _hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
-        async with aclosing(super()._hear(request)) as events:
-            async for event in events:
-                if isinstance(event, PieceDone):
-                    await self.told.wait()
-                yield event
+    async def _ear(self, request: TranscriptionRequest) -> Ear:
+        found = await super()._ear(request)
+
+        async def hear(piece: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
+            async with aclosing(found.hear(piece)) as events:
+                async for event in events:
+                    if isinstance(event, PieceDone):
+                        await self.told.wait()
+                    yield event
+
+        return structs.replace(found, hear=hear)
 
 
 class Broken(Local):
-    """The first answer breaks off behind so many of its texts, as when the runner dies; what was asked is kept."""
+    """The first answer breaks off after `behind` of its texts, as when the runner dies; what was asked is kept."""
 
     behind: int
     asked: list[PieceRequest]
 
-    async def _hear(self, request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
-        self.asked.append(request)
-        texts = 0
-        async with aclosing(super()._hear(request)) as events:
-            async for event in events:
-                yield event
-                texts += isinstance(event, PieceText)
-                if len(self.asked) == 1 and texts == self.behind:
-                    raise RunnerDied("The runner died.", retry_after=1.0)
+    async def _ear(self, request: TranscriptionRequest) -> Ear:
+        found = await super()._ear(request)
+
+        async def hear(piece: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
+            self.asked.append(piece)
+            texts = 0
+            async with aclosing(found.hear(piece)) as events:
+                async for event in events:
+                    yield event
+                    texts += isinstance(event, PieceText)
+                    if len(self.asked) == 1 and texts == self.behind:
+                        raise RunnerDied("The runner died.", retry_after=1.0)
+
+        return structs.replace(found, hear=hear)
 
 
 @pytest.fixture(scope="module")

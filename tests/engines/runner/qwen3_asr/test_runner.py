@@ -38,7 +38,7 @@ def run(folder: Path, body: Callable[[Runtime], Coroutine[None, None, None]]) ->
 
 
 async def hear(runtime: Runtime, seconds: float, language: str = "en") -> tuple[str, PieceDone]:
-    async with aclosing(runtime.hear(PieceRequest("toy-asr", sound(seconds), language))) as events:
+    async with aclosing(runtime.run(PieceRequest("toy-asr", sound(seconds), language))) as events:
         seen = [event async for event in events]
     assert isinstance(seen[-1], PieceDone)
     return "".join(event.text for event in seen if isinstance(event, Delta)), seen[-1]
@@ -58,7 +58,7 @@ def test_pieces_that_are_heard_together_stream_what_their_segments_hold(folder: 
 def test_a_client_that_leaves_frees_the_engine_for_the_next(folder: Path) -> None:
     async def body(runtime: Runtime) -> None:
         expected, _ = await hear(runtime, 2.0)
-        async with aclosing(runtime.hear(PieceRequest("toy-asr", sound(60.0), "en"))) as events:
+        async with aclosing(runtime.run(PieceRequest("toy-asr", sound(60.0), "en"))) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     break
@@ -70,17 +70,17 @@ def test_a_client_that_leaves_frees_the_engine_for_the_next(folder: Path) -> Non
 def test_words_are_placed_and_what_is_wrong_is_the_requests_fault(folder: Path) -> None:
     async def body(runtime: Runtime) -> None:
         request = AlignmentRequest("toy-aligner", sound(2.0), "zero one", "en")
-        async with aclosing(runtime.place(request)) as events:
+        async with aclosing(runtime.run(request)) as events:
             seen = [event async for event in events]
         assert isinstance(seen[-1], AlignmentDone)
         assert [word.text for word in seen[-1].words] == ["zero", "one"]
         with pytest.raises(InvalidRequest, match="no word"):
-            async with aclosing(runtime.place(AlignmentRequest("toy-aligner", sound(2.0), "…", "en"))) as events:
+            async with aclosing(runtime.run(AlignmentRequest("toy-aligner", sound(2.0), "…", "en"))) as events:
                 [event async for event in events]
         with pytest.raises(InvalidRequest, match="Swahili"):
             await hear(runtime, 2.0, "sw")
         with pytest.raises(WrongCapability):
-            async with aclosing(runtime.chat(ChatRequest("toy-asr", (Message("user", "hello"),)))) as answer:
+            async with aclosing(runtime.run(ChatRequest("toy-asr", (Message("user", "hello"),)))) as answer:
                 [event async for event in answer]
 
     run(folder, body)
