@@ -14,6 +14,7 @@ from engines.models.sampling_defaults import Defaults
 from engines.models.weight_types import are_float32
 from engines.models.work_space import LEAST
 from engines.types.common import Capability
+from engines.types.errors import CheckpointUnusable
 
 _SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
@@ -26,8 +27,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     `missing` says in words what a complete checkpoint has besides; `foreign`, where it is none for MLX, what it is
     instead. `sampling` is how its makers would have it sampled. `translates`: what is spoken in many languages is
     written down in English, where that is asked for. `work_bytes` is what its passes need beside weights and cache.
-    `is_float32`: no weight is quantised or in half precision. `architecture` is its model type, `entry` that of
-    the registry (`engines.models.registry`), None if it can't be run.
+    `architecture` is its model type, `entry` that of the registry (`engines.models.registry`), None if it can't be run.
     """
 
     folder: str
@@ -44,7 +44,6 @@ class Checkpoint(msgspec.Struct, frozen=True):
     translates: bool = False
     work_bytes: int = LEAST
     entry: Architecture | None = None
-    is_float32: bool = False
 
     def kv_wish(self, context_limit: int) -> int:
         """Bytes of cache that it would like to have, by its entry's `rows` and `row_tokens`."""
@@ -75,9 +74,23 @@ def inspect(folder: Path, architectures: Architectures = ARCHITECTURES) -> Check
         changed=max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0),
         foreign=other,
         sampling=sampling_defaults.of(read_json(folder / "generation_config.json")),
-        is_float32=are_float32(shards, config),
     )
     return seen if known is None else _as(known, seen, config)
+
+
+def is_float32(seen: Checkpoint) -> bool:
+    """Whether no weight is quantised or in half precision, by the headers of its files. False for what can't be read.
+
+    Not a part of `inspect`, which every request waits for.
+    """
+    if seen.entry is None:
+        return False
+    folder = Path(seen.folder)
+    try:
+        shards = [path for pattern in seen.entry.weights for path in whole_files(folder, pattern)]
+        return are_float32(shards, read_json(folder / "config.json"))
+    except CheckpointUnusable:
+        return False
 
 
 def _as(known: Architecture, seen: Checkpoint, config: Json) -> Checkpoint:

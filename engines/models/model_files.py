@@ -24,6 +24,15 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes | None:
     Never waits for a writer. Raises `CheckpointUnusable`, naming the file, for anything but a file, for one that is
     larger than `most` bytes, and for what can't be read.
     """
+    return _read(path, most, is_whole=True)
+
+
+def read_start(path: Path, size: int) -> bytes | None:
+    """The first `size` bytes, however large the file is; else as `read_bytes`."""
+    return _read(path, size, is_whole=False)
+
+
+def _read(path: Path, most: int, *, is_whole: bool) -> bytes | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except FileNotFoundError:
@@ -34,7 +43,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes | None:
             raise CheckpointUnusable(f"{path} is no file. {_AGAIN}") from error
         raise CheckpointUnusable(f"{path} can't be read: {mac_files.reason(error)}.") from error
     try:
-        return _content(path, descriptor, most)
+        return _content(path, descriptor, most, is_whole)
     except OSError as error:
         raise CheckpointUnusable(f"{path} can't be read: {error.strerror}. {_AGAIN}") from error
     finally:
@@ -100,13 +109,13 @@ def whole_files(folder: Path, pattern: str) -> list[Path]:
 _AGAIN = "Fetch the model again."
 
 
-def _content(path: Path, descriptor: int, most: int) -> bytes:
+def _content(path: Path, descriptor: int, most: int, is_whole: bool) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise CheckpointUnusable(f"{path} is {_kind(status.st_mode)} and no file. {_AGAIN}")
     if mac_files.is_in_cloud(status):
         raise CheckpointUnusable(f"{path} can't be read now: {mac_files.IN_THE_CLOUD}.")
-    if status.st_size > most:
+    if is_whole and status.st_size > most:
         raise CheckpointUnusable(f"{path} has {status.st_size / 1e6:,.0f} MB, too many for what it is. {_AGAIN}")
     with open(descriptor, "rb", closefd=False) as file:
         return file.read(most)

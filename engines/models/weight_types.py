@@ -7,7 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from engines.models.model_files import read_start
+from engines.types.errors import CheckpointUnusable
+
+LENGTH_BYTES = 8
 MOST_HEADER = 1 << 20  # bytes that are looked at: every tensor's type stands beside its name
+_UNKNOWN = {b"unknown"}
 _TYPE = re.compile(rb'"dtype"\s*:\s*"(\w+)"')
 
 
@@ -21,11 +26,12 @@ def are_float32(shards: Iterable[Path], config: Mapping[str, object]) -> bool:
 
 
 def _types(path: Path) -> set[bytes]:
+    """Those in a file's header; of a header that is longer than what is looked at, nothing is known."""
     if path.suffix != ".safetensors":
-        return {b"unknown"}
+        return _UNKNOWN
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            return set(_TYPE.findall(file.read(min(length, MOST_HEADER))))
-    except OSError:
-        return {b"unknown"}
+        start = read_start(path, LENGTH_BYTES + MOST_HEADER) or b""
+    except CheckpointUnusable:
+        return _UNKNOWN
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
+    return set(_TYPE.findall(start, LENGTH_BYTES, LENGTH_BYTES + length)) if length <= MOST_HEADER else _UNKNOWN

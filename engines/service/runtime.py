@@ -17,7 +17,7 @@ from engines.host.clock import AwakeClock
 from engines.host.conditions import Conditions, Sensors
 from engines.host.system import Host
 from engines.ipc import runner_protocol
-from engines.models import sampling_defaults
+from engines.models import checkpoint, sampling_defaults
 from engines.models.catalog import Catalog, Entry, NotInstalled
 from engines.service import pool, status
 from engines.service.admission import Admission
@@ -186,8 +186,8 @@ class Runtime:
         return self._status(self._catalog.resolve(name))
 
     def _status(self, item: Entry | NotInstalled) -> ModelStatus:
-        supervisor = self._supervisor
-        return status.model_status(item, supervisor.state, self._options.checkpoint_sampling, supervisor.on_gpu)
+        supervisor, own_sampling = self._supervisor, self._options.checkpoint_sampling
+        return status.model_status(item, supervisor.state, own_sampling, supervisor.on_gpu, checkpoint.is_float32)
 
     async def load(self, model: str) -> None:
         self._admission.check()

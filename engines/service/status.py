@@ -4,12 +4,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from engines.host.conditions import THERMAL_LEVELS, Conditions
 from engines.models.catalog import Entry, NotInstalled
+from engines.models.checkpoint import Checkpoint
 from engines.service import pool
 from engines.types.status import Health, Metric, ModelStatus
 
 
-def model_status(item: Entry | NotInstalled, state: pool.State, own_sampling: bool, on_gpu: bool) -> ModelStatus:
-    """A model of the catalog as it stands now; `own_sampling`: its own holds where a request doesn't say."""
+def model_status(
+    item: Entry | NotInstalled,
+    state: pool.State,
+    own_sampling: bool,
+    on_gpu: bool,
+    is_float32: Callable[[Checkpoint], bool],
+) -> ModelStatus:
+    """A model of the catalog as it stands now; `own_sampling`: its own holds where a request doesn't say. `is_float32`
+    is asked of a checkpoint's weights, not on a GPU."""
     if isinstance(item, NotInstalled):
         return ModelStatus((item.name, item.repository), item.capability, "unloaded", installed=False)
     resident = state.residents.get(item.key)
@@ -24,7 +32,7 @@ def model_status(item: Entry | NotInstalled, state: pool.State, own_sampling: bo
         lease_bytes=resident.lease if resident is not None else 0,
         detail=fault.reason if fault is not None else ", ".join(item.checkpoint.missing),
         default_sampling=dict(item.checkpoint.sampling.values) if own_sampling else {},
-        reproducible=item.checkpoint.is_float32 and not on_gpu,
+        reproducible=not on_gpu and is_float32(item.checkpoint),
     )
 
 

@@ -62,6 +62,6 @@ def test_the_machines_gauges_say_whether_background_work_waits() -> None:
 def test_the_same_seed_is_promised_the_same_text_in_float32_on_a_processor_alone(
     is_float32: bool, on_gpu: bool, reproducible: bool
 ) -> None:
-    checkpoint = Checkpoint("/m", "qwen3", "chat", 1, 1, 0, 64, is_float32=is_float32)
+    checkpoint = Checkpoint("/m", "qwen3", "chat", 1, 1, 0, 64)
     entry = Entry("m", ("m",), checkpoint)
-    assert status.model_status(entry, State(LIMITS), True, on_gpu).reproducible is reproducible
+    assert status.model_status(entry, State(LIMITS), True, on_gpu, lambda _: is_float32).reproducible is reproducible
