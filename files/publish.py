@@ -4,6 +4,7 @@ A folder is an open descriptor, so that nothing put in its path meanwhile leads 
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -48,7 +49,7 @@ def write_new(folder: int, names: Iterable[str], data: bytes) -> str:
         for name in names:
             with suppress(FileExistsError):
                 _publish(folder, partial, name)
-                sync(folder)
+                _sync_names(folder)
                 return name
     finally:
         with suppress(FileNotFoundError):
@@ -96,6 +97,16 @@ def _write_partial(folder: int, data: bytes) -> str:
             os.unlink(partial, dir_fd=folder)
             raise
     return partial
+
+
+def _sync_names(folder: int) -> None:
+    """Write the new name to the disk. Some network shares can't sync a folder: the file is whole and there all the
+    same."""
+    try:
+        sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOTTY):
+            raise
 
 
 def _publish(folder: int, partial: str, name: str) -> None:

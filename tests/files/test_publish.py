@@ -1,5 +1,6 @@
 """Files are published whole or not at all, and nothing is overwritten, whatever fails on the way."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from files import publish
+from files import durability, publish
 
 LINKS = pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
 STEPS = ("open", "link", "rename", "unlink", "fsync")
@@ -101,6 +102,26 @@ def test_what_is_published_is_synced_and_so_is_its_name(folder: int, monkeypatch
     monkeypatch.setattr(publish, "sync", synced.append)
     publish.write_new(folder, ["a.txt"], b"text")
     assert len(synced) == 2 and synced[-1] == folder
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_share_that_cannot_sync_a_folder_has_the_file_and_one_that_fails_says_so(
+    tmp_path: Path, folder: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = durability.sync
+
+    def sync(descriptor: int) -> None:
+        if descriptor == folder:
+            raise OSError(number, os.strerror(number))
+        real(descriptor)
+
+    monkeypatch.setattr(publish, "sync", sync)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            publish.write_new(folder, ["a"], b"text")
+    else:
+        assert publish.write_new(folder, ["a"], b"text") == "a"
+    assert (tmp_path / "a").read_bytes() == b"text"
 
 
 def test_a_folder_is_published_over_nothing_that_holds_anything(tmp_path: Path) -> None:
