@@ -117,7 +117,9 @@ class Supervisor:
             raise known.refusal
         self.want(entry)
         self.settle()
+        begun = False
         while self.phase(entry.key) != "ready":
+            begun = begun or self.phase(entry.key) == "loading"
             if self._admission.closed:
                 raise stopping()
             if (fault := self.state.faults.get(entry.key)) is not None and fault is not known:
@@ -126,7 +128,9 @@ class Supervisor:
                     fault.reason, retry_after=max(1.0, fault.not_before - self._clock.now)
                 )
             if entry.key not in self.state.wanted and self.phase(entry.key) != "loading":
-                return
+                if begun:
+                    return
+                raise LoadFailed("It was asked to unload before there was room to load it. Ask for it again.")
             await self._changes.next()
 
     async def unload(self, entry: Entry) -> None:

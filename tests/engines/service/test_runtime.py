@@ -26,6 +26,7 @@ from engines.types.common import Accepted, Started
 from engines.types.errors import (
     ContextLengthExceeded,
     DoesNotFit,
+    LoadFailed,
     QueueFull,
     RunnerDied,
     ServiceError,
@@ -168,6 +169,22 @@ def test_a_load_by_hand_ends_also_where_idle_models_are_unloaded_at_once(catalog
             assert runtime.model("qwen3-14b").phase in ("ready", "unloading", "unloaded")
 
     asyncio.run(body())
+
+
+def test_a_load_that_is_taken_back_before_there_was_room_does_not_say_that_it_is_ready(catalog: Catalog) -> None:
+    async def body(runtime: Runtime) -> None:
+        async with aclosing(runtime.run(ask("qwen3-14b", max_tokens=3000))) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    break
+            loading = asyncio.create_task(runtime.load("gemma-3-12b"))
+            while not runtime._supervisor.state.wanted:  # noqa: ASYNC110 (there is no event for it)
+                await asyncio.sleep(0)
+            await runtime.unload("gemma-3-12b")
+            with pytest.raises(LoadFailed, match="asked to unload"):
+                await asyncio.wait_for(loading, 10)
+
+    run(catalog, body, budget=400 << 20)
 
 
 def test_who_waits_for_a_load_is_told_that_the_server_stops(catalog: Catalog) -> None:
