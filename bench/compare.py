@@ -2,7 +2,8 @@
 
 The two sides of one round met the same machine. Of n independent ratios, the interval from the k-th smallest to the
 k-th largest holds the median with a probability of 1 - 2 · P(fewer than k of n coins show heads): 94 % for five rounds
-and k = 1 (David and Nagaraja, Order Statistics, section 7.1).
+and k = 1 (David and Nagaraja, Order Statistics, section 7.1). Fewer than five rounds can't reach `CONFIDENCE`: their
+interval is all that was seen, and says little. So the table says how many there were.
 """
 
 import math
@@ -63,11 +64,10 @@ def _skip(rounds: int) -> int:
 
 def table(lines: Sequence[Line]) -> str:
     """For people."""
-    rows = [f"{'figure':46} {'ratio':>6}  interval        (above 1: this tree is better)"]
-    rows += [
-        f"{one.figure:46} {one.ratio:6.3f}  {one.low:5.3f} – {one.high:5.3f}{'   WORSE' if one.is_worse else ''}"
-        for one in lines
-    ]
+    rows = [f"{'figure':46} {'ratio':>6}  interval       rounds  (above 1: this tree is better)"]
+    for one in lines:
+        row = f"{one.figure:46} {one.ratio:6.3f}  {one.low:5.3f} – {one.high:5.3f}  {one.rounds:>5}"
+        rows.append(row + ("   WORSE" if one.is_worse else ""))
     worse = sum(one.is_worse for one in lines)
     rows.append(f"{worse} of {len(lines)} lines lie below {WORSE_BELOW} with their whole interval")
     return "\n".join(rows) + "\n"

@@ -1,7 +1,7 @@
 """Importing mlx-lm and mlx-audio without the libraries that only their tokenizers, downloads and file readers use.
 
 A runner has tokenizers and readers of its own. Without the libraries below, all that it imports takes 1.4 s and 73 MB
-instead of 6.9 s and 162 MB (medians on one loaded Linux machine, in turns).
+instead of 6.9 s and 162 MB (one run of each, one after the other, on one loaded Linux machine).
 """
 
 import contextlib
