@@ -25,8 +25,8 @@ class StreamOptions(NamedTuple):
     dialect's keep-alive."""
 
     dialect: Dialect
-    admission_seconds: float = 1.0
-    keepalive_seconds: float = 15.0
+    admission_seconds: float
+    keepalive_seconds: float
 
 
 class LiveAnswer(Response, ABC, Generic[T]):

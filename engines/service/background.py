@@ -36,8 +36,8 @@ def advise(conditions: Conditions, battery_floor: float) -> Advice:
 
 
 class Background:
-    """Owns what is known of the conditions. `look` is called now and then; who is about to start a piece of background
-    work awaits `go_ahead` before."""
+    """Owns what is known of the conditions. Where it `is_due`, its owner gives what `read` says to `take`; a piece of
+    background work awaits `go_ahead` before it starts."""
 
     def __init__(self, clock: AwakeClock, read: Callable[[], Conditions], battery_floor: float) -> None:
         self._clock = clock

@@ -124,7 +124,7 @@ class Runtime:
         `entry` is the model where its name was resolved before, as that of a composite request's pieces was. A `modest`
         request runs only if nothing has to make room for it (`pool.Job`). Closing the generator cancels the work.
         """
-        ticket = await self._admit(work, entry)
+        ticket = await self._admit(work.model, CAPABILITIES[type(work)], work, entry)
         outcome = "cancelled"
         try:
             arrived = self._clock.now
@@ -213,10 +213,7 @@ class Runtime:
 
     async def _asked(self, model: str, command: Callable[[int], Question]) -> runner_protocol.Answer:
         """What the model's tokenizer says."""
-        self._admission.check()
-        entry = await self.resolve(model, "chat")
-        ticket = self._admission.enter(entry, None, False)
-        self._supervisor.register(entry)
+        ticket = await self._admit(model, "chat")
         try:
             return await self._supervisor.ask(ticket, command(ticket.id))
         except asyncio.CancelledError:
@@ -233,12 +230,15 @@ class Runtime:
         sampling = sampling_defaults.applied(request.sampling, entry.checkpoint.sampling)
         return msgspec.structs.replace(request, sampling=sampling)
 
-    async def _admit(self, work: runner_protocol.Work, entry: Entry | None) -> Ticket:
+    async def _admit(
+        self, model: str, capability: Capability, work: runner_protocol.Work | None = None, entry: Entry | None = None
+    ) -> Ticket:
         """Work on an `entry` that is known belongs to a composite request, which was let in before."""
         is_piece = entry is not None
         self._admission.check(is_piece)
-        found = entry or await self.resolve(work.model, CAPABILITIES[type(work)])
-        ticket = self._admission.enter(found, self._sampled(work, found), is_piece)
+        found = entry or await self.resolve(model, capability)
+        sampled = None if work is None else self._sampled(work, found)
+        ticket = self._admission.enter(found, sampled, is_piece)
         self._supervisor.register(found)
         return ticket
 

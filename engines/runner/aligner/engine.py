@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from engines.ipc import runner_protocol
 from engines.runner.aligner.prompt import Alignment
@@ -62,8 +63,10 @@ class AlignmentEngine(RowEngine[AlignmentRow]):
 
     def step(self) -> Sequence[Report]:
         """Feed some of the oldest row."""
-        rows = self._rows[:1]
-        return self.guarded(lambda: [report for row in rows for report in self._advance(row)], rows)
+        if not self._rows:
+            return []
+        row = self._rows[0]
+        return self.guarded(partial(self._advance, row), [row])
 
     def _advance(self, row: AlignmentRow) -> list[Report]:
         self._feed(row)
