@@ -165,16 +165,14 @@ class DecodingEngine(RowEngine[Sequence]):
             return self._decode_draft(self._running[0], draft, began)
         choices = self._batch.advance(further=draft is None and self._may_go_further())
         self._decoded = time.monotonic()
-        if not ahead:
-            self._budget.decoded(self._decoded - began)
         reports: list[Report] = []
         ended: list[Sequence] = []
         for row, sequence in enumerate(self._running):
             said, over = deliver(sequence, choices, row, self._model.eos)
             reports += said
             ended += [sequence] if over else []
-        if len(self._running) == 1 and ahead == self._batch.ahead:
-            self._budget.decoded_alone(time.monotonic() - began)
+        if self._batch.ahead or not ahead:  # or most of the pass was over before
+            self._budget.decoded(time.monotonic() - began, len(self._running))
         self._part(ended)
         return reports
 

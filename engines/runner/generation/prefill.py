@@ -115,7 +115,8 @@ class Prefill:
         chunks = [sequence.chunk(count) for sequence, count in sizes.items()]
         own = [sequence.cache for sequence in sizes if sequence.cache is not None]
         logits, fed = self._model.prefill_rows(chunks, own)
-        self._budget.prefilled(sum(map(len, chunks)), time.monotonic() - began)
+        begin = max(sequence.fed for sequence in sizes)
+        self._budget.prefilled(sum(map(len, chunks)), begin, time.monotonic() - began)
         reports: list[Report] = []
         for row, (sequence, chunk) in enumerate(zip(sizes, chunks, strict=True)):
             sequence.cache = fed[row]
@@ -127,7 +128,7 @@ class Prefill:
         assert sequence.cache is not None
         began = time.monotonic()
         logits = self._forward(sequence, count, sequence.cache)
-        self._budget.prefilled(count, time.monotonic() - began)
+        self._budget.prefilled(count, sequence.fed, time.monotonic() - began)
         return self._advance(sequence, count, logits)
 
     def _forward(self, sequence: Sequence, count: int, cache: Cache) -> mx.array | None:
