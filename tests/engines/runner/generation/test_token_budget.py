@@ -99,7 +99,7 @@ def test_where_small_passes_cost_the_same_prefill_grows_out_of_them(
 
 @given(st.floats(0.005, 0.1), st.floats(0.0002, 0.005), st.floats(0.0, 0.002))
 def test_deep_in_a_prompt_gaps_stay_within_thrice_a_step(fixed: float, per_token: float, growth: float) -> None:
-    """Attention makes both terms of a pass grow with the positions before it; the stream beside it stays where it is."""
+    """Attention makes both terms of a pass grow with the positions before it; the stream beside it stays short."""
     budget = TokenBudget(CPU)
     budget.decoded(fixed, 1)
     budget.prefilled(128, 0, fixed + per_token * 128)
