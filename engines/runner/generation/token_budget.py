@@ -19,7 +19,7 @@ class PassCost:
 
     `paying` is the size at which a pass computes for as long as it reads the weights; smaller passes mostly read. It
     comes from a line through decode steps and passes at the beginning of prompts: further on both of its terms grow
-    with the positions before the pass, and the ratio stays. `per_token` is of recent passes.
+    with the positions before the pass, and the ratio stays.
     """
 
     def __init__(self) -> None:
@@ -37,10 +37,17 @@ class PassCost:
         """A pass of `tokens`, the first at position `begin`, took `seconds`."""
         if begin < NEAR and tokens > self._rows and self.decode_seconds:
             slope = (seconds - self.decode_seconds) / (tokens - self._rows)
-            # Half of it at most: what a larger pass would cost isn't known.
-            fixed = min(max(0.0, self.decode_seconds - slope * self._rows), seconds / 2)
-            self.paying = _mixed(self.paying, fixed * tokens / (seconds - fixed))
+            self.paying = self._paid(max(0.0, self.decode_seconds - slope * self._rows), tokens, seconds)
         self.per_token = _mixed(self.per_token, seconds / (self.paying + tokens))
+
+    def _paid(self, fixed: float, tokens: int, seconds: float) -> float:
+        """`paying` after a pass of which `fixed` seconds would have been spent without any token.
+
+        A pass that mostly read says only that a larger one pays.
+        """
+        if fixed < seconds / 2:
+            return _mixed(self.paying, fixed * tokens / (seconds - fixed))
+        return max(self.paying, min(tokens, OUTLIER * self.paying)) if self.paying else tokens
 
     def tokens_in(self, seconds: float) -> float:
         """How many tokens a pass of `seconds` has; may be negative."""

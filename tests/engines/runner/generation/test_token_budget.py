@@ -61,7 +61,7 @@ def test_a_long_prompt_beside_a_stream_is_read_nearly_as_fast_as_by_the_best_fix
     assert gap <= decode + max(1.5 * decode, 2 * cost(paying))
 
 
-@given(st.floats(0.001, 0.5), st.floats(0.00001, 0.01), st.floats(1.0, 3.0), st.integers(1, 512))
+@given(st.floats(0.001, 0.5), st.floats(0.00001, 0.01), st.floats(1.0, 3.0), st.integers(CPU.smallest, 512))
 def test_prefill_never_settles_below_the_size_where_a_pass_pays(
     fixed: float, per_token: float, step: float, first: int
 ) -> None:
