@@ -37,17 +37,10 @@ class PassCost:
         """A pass of `tokens`, the first at position `begin`, took `seconds`."""
         if begin < NEAR and tokens > self._rows and self.decode_seconds:
             slope = (seconds - self.decode_seconds) / (tokens - self._rows)
-            self.paying = self._paid(max(0.0, self.decode_seconds - slope * self._rows), tokens, seconds)
+            # What a pass would cost that is more than twice as large isn't known.
+            fixed = min(max(0.0, self.decode_seconds - slope * self._rows), seconds * 2 / 3)
+            self.paying = _mixed(self.paying, fixed * tokens / (seconds - fixed))
         self.per_token = _mixed(self.per_token, seconds / (self.paying + tokens))
-
-    def _paid(self, fixed: float, tokens: int, seconds: float) -> float:
-        """`paying` after a pass of which `fixed` seconds would have been spent without any token.
-
-        A pass that mostly read says only that a larger one pays.
-        """
-        if fixed < seconds / 2:
-            return _mixed(self.paying, fixed * tokens / (seconds - fixed))
-        return max(self.paying, min(tokens, OUTLIER * self.paying)) if self.paying else tokens
 
     def tokens_in(self, seconds: float) -> float:
         """How many tokens a pass of `seconds` has; may be negative."""
