@@ -7,7 +7,7 @@ import httpx2
 
 from mcp_server.transports.http import MAX_SESSIONS
 from mcp_server.transports.http_border import LONGEST
-from tests.mcp_server.transports.test_transports import Stage, run, texts, until
+from tests.mcp_server.test_transports import Stage, run, texts, until
 from tests.promises import promise
 
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}

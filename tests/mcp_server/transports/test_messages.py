@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mcp_server.transports import messages
 from mcp_server.transports.messages import Refused
-from tests.mcp_server.transports.test_transports import RELAY, Stage, run
+from tests.mcp_server.test_transports import RELAY, Stage, run
 from tests.promises import promise
 
 PARSE, REQUEST, METHOD, PARAMS = -32700, -32600, -32601, -32602

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.openai_compat.audio.test_transcripts import FORMATS, asked, events, post
+from tests.openai_compat.audio.test_routes_transcription import FORMATS, asked, events, post
 from tests.promises import promise
 
 FILM = b"film: one two / three"
