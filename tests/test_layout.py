@@ -1,0 +1,31 @@
+"""The tests mirror the source: the tests of a module stand at its path."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests"
+# Whole servers and the project itself have no single module.
+WHOLE = {"end_to_end", "soak"}
+PROJECT = {"documentation", "event_loop", "find_python", "layout", "project", "promises", "scripted"}
+
+
+def files_of_tests() -> list[Path]:
+    """Those that belong to a module, relative to `tests/`."""
+    found = (path.relative_to(TESTS) for path in TESTS.rglob("test_*.py"))
+    return sorted(path for path in found if path.parts[0] not in WHOLE)
+
+
+def source_of(test: Path) -> Path | None:
+    """The module or package that `test_X.py` or `test_X_ASPECT.py` is about: X, at the same path."""
+    words = test.stem.removeprefix("test_").split("_")
+    for count in range(len(words), 0, -1):
+        name = ROOT / test.with_name("_".join(words[:count]))
+        for source in (name.with_suffix(".py"), name / "__init__.py"):
+            if source.exists():
+                return source
+    return None
+
+
+def test_every_file_of_tests_stands_where_its_module_does() -> None:
+    without = [str(path) for path in files_of_tests() if source_of(path) is None]
+    assert without == sorted(f"test_{name}.py" for name in PROJECT)
