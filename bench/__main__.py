@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench import compare, contenders, goals, machine, report
+from bench import compare, goals, machine, report
+from bench.contenders import chat as contenders
 from bench.parts import arrival, audio, cost, levels, limit, prefix, start
 from bench.scale import FULL, SHAPES
 from bench.session import Session

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench import processes
-from bench.jobs import Device
+from bench.libraries.jobs import Device
 
 PACKAGES = (
     "mlx",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from bench.checkpoints import CONTEXT, WORDS
+from bench.checkpoints.chat import CONTEXT, WORDS
 from bench.streams import Ask, BenchFailed
 from engines.runner.chat.prompt import PromptWriter
 from engines.types.chat import ChatRequest, Message, Sampling

@@ -12,10 +12,12 @@ from typing import TypeVar
 import psutil
 from msgspec import Struct
 
-from bench import checkpoints, contenders, machine, processes
-from bench.checkpoints import Checkpoint
-from bench.contenders import Contender, OverHttp
-from bench.jobs import Device
+from bench import machine, processes
+from bench.checkpoints import chat as checkpoints
+from bench.checkpoints.chat import Checkpoint
+from bench.contenders import chat as contenders
+from bench.contenders.chat import Contender, OverHttp
+from bench.libraries.jobs import Device
 from bench.prompts import Prompts
 from bench.scale import Scale
 from bench.streams import Ask, BenchFailed, Run, check

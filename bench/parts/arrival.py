@@ -2,7 +2,7 @@
 
 import statistics
 
-from bench.contenders import Contender
+from bench.contenders.chat import Contender
 from bench.prompts import Prompts
 from bench.session import Session
 from bench.streams import Run, percentile

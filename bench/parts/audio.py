@@ -6,11 +6,14 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import audio_checkpoints, audio_server, contenders, peak, processes, sounds
-from bench.audio_contenders import AudioContender, InProcess, Server
-from bench.audio_jobs import KINDS, Answer, Kind, model_of
-from bench.audio_server import OtherServer
-from bench.contenders import LIBRARY, OURS, OverHttp
+from bench import peak, processes, sounds
+from bench.checkpoints import audio as audio_checkpoints
+from bench.contenders import chat as contenders
+from bench.contenders import mlx_audio_server as audio_server
+from bench.contenders.audio import AudioContender, InProcess, Server
+from bench.contenders.chat import LIBRARY, OURS, OverHttp
+from bench.contenders.mlx_audio_server import OtherServer
+from bench.libraries.audio_jobs import KINDS, Answer, Kind, model_of
 from bench.prompts import Prompts
 from bench.session import Session
 from bench.streams import BenchFailed, percentile

@@ -1,6 +1,6 @@
 """Streams that begin all at once: output per second, first token, gaps between tokens."""
 
-from bench.checkpoints import Checkpoint
+from bench.checkpoints.chat import Checkpoint
 from bench.prompts import Prompts
 from bench.session import Level, Session
 from bench.streams import percentile

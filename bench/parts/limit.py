@@ -1,6 +1,6 @@
 """How near one stream runs to the device's limit: bytes a step must read × steps per second ÷ bandwidth."""
 
-from bench import contenders
+from bench.contenders import chat as contenders
 from bench.session import Session
 
 

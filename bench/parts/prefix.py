@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from bench.contenders import BATCH, BATCH_SMALL, OURS, Contender
+from bench.contenders.chat import BATCH, BATCH_SMALL, OURS, Contender
 from bench.prompts import Prompts, words
 from bench.session import Session
 from bench.streams import BenchFailed

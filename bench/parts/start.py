@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psutil
 
 from bench import processes
-from bench.contenders import OURS, OverHttp
+from bench.contenders.chat import OURS, OverHttp
 from bench.prompts import Prompts
 from bench.session import Session
 

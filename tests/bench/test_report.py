@@ -4,7 +4,7 @@ import json
 
 from bench import report
 from bench.__main__ import PARTS, arguments_of
-from bench.contenders import BATCH, MLX_LM, OURS
+from bench.contenders.chat import BATCH, MLX_LM, OURS
 from bench.goals import Verdict
 from bench.session import Figures
 

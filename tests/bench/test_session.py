@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import contenders
-from bench.contenders import MLX_LM
+from bench.contenders import chat as contenders
+from bench.contenders.chat import MLX_LM
 from bench.scale import QUICK
 from bench.session import Session
 from bench.streams import BenchFailed

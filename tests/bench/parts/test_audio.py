@@ -5,11 +5,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import contenders
-from bench.audio_contenders import AudioContender, Server
-from bench.audio_jobs import Answer
-from bench.contenders import AUDIO_SERVER, LIBRARY, OURS
+from bench.contenders import chat as contenders
+from bench.contenders.audio import AudioContender, Server
+from bench.contenders.chat import AUDIO_SERVER, LIBRARY, OURS
 from bench.goals import AUDIO_GOALS, judge
+from bench.libraries.audio_jobs import Answer
 from bench.parts import audio
 from bench.peak import Peak
 from bench.scale import FULL, QUICK

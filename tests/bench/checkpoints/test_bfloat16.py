@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bench import bfloat16, checkpoints
+from bench.checkpoints import bfloat16
+from bench.checkpoints import chat as checkpoints
 from bench.scale import LARGE, QUICK
 
 SHAPES = {

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bench.client import Client, Progress, events, stream_of
+from bench.client.chat import Client, Progress, events, stream_of
 from bench.streams import Ask, BenchFailed, Stream
 from engines.types.chat import Message
 

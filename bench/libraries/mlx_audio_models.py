@@ -1,7 +1,7 @@
 """mlx-audio's own `generate` in a process: jobs as JSON lines on stdin, answers on stdout.
 
-Started as `python -P -m bench.audio_batch KIND FOLDER`. It does one request after the other, as its models have it:
-several at a time wait for each other. Sound comes decoded, and goes as it is.
+Started as `python -P -m bench.libraries.mlx_audio_models KIND FOLDER`. It does one request after the other, as its
+models have it: several at a time wait for each other. Sound comes decoded, and goes as it is.
 """
 
 import os
@@ -19,9 +19,9 @@ from mlx_audio.stt.utils import load_model as load_listener
 from mlx_audio.tts.utils import load_model as load_speaker
 
 from bench import sounds
-from bench.audio_jobs import INTERVAL, Answer, Command, Kind, Listen, Speak
-from bench.device import device
-from bench.jobs import AskDevice
+from bench.libraries.audio_jobs import INTERVAL, Answer, Command, Kind, Listen, Speak
+from bench.libraries.device import device
+from bench.libraries.jobs import AskDevice
 
 MOST_TOKENS = 2048
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from bench import audio_server
-from bench.audio_server import heard
-from bench.client import Chunk
-from bench.jobs import Device
+from bench.client.chat import Chunk
+from bench.contenders import mlx_audio_server as audio_server
+from bench.contenders.mlx_audio_server import heard
+from bench.libraries.jobs import Device
 from bench.streams import BenchFailed
 
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import audio_client, processes
-from bench.audio_contenders import Served
-from bench.audio_jobs import INTERVAL, VOICE, Answer, Kind
-from bench.client import Chunk
-from bench.contenders import AUDIO_SERVER, Child, OverHttp
-from bench.jobs import Device
+from bench import processes
+from bench.client import audio as audio_client
+from bench.client.chat import Chunk
+from bench.contenders.audio import Served
+from bench.contenders.chat import AUDIO_SERVER, Child, OverHttp
+from bench.libraries.audio_jobs import INTERVAL, VOICE, Answer, Kind
+from bench.libraries.jobs import Device
 from bench.streams import BenchFailed
 
 NEEDS = ("fastapi", "webrtcvad")

@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from bench.jobs import Device
+from bench.libraries.jobs import Device
 
 
 def device() -> Device:

@@ -1,4 +1,6 @@
-"""Writes the checkpoints of the audio part: `python -P -m bench.audio_weights FOLDER`, with the scale on stdin.
+"""Writes the checkpoints of the audio part, with the scale on stdin.
+
+Started as `python -P -m bench.checkpoints.audio_weights FOLDER`.
 
 The demo's, larger, and with weights that say so many tokens of every piece and then end (see `chains`). A process of
 its own, for the library tells the names and shapes.
@@ -20,8 +22,8 @@ from mlx_audio.tts.models.qwen3_tts.config import ModelConfig as Qwen3TtsConfig
 from mlx_audio.tts.models.qwen3_tts.qwen3_tts import Model as Qwen3Tts
 from tokenizers import Tokenizer
 
-from bench import chains
-from bench.audio_jobs import Kind, model_of
+from bench.checkpoints import chains
+from bench.libraries.audio_jobs import Kind, model_of
 from bench.scale import AudioScale
 from demo.checkpoints import Size, write_weights
 from demo.speech_checkpoints import speech_tokenizer, write_qwen3_asr

@@ -16,9 +16,9 @@ import msgspec
 import psutil
 
 from bench import processes
-from bench.checkpoints import Checkpoint
-from bench.client import Client
-from bench.jobs import AskDevice, Bandwidth, Device, Generate, Measured, Piece
+from bench.checkpoints.chat import Checkpoint
+from bench.client.chat import Client
+from bench.libraries.jobs import AskDevice, Bandwidth, Device, Generate, Measured, Piece
 from bench.streams import Ask, BenchFailed, Stream
 
 START_SECONDS = 120.0
@@ -135,7 +135,7 @@ class InProcess(Library):
     def __init__(
         self, name: str, checkpoint: Checkpoint, threads: int, logs: Path, step: int | None, batch: int | None
     ) -> None:
-        super().__init__(name, ["bench.batch", str(checkpoint.folder)], threads, logs)
+        super().__init__(name, ["bench.libraries.mlx_lm_batch", str(checkpoint.folder)], threads, logs)
         self.name = name
         self._step, self._batch = step, batch
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench import checkpoints, processes
-from bench.checkpoints import Checkpoint
+from bench import processes
+from bench.checkpoints import chat as checkpoints
+from bench.checkpoints.chat import Checkpoint
 from bench.scale import Scale
 from bench.streams import BenchFailed
 
@@ -25,7 +26,7 @@ def make(work: Path, scale: Scale) -> Checkpoint:
         unfinished = models.with_name(f".{models.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        command = [sys.executable, "-P", "-m", "bench.audio_weights", str(unfinished)]
+        command = [sys.executable, "-P", "-m", "bench.checkpoints.audio_weights", str(unfinished)]
         environment = processes.environment(1, preload=False)
         done = subprocess.run(command, input=told, env=environment, capture_output=True)
         if done.returncode:

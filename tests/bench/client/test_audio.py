@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import audio_client
-from bench.audio_client import spoken, transcribed
-from bench.client import Chunk
+from bench.client import audio as audio_client
+from bench.client.audio import spoken, transcribed
+from bench.client.chat import Chunk
 from bench.streams import BenchFailed
 
 

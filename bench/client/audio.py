@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.audio_jobs import Answer
-from bench.client import Chunk, Parsed, Receiver, events
+from bench.client.chat import Chunk, Parsed, Receiver, events
+from bench.libraries.audio_jobs import Answer
 from bench.streams import BenchFailed
 
 PATIENCE_SECONDS = 600.0

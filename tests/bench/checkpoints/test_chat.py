@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from bench.checkpoints import WORDS, Checkpoint, make
+from bench.checkpoints.chat import WORDS, Checkpoint, make
 from bench.prompts import Prompts, words
 from bench.scale import QUICK
 from bench.streams import BenchFailed

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bench.jobs import AskDevice
+from bench.libraries.jobs import AskDevice
 
 Kind = Literal["qwen3-asr", "whisper", "qwen3-tts"]
 KINDS: tuple[Kind, ...] = ("qwen3-asr", "whisper", "qwen3-tts")

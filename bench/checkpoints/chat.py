@@ -16,7 +16,7 @@ from msgspec import Struct
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from bench import bfloat16
+from bench.checkpoints import bfloat16
 from bench.scale import Scale
 from demo import checkpoints as demo
 

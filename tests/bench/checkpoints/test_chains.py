@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench import chains
+from bench.checkpoints import chains
 
 WIDTH, ROWS = 64, 300
 CHAIN = [7, 250, 3, 199, 42, 299]

@@ -1,7 +1,8 @@
 """mlx-lm's `BatchGenerator` in a process of its own: jobs as JSON lines on stdin, outcomes on stdout.
 
-Started as `python -P -m bench.batch FOLDER`. No HTTP, no text: token ids in and out, so the least that a server over
-mlx-lm can cost. With `keep`, the cache of the last answer is trimmed to what the next prompt shares with it.
+Started as `python -P -m bench.libraries.mlx_lm_batch FOLDER`. No HTTP, no text: token ids in and out, so the
+least that a server over mlx-lm can cost. With `keep`, the cache of the last answer is trimmed to what the next prompt
+shares with it.
 """
 
 import itertools
@@ -18,8 +19,8 @@ from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import trim_prompt_cache
 from mlx_lm.utils import load_model
 
-from bench.device import device
-from bench.jobs import AskDevice, Bandwidth, Command, Generate, Measured, Piece
+from bench.libraries.device import device
+from bench.libraries.jobs import AskDevice, Bandwidth, Command, Generate, Measured, Piece
 from bench.streams import Stream
 
 REPEATS = 5

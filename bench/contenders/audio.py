@@ -8,9 +8,9 @@ from typing import Protocol
 import msgspec
 import psutil
 
-from bench import audio_client
-from bench.audio_jobs import VOICE, Answer, Command, Kind, Listen, Speak, model_of
-from bench.contenders import LIBRARY, OURS, Library, OverHttp
+from bench.client import audio as audio_client
+from bench.contenders.chat import LIBRARY, OURS, Library, OverHttp
+from bench.libraries.audio_jobs import VOICE, Answer, Command, Kind, Listen, Speak, model_of
 
 
 class AudioContender(Protocol):
@@ -37,7 +37,7 @@ class InProcess(Library):
     name = LIBRARY
 
     def __init__(self, kind: Kind, folder: Path, piece: float, threads: int, logs: Path) -> None:
-        super().__init__(f"{self.name}-{kind}", ["bench.audio_batch", kind, str(folder)], threads, logs)
+        super().__init__(f"{self.name}-{kind}", ["bench.libraries.mlx_audio_models", kind, str(folder)], threads, logs)
         self._piece = piece
 
     async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:

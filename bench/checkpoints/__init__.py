@@ -1,0 +1,1 @@
+"""The checkpoints that are measured: random weights, made when they are wanted."""

@@ -1,0 +1,1 @@
+"""The HTTP clients: raw bytes with the moment they came."""

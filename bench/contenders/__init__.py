@@ -1,0 +1,1 @@
+"""Who is measured: this server, the libraries in process, and the servers that ship with them."""

@@ -1,0 +1,1 @@
+"""Processes in which mlx-lm and mlx-audio run without a server."""
