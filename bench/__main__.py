@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from bench import compare, goals, machine, report
-from bench.contenders import chat as contenders
+from bench.contenders import names, servers
 from bench.parts import arrival, audio, cost, levels, limit, prefix, start
 from bench.scale import FULL, SHAPES
-from bench.session import Session
+from bench.session import BenchSession
 from bench.streams import BenchFailed
 
 # In this order: cost and limit derive from what levels measured.
@@ -86,23 +86,23 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-async def measure(session: Session, parts: Sequence[str]) -> None:
+async def measure(session: BenchSession, parts: Sequence[str]) -> None:
     wanted = set(parts) | ({"levels"} if DERIVED & set(parts) else set())
     for name, part in PARTS.items():
         if name in wanted:
             await part(session)
 
 
-def caveats(session: Session, *, quick: bool) -> list[str]:
+def caveats(session: BenchSession, *, quick: bool) -> list[str]:
     found = ["This was a smoke run with tiny sizes: its figures mean nothing."] if quick else []
     found += CAVEATS
-    found += [f"{name} is not installed and was left out." for name in contenders.not_installed()]
+    found += [f"{name} is not installed and was left out." for name in servers.not_installed()]
     others = f"Other work used {session.others.share():.0%} of the processor meanwhile"
     load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end"
     return [*found, f"{others} ({load}).", *session.notes]
 
 
-def printed(session: Session, parts: Sequence[str], *, quick: bool) -> str:
+def printed(session: BenchSession, parts: Sequence[str], *, quick: bool) -> str:
     values = session.figures.values()
     reached = goals.judge(goals.GOALS, values)
     ahead = goals.judge(goals.ahead(values), values)
@@ -125,9 +125,9 @@ def printed(session: Session, parts: Sequence[str], *, quick: bool) -> str:
     return f"{report.tables(said, values, reached, ahead)}\n{report.document(fields)}\n"
 
 
-def compared(session: Session, *, quick: bool) -> str:
+def compared(session: BenchSession, *, quick: bool) -> str:
     """This tree against another one."""
-    lines = compare.compare(session.figures.values(), contenders.OURS, contenders.OTHER_TREE)
+    lines = compare.compare(session.figures.values(), names.OURS, names.OTHER_TREE)
     fields = {
         "bench": 1,
         "date": datetime.date.today().isoformat(),
@@ -149,7 +149,9 @@ def main(words: Sequence[str]) -> int:
     parts = arguments.part.split(",")
     with tempfile.TemporaryDirectory(prefix="mlx-local-bench-") as temporary:
         work = arguments.work or Path(temporary)
-        session = Session(scale, arguments.rounds or scale.rounds, arguments.threads, work.resolve(), arguments.against)
+        session = BenchSession(
+            scale, arguments.rounds or scale.rounds, arguments.threads, work.resolve(), arguments.against
+        )
         try:
             asyncio.run(measure(session, parts))
         except BenchFailed as failure:

@@ -19,7 +19,7 @@ HIGHER_IS_BETTER = frozenset({"rate", "speed"})  # the last part of a figure's n
 Values = Mapping[str, Mapping[str, Sequence[float]]]
 
 
-class Line(Struct, frozen=True):
+class ComparedFigure(Struct, frozen=True):
     """`ratio` above 1: this tree is better. It is worse if the whole interval lies below `WORSE_BELOW`."""
 
     figure: str
@@ -33,7 +33,7 @@ class Line(Struct, frozen=True):
         return self.high < WORSE_BELOW
 
 
-def compare(values: Values, this: str, other: str) -> list[Line]:
+def compare(values: Values, this: str, other: str) -> list[ComparedFigure]:
     """Of every figure that both have, in the order in which they were measured."""
     lines = []
     for figure, by_name in values.items():
@@ -47,10 +47,10 @@ def compare(values: Values, this: str, other: str) -> list[Line]:
     return lines
 
 
-def line(figure: str, ratios: Sequence[float]) -> Line:
+def line(figure: str, ratios: Sequence[float]) -> ComparedFigure:
     ordered = sorted(ratios)
     skip = _skip(len(ordered))
-    return Line(figure, statistics.median(ordered), ordered[skip], ordered[-1 - skip], len(ordered))
+    return ComparedFigure(figure, statistics.median(ordered), ordered[skip], ordered[-1 - skip], len(ordered))
 
 
 def _skip(rounds: int) -> int:
@@ -62,7 +62,7 @@ def _skip(rounds: int) -> int:
     return skip
 
 
-def table(lines: Sequence[Line]) -> str:
+def table(lines: Sequence[ComparedFigure]) -> str:
     """For people."""
     rows = [f"{'figure':46} {'ratio':>6}  interval       rounds  (above 1: this tree is better)"]
     for one in lines:

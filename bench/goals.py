@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bench.contenders.chat import AUDIO_SERVER, BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
+from bench.contenders.names import AUDIO_SERVER, BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
 from bench.scale import LARGE as LARGE_SHAPE
 from bench.scale import label
 

@@ -5,6 +5,7 @@ import contextlib
 import ctypes.util
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -83,3 +84,11 @@ def free_port() -> int:
 
 def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def blas_of(process: psutil.Process) -> list[str]:
+    """The BLAS libraries that a process has loaded, where the system tells."""
+    with contextlib.suppress(psutil.Error, AttributeError, subprocess.SubprocessError):
+        paths = [Path(region.path) for region in process.memory_maps()]
+        return sorted({path.name for path in paths if "blas" in path.name.lower()})
+    return []

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bench.contenders.chat import AUDIO_SERVER, BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
+from bench.contenders.names import AUDIO_SERVER, BATCH, BATCH_SMALL, LIBRARY, OTHERS, OURS
 from bench.goals import IN_PROCESS, Value, Values, Verdict, ratio
 
 COLUMNS = (BATCH, BATCH_SMALL, LIBRARY, OURS, *OTHERS, AUDIO_SERVER, "device")

@@ -14,9 +14,11 @@ from msgspec import Struct
 
 from bench import machine, processes
 from bench.checkpoints import chat as checkpoints
-from bench.checkpoints.chat import Checkpoint
-from bench.contenders import chat as contenders
-from bench.contenders.chat import Contender, OverHttp
+from bench.checkpoints.chat import RandomCheckpoint
+from bench.contenders import in_process, names, servers
+from bench.contenders.in_process import LibraryProcess
+from bench.contenders.protocol import ChatContender
+from bench.contenders.servers import OverHttp
 from bench.libraries.jobs import Device
 from bench.prompts import Prompts
 from bench.scale import Scale
@@ -27,7 +29,7 @@ WARM_TOKENS = 16
 T = TypeVar("T")
 
 
-class Figures:
+class FigureTable:
     """By figure and contender: one value a round."""
 
     def __init__(self) -> None:
@@ -49,20 +51,20 @@ class Figures:
 class Level(Struct, frozen=True):
     """One burst of equal streams, for the parts that derive something from it."""
 
-    checkpoint: Checkpoint
+    checkpoint: RandomCheckpoint
     streams: int
     contender: str
     run: Run
 
 
-class Session:
+class BenchSession:
     def __init__(self, scale: Scale, rounds: int, threads: int, work: Path, against: Path | None = None) -> None:
         """`against`: only this tree's server is measured, and that of this other tree."""
         self.scale = scale
         self.rounds = rounds
         self.threads = threads
         self.against = against
-        self.figures = Figures()
+        self.figures = FigureTable()
         self.levels: list[Level] = []
         self.series: dict[str, dict[str, list[float]]] = {}
         self.notes: list[str] = []
@@ -75,11 +77,11 @@ class Session:
         self._began = time.monotonic()
         self.logs.mkdir(parents=True, exist_ok=True)
 
-    def checkpoint(self, rows: int) -> Checkpoint:
+    def checkpoint(self, rows: int) -> RandomCheckpoint:
         return checkpoints.make(self._models, rows, self.scale)
 
     @property
-    def small(self) -> Checkpoint:
+    def small(self) -> RandomCheckpoint:
         return self.checkpoint(self.scale.vocabularies[0])
 
     def say(self, text: str) -> None:
@@ -92,28 +94,28 @@ class Session:
             self.notes.append(text)
             self.say(text)
 
-    def servers(self, checkpoint: Checkpoint) -> list[OverHttp]:
+    def servers(self, checkpoint: RandomCheckpoint) -> list[OverHttp]:
         """Ours, and those that it is compared with."""
-        ours = contenders.ours(checkpoint, self.threads, self.logs)
+        ours = servers.ours(checkpoint, self.threads, self.logs)
         if self.against is not None:
-            return [ours, contenders.ours(checkpoint, self.threads, self.logs, self.against)]
-        return [ours, *contenders.others(checkpoint, self.threads, self.logs)]
+            return [ours, servers.ours(checkpoint, self.threads, self.logs, self.against)]
+        return [ours, *servers.others(checkpoint, self.threads, self.logs)]
 
     @contextlib.asynccontextmanager
-    async def contenders(self, checkpoint: Checkpoint) -> AsyncIterator[list[Contender]]:
+    async def contenders(self, checkpoint: RandomCheckpoint) -> AsyncIterator[list[ChatContender]]:
         """All of them, started, warm and at rest."""
-        every: list[Contender] = [*self.servers(checkpoint)]
+        every: list[ChatContender] = [*self.servers(checkpoint)]
         if self.against is None:
-            every = [*contenders.in_process(checkpoint, self.threads, self.logs), *every]
+            every = [*in_process.batches(checkpoint, self.threads, self.logs), *every]
         warm = Prompts(checkpoint.folder).of_length(self.scale.short_prompt, WARM_TOKENS, "warm")
         async with contextlib.AsyncExitStack() as stack:
-            up: list[Contender] = []
+            up: list[ChatContender] = []
             for contender in every:
                 self.say(f"starting {contender.name} on {checkpoint.name}")
                 stack.push_async_callback(contender.stop)
                 with self.left_out_if_it_fails(contender.name):
                     await contender.start()
-                    if self.device is None and isinstance(contender, contenders.InProcess):
+                    if self.device is None and isinstance(contender, LibraryProcess):
                         self.device = await contender.device()
                     await self.measured(contender, [warm])
                     await processes.settled(contender.process)
@@ -127,11 +129,11 @@ class Session:
         try:
             yield
         except BenchFailed as failure:
-            if name not in (*contenders.OTHERS, contenders.AUDIO_SERVER):
+            if name not in (*names.OTHERS, names.AUDIO_SERVER):
                 raise
             self.note(f"{name} was left out: {str(failure).splitlines()[0]}")
 
-    async def measured(self, contender: Contender, asks: Sequence[Ask], *, keep: bool = False) -> Run:
+    async def measured(self, contender: ChatContender, asks: Sequence[Ask], *, keep: bool = False) -> Run:
         """One burst, checked: everybody produced what was asked for."""
         before = processes.cpu_seconds(contender.process)
         streams = await contender.run(asks, keep=keep)
@@ -150,5 +152,5 @@ class Session:
 
     def remember_blas(self, name: str, process: psutil.Process) -> None:
         """Which BLAS a contender's processes have loaded by now."""
-        loaded = {library for one in processes.tree(process) for library in contenders.blas_of(one)}
+        loaded = {library for one in processes.tree(process) for library in processes.blas_of(one)}
         self.blas[name] = sorted(loaded)

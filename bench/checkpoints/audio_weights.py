@@ -23,7 +23,7 @@ from mlx_audio.tts.models.qwen3_tts.qwen3_tts import Model as Qwen3Tts
 from tokenizers import Tokenizer
 
 from bench.checkpoints import chains
-from bench.libraries.audio_jobs import Kind, model_of
+from bench.libraries.jobs import AudioKind, model_of
 from bench.scale import AudioScale
 from demo.checkpoints import Size, write_weights
 from demo.speech_checkpoints import speech_tokenizer, write_qwen3_asr
@@ -124,7 +124,7 @@ def write_tts(folder: Path, scale: AudioScale) -> None:
     write_weights(folder / "model.safetensors", weights)
 
 
-WRITERS: Mapping[Kind, Callable[[Path, AudioScale], None]] = {
+WRITERS: Mapping[AudioKind, Callable[[Path, AudioScale], None]] = {
     "qwen3-asr": write_asr,
     "whisper": write_whisper,
     "qwen3-tts": write_tts,

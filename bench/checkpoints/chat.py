@@ -5,10 +5,12 @@ are zero, so that their logit never is the highest. No answer ends early, every 
 that comes back as text in the next turn becomes the same tokens again. The cost of a step is that of full rows.
 """
 
+import contextlib
 import itertools
 import json
 import shutil
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ SPACE = "Ġ"  # how a byte-level vocabulary writes a blank
 FLOAT_BYTES = 4
 
 
-class Checkpoint(Struct, frozen=True):
+class RandomCheckpoint(Struct, frozen=True):
     """A folder, and what a decode step of one stream reads."""
 
     folder: Path
@@ -45,25 +47,32 @@ class Checkpoint(Struct, frozen=True):
         return self.weight_bytes_per_step + positions * self.kv_bytes_per_position
 
 
-def make(models_dir: Path, rows: int, scale: Scale) -> Checkpoint:
+def make(models_dir: Path, rows: int, scale: Scale) -> RandomCheckpoint:
     """Written once, and published by a rename; the same arguments give the same bytes."""
     label = scale.label(rows)
     folder = models_dir / f"bench-{label.replace(' ', '-')}-{scale.layers}x{scale.hidden}"
     size = demo.Size(scale.layers, scale.hidden, scale.intermediate, scale.heads, scale.kv_heads, scale.head_dim)
     shapes = demo.shapes_of(size, rows, demo.QWEN3_NORMS)
     if not folder.exists():
-        unfinished = models_dir / f".{folder.name}.unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        tokenizer = _tokenizer(rows - PADDING.get(rows, 0))
-        _write_texts(unfinished, rows, scale, tokenizer)
-        _write_weights(unfinished / "model.safetensors", shapes, tokenizer, scale)
-        unfinished.rename(folder)
+        with published(folder) as unfinished:
+            tokenizer = _tokenizer(rows - PADDING.get(rows, 0))
+            _write_texts(unfinished, rows, scale, tokenizer)
+            _write_weights(unfinished / "model.safetensors", shapes, tokenizer, scale)
     # The embedding is a look-up: a step reads one row of it.
     read = sum(int(np.prod(shape)) for name, shape in shapes.items() if "embed_tokens" not in name)
     kv = 2 * scale.layers * scale.kv_heads * scale.head_dim
     size_of_one = bfloat16.BYTES if scale.bfloat16 else FLOAT_BYTES
-    return Checkpoint(folder, label, read * size_of_one, kv * size_of_one)
+    return RandomCheckpoint(folder, label, read * size_of_one, kv * size_of_one)
+
+
+@contextlib.contextmanager
+def published(folder: Path) -> Iterator[Path]:
+    """A folder to write, which becomes `folder` by a rename once everything is written."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    unfinished.rename(folder)
 
 
 def _tokenizer(size: int) -> Tokenizer:

@@ -1,30 +1,28 @@
-"""Asks a server to write down a recording, or to speak; raw, as `client` asks for chat."""
+"""Asks a server to transcribe a recording, or to speak."""
 
 import asyncio
 import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from bench.client.chat import Chunk, Parsed, Receiver, events
-from bench.libraries.audio_jobs import Answer
+from bench.client.connection import Chunk, connected, events, head, post
+from bench.libraries.jobs import AudioAnswer
 from bench.streams import BenchFailed
 
-PATIENCE_SECONDS = 600.0
 BOUNDARY = "----bench"
 VOICE_RATE = 24_000
 SAMPLE_BYTES = 2
 
 
-async def transcribe(url: str, model: str, path: Path) -> Answer:
+async def transcribe(url: str, model: str, path: Path) -> AudioAnswer:
     """By a server that streams as OpenAI's does."""
     return transcribed(*await uploaded(url, {"model": model, "language": "en", "stream": "true"}, path))
 
 
-async def speak(url: str, model: str, text: str, voice: str) -> Answer:
+async def speak(url: str, model: str, text: str, voice: str) -> AudioAnswer:
     """As samples without a header, streamed."""
     fields = {"model": model, "input": text, "voice": voice, "response_format": "pcm", "language": "en"}
     return spoken(*await posted(url, fields))
@@ -32,30 +30,29 @@ async def speak(url: str, model: str, text: str, voice: str) -> Answer:
 
 async def uploaded(url: str, fields: Mapping[str, str], path: Path) -> tuple[float, list[Chunk]]:
     """When the form was sent, and what came: the file goes as it is read. Raises `BenchFailed` for another status."""
-    head = _fields(fields)
-    head += _part(f'name="file"; filename="{path.name}"\r\nContent-Type: audio/wav')
-    tail = f"\r\n--{BOUNDARY}--\r\n".encode()
+    before = _fields(fields)
+    before += _part(f'name="file"; filename="{path.name}"\r\nContent-Type: audio/wav')
+    after = f"\r\n--{BOUNDARY}--\r\n".encode()
     submitted = time.monotonic()
-    with path.open("rb") as file:
-        length = len(head) + os.fstat(file.fileno()).st_size + len(tail)
-        async with _connected(url) as (transport, receiver):
+    with path.open("rb") as file, _lost_connections_fail():
+        length = len(before) + os.fstat(file.fileno()).st_size + len(after)
+        async with connected(url) as (transport, receiver):
             kind = f"multipart/form-data; boundary={BOUNDARY}"
-            transport.write(_request(url, "/v1/audio/transcriptions", kind, length) + head)
+            transport.write(head(url, "/v1/audio/transcriptions", kind, length) + before)
             await asyncio.get_running_loop().sendfile(transport, file)
-            transport.write(tail)
-            return submitted, await _answer(receiver)
+            transport.write(after)
+            return submitted, await receiver.body()
 
 
 async def posted(url: str, fields: Mapping[str, object]) -> tuple[float, list[Chunk]]:
     """The same for a text to speak."""
     body = json.dumps(fields).encode()
     submitted = time.monotonic()
-    async with _connected(url) as (transport, receiver):
-        transport.write(_request(url, "/v1/audio/speech", "application/json", len(body)) + body)
-        return submitted, await _answer(receiver)
+    with _lost_connections_fail():
+        return submitted, await post(url, "/v1/audio/speech", body)
 
 
-def transcribed(submitted: float, chunks: Sequence[Chunk]) -> Answer:
+def transcribed(submitted: float, chunks: Sequence[Chunk]) -> AudioAnswer:
     """Raises `BenchFailed` for an answer that isn't whole."""
     first = 0.0
     for moment, event in events(chunks):
@@ -65,47 +62,26 @@ def transcribed(submitted: float, chunks: Sequence[Chunk]) -> Answer:
         elif data.get("type") == "transcript.text.done":
             if data.get("incomplete") or not first:
                 raise BenchFailed(f"a transcript isn't whole: {data.get('incomplete') or 'it is empty'}")
-            return Answer(submitted, first, moment, data["text"])
+            return AudioAnswer(submitted, first, moment, data["text"])
         elif "error" in data:
             raise BenchFailed(f"a transcription failed: {data['error']}")
     raise BenchFailed("a transcript broke off")
 
 
-def spoken(submitted: float, chunks: Sequence[Chunk]) -> Answer:
+def spoken(submitted: float, chunks: Sequence[Chunk]) -> AudioAnswer:
     """Raises `BenchFailed` for an answer without sound."""
     if not chunks:
         raise BenchFailed("no sound came")
     samples = sum(len(data) for _, data in chunks) // SAMPLE_BYTES
-    return Answer(submitted, chunks[0][0], chunks[-1][0], sound=samples / VOICE_RATE)
+    return AudioAnswer(submitted, chunks[0][0], chunks[-1][0], sound=samples / VOICE_RATE)
 
 
-@contextlib.asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[tuple[asyncio.Transport, Receiver]]:
-    target = urlsplit(url)
-    assert target.hostname is not None and target.port is not None
-    loop = asyncio.get_running_loop()
-    transport, receiver = await loop.create_connection(lambda: Receiver(None), target.hostname, target.port)
+@contextlib.contextmanager
+def _lost_connections_fail() -> Iterator[None]:
     try:
-        yield transport, receiver
-    finally:
-        transport.close()
-
-
-async def _answer(receiver: Receiver) -> list[Chunk]:
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await receiver.ended
-    except (ConnectionError, TimeoutError) as error:
-        raise BenchFailed(f"no whole answer came: {error or 'it took too long'}") from error
-    answer = Parsed(receiver.received)
-    if answer.status != 200:
-        raise BenchFailed(f"{answer.status}: {b''.join(data for _, data in answer.chunks).decode(errors='replace')}")
-    return answer.chunks
-
-
-def _request(url: str, path: str, kind: str, length: int) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nConnection: close\r\n"
-    return f"{head}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode()
+        yield
+    except ConnectionError as error:
+        raise BenchFailed(f"no whole answer came: {error}") from error
 
 
 def _fields(fields: Mapping[str, str]) -> bytes:

@@ -1,39 +1,28 @@
-"""The HTTP client: raw bytes with the moment they came; everything is parsed when the answer is complete.
-
-It shares the processor with the server that it measures, so it does as little as it can: a connection and a protocol
-an answer, no HTTP library at work meanwhile.
-"""
+"""Asks a server for chat."""
 
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-import httptools
-
+from bench.client.connection import Chunk, StreamProgress, events, post
 from bench.streams import Ask, BenchFailed, Stream
 
-PATIENCE_SECONDS = 600.0
 TRIES = 6
 AGAIN_SECONDS = 0.01
-FIELD = b"data: "
-
-Chunk = tuple[float, bytes]
 
 
-class Client:
+class ChatClient:
     """Of one server."""
 
     def __init__(self, url: str, model: str) -> None:
-        parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "", parts.port or 80
+        self._url = url
         self._model = model
 
     async def run(self, asks: Sequence[Ask]) -> list[Stream]:
         """Each ask is submitted when the first one has produced its `after` tokens."""
-        progress = Progress()
+        progress = StreamProgress()
         bodies = [self._body(ask) for ask in asks]
         works = [
             self._stream(ask, body, progress, leading=place == 0)
@@ -52,98 +41,18 @@ class Client:
         }
         return json.dumps(fields).encode()
 
-    async def _stream(self, ask: Ask, body: bytes, progress: "Progress", *, leading: bool) -> Stream:
+    async def _stream(self, ask: Ask, body: bytes, progress: StreamProgress, *, leading: bool) -> Stream:
         await progress.reached(ask.after)
         submitted = time.monotonic()
         for attempt in range(TRIES):
-            chunks: list[Chunk] = []
             try:
-                status = await self._receive(body, chunks, progress if leading else None)
+                chunks = await post(self._url, "/v1/chat/completions", body, progress if leading else None)
             except ConnectionError:
-                if chunks:
-                    raise
                 # A server with a short queue of connections refuses some: its client tries again.
                 await asyncio.sleep(AGAIN_SECONDS * 2**attempt)
                 continue
-            if status != 200:
-                raise BenchFailed(f"{status}: {b''.join(data for _, data in chunks).decode()}")
             return stream_of(submitted, chunks, retries=attempt)
-        raise BenchFailed(f"{self._host}:{self._port} doesn't take the connection")
-
-    async def _receive(self, body: bytes, chunks: list[Chunk], progress: "Progress | None") -> int:
-        """The status; `chunks` is filled with the body's bytes. Raises `ConnectionError`."""
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        loop = asyncio.get_running_loop()
-        transport, receiver = await loop.create_connection(lambda: Receiver(progress), self._host, self._port)
-        try:
-            transport.write(head.encode() + body)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await receiver.ended
-        finally:
-            transport.close()
-        answer = Parsed(receiver.received)
-        chunks += answer.chunks
-        return answer.status
-
-
-class Receiver(asyncio.Protocol):
-    """Notes what comes, and when, until the server closes the connection."""
-
-    def __init__(self, progress: "Progress | None") -> None:
-        self.received: list[Chunk] = []
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._progress = progress
-
-    def data_received(self, data: bytes) -> None:
-        self.received.append((time.monotonic(), data))
-        if self._progress is not None:
-            self._progress.add(data.count(FIELD))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.ended.done():
-            return
-        if exc is None and self.received:
-            self.ended.set_result(None)
-        else:
-            self.ended.set_exception(ConnectionResetError("the connection was closed without an answer"))
-
-
-class Parsed:
-    """An HTTP answer: its status, and its body's pieces with the moments at which they came."""
-
-    def __init__(self, received: Iterable[Chunk]) -> None:
-        self.chunks: list[Chunk] = []
-        self._moment = 0.0
-        parser = httptools.HttpResponseParser(self)
-        for self._moment, data in received:
-            parser.feed_data(data)
-        self.status = int(parser.get_status_code())
-
-    def on_body(self, body: bytes) -> None:
-        """Called by the parser."""
-        self.chunks.append((self._moment, body))
-
-
-class Progress:
-    """How far the first stream of a run is."""
-
-    def __init__(self) -> None:
-        self._done = 0
-        self._waiting: list[tuple[int, asyncio.Event]] = []
-
-    async def reached(self, tokens: int) -> None:
-        if self._done >= tokens:
-            return
-        event = asyncio.Event()
-        self._waiting.append((tokens, event))
-        await event.wait()
-
-    def add(self, tokens: int) -> None:
-        self._done += tokens
-        for wanted, event in self._waiting:
-            if self._done >= wanted:
-                event.set()
+        raise BenchFailed(f"{self._url} doesn't take the connection")
 
 
 def stream_of(submitted: float, chunks: Iterable[Chunk], retries: int = 0) -> Stream:
@@ -170,14 +79,3 @@ def stream_of(submitted: float, chunks: Iterable[Chunk], retries: int = 0) -> St
     return Stream(
         submitted, tuple(arrivals), usage["prompt_tokens"], usage["completion_tokens"], "".join(texts), retries=retries
     )
-
-
-def events(chunks: Iterable[Chunk]) -> Iterator[tuple[float, str]]:
-    """The data of every server-sent event, with the moment at which its last byte came; comments are left out."""
-    rest = b""
-    for moment, data in chunks:
-        *whole, rest = (rest + data).replace(b"\r\n", b"\n").split(b"\n\n")
-        for event in whole:
-            lines = [line.removeprefix(FIELD) for line in event.split(b"\n") if line.startswith(FIELD)]
-            if lines:
-                yield moment, b"\n".join(lines).decode()

@@ -7,48 +7,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import processes
-from bench.client import audio as audio_client
-from bench.client.chat import Chunk
-from bench.contenders.audio import Served
-from bench.contenders.chat import AUDIO_SERVER, Child, OverHttp
-from bench.libraries.audio_jobs import INTERVAL, VOICE, Answer, Kind
-from bench.libraries.jobs import Device
+from bench.client import audio
+from bench.client.connection import Chunk
+from bench.contenders.child import Child
+from bench.contenders.names import AUDIO_SERVER
+from bench.contenders.servers import OverHttp
+from bench.libraries.jobs import INTERVAL, VOICE, AudioAnswer, AudioKind, Device
 from bench.streams import BenchFailed
 
 NEEDS = ("fastapi", "webrtcvad")
 INSTALL = "install fastapi and webrtcvad-wheels"
-LANGUAGES: dict[Kind, str] = {"qwen3-asr": "English", "whisper": "en", "qwen3-tts": "english"}
+LANGUAGES: dict[AudioKind, str] = {"qwen3-asr": "English", "whisper": "en", "qwen3-tts": "english"}
 
 
-class OtherServer(Served):
+class MlxAudioServer(OverHttp):
     """It loads a model when that is first asked for: by its folder. Recordings in pieces as long as ours.
 
     `streamed`: what its `generate` can tell early; whatever it says of a recording comes as lines of JSON.
     """
-
-    name = AUDIO_SERVER
 
     def __init__(self, folder: Path, piece: float, threads: int, logs: Path) -> None:
         port = processes.free_port()
         command = ["mlx_audio.server", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--log-dir", str(logs / "mlx-audio")]
         environment = processes.environment(threads, preload=True)
-        super().__init__(OverHttp(self.name, str(folder), Child(self.name, command, environment, logs), port))
+        super().__init__(AUDIO_SERVER, str(folder), Child(AUDIO_SERVER, command, environment, logs), port)
         self._folder = folder
         self._piece = piece
 
-    async def listen(self, kind: Kind, paths: Sequence[Path], *, streamed: bool) -> list[Answer]:
+    async def listen(self, kind: AudioKind, paths: Sequence[Path], *, streamed: bool) -> list[AudioAnswer]:
         fields = {"model": str(self._folder), "language": LANGUAGES[kind], "stream": str(streamed).lower()}
         if self._piece:
             fields["chunk_duration"] = str(self._piece)
-        uploads = [audio_client.uploaded(self._server.url, fields, path) for path in paths]
+        uploads = [audio.uploaded(self.url, fields, path) for path in paths]
         return [heard(submitted, chunks) for submitted, chunks in await asyncio.gather(*uploads)]
 
-    async def speak(self, kind: Kind, texts: Sequence[str], *, streamed: bool) -> list[Answer]:
+    async def speak(self, kind: AudioKind, texts: Sequence[str], *, streamed: bool) -> list[AudioAnswer]:
         fields = {"model": str(self._folder), "voice": VOICE, "lang_code": LANGUAGES[kind], "response_format": "pcm"}
         how = {"stream": streamed, "streaming_interval": INTERVAL}
-        asked = [audio_client.posted(self._server.url, {**fields, **how, "input": text}) for text in texts]
-        return [audio_client.spoken(submitted, chunks) for submitted, chunks in await asyncio.gather(*asked)]
+        asked = [audio.posted(self.url, {**fields, **how, "input": text}) for text in texts]
+        return [audio.spoken(submitted, chunks) for submitted, chunks in await asyncio.gather(*asked)]
 
 
 def check(device: Device) -> None:
@@ -60,7 +58,7 @@ def check(device: Device) -> None:
         raise BenchFailed("it needs a GPU")
 
 
-def heard(submitted: float, chunks: Sequence[Chunk]) -> Answer:
+def heard(submitted: float, chunks: Sequence[Chunk]) -> AudioAnswer:
     """A transcript in lines of JSON, each with the next text. Raises `BenchFailed` for an error, or no text."""
     first, ended, rest = 0.0, 0.0, b""
     texts: list[str] = []
@@ -76,4 +74,4 @@ def heard(submitted: float, chunks: Sequence[Chunk]) -> Answer:
         ended = moment
     if not first:
         raise BenchFailed("a transcript is empty")
-    return Answer(submitted, first, ended, "".join(texts))
+    return AudioAnswer(submitted, first, ended, "".join(texts))

@@ -1,52 +1,56 @@
-"""mlx-lm's `BatchGenerator` in a process of its own: jobs as JSON lines on stdin, outcomes on stdout.
+"""mlx-lm's `BatchGenerator`, in process.
 
-Started as `python -P -m bench.libraries.mlx_lm_batch FOLDER`. No HTTP, no text: token ids in and out, so the
-least that a server over mlx-lm can cost. With `keep`, the cache of the last answer is trimmed to what the next prompt
-shares with it.
+No HTTP, no text: token ids in and out, so the least that a server over mlx-lm can cost. With `keep`, the cache of the
+last answer is trimmed to what the next prompt shares with it.
 """
 
 import itertools
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import mlx.core as mx
-import msgspec
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import trim_prompt_cache
 from mlx_lm.utils import load_model
 
-from bench.libraries.device import device
-from bench.libraries.jobs import AskDevice, Bandwidth, Command, Generate, Measured, Piece
+from bench.libraries.jobs import Bandwidth, Bandwidths, Generate, Job, TokenPrompt
 from bench.streams import Stream
 
 REPEATS = 5
 
 
-class Batch:
+class MlxLmBatch:
     def __init__(self, folder: Path) -> None:
         self._model, _ = load_model(folder, strict=True)
         mx.eval(self._model.parameters())
         self._kept: tuple[list[Any], list[int]] | None = None
 
+    def do(self, job: Job) -> list[Stream] | Bandwidths:
+        """Raises `TypeError` for a job of another library."""
+        match job:
+            case Generate():
+                return self.generate(job)
+            case Bandwidth():
+                return Bandwidths(bandwidth(job.megabytes))
+        raise TypeError(job)
+
     def generate(self, job: Generate) -> list[Stream]:
         sizes = {"prefill_step_size": job.prefill_step_size, "prefill_batch_size": job.prefill_batch_size}
         options: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
         generator: Any = BatchGenerator(self._model, **options)
-        waiting = list(enumerate(job.pieces))
+        waiting = list(enumerate(job.prompts))
         places: dict[int, int] = {}
         submitted: dict[int, float] = {}
-        arrivals: list[list[float]] = [[] for _ in job.pieces]
-        made: list[list[int]] = [[] for _ in job.pieces]
-        while waiting or len(places) > sum(len(m) == p.max_tokens for m, p in zip(made, job.pieces, strict=True)):
-            due = [(place, piece) for place, piece in waiting if len(made[0]) >= piece.after]
+        arrivals: list[list[float]] = [[] for _ in job.prompts]
+        made: list[list[int]] = [[] for _ in job.prompts]
+        while waiting or len(places) > sum(len(m) == p.max_tokens for m, p in zip(made, job.prompts, strict=True)):
+            due = [(place, prompt) for place, prompt in waiting if len(made[0]) >= prompt.after]
             waiting = [one for one in waiting if one not in due]
-            for place, piece in due:
+            for place, prompt in due:
                 submitted[place] = time.monotonic()
-                places[self._insert(generator, piece, job.keep)] = place
+                places[self._insert(generator, prompt, job.keep)] = place
             _, responses = generator.next()
             now = time.monotonic()
             for response in responses:
@@ -56,20 +60,20 @@ class Batch:
                     self._kept = response.prompt_cache, list(response.all_tokens)
         generator.close()
         return [
-            Stream(submitted[place], tuple(arrivals[place]), len(piece.ids), len(made[place]), ids=tuple(made[place]))
-            for place, piece in enumerate(job.pieces)
+            Stream(submitted[place], tuple(arrivals[place]), len(prompt.ids), len(made[place]), ids=tuple(made[place]))
+            for place, prompt in enumerate(job.prompts)
         ]
 
-    def _insert(self, generator: Any, piece: Piece, keep: bool) -> int:
+    def _insert(self, generator: Any, prompt: TokenPrompt, keep: bool) -> int:
         kept, self._kept = (self._kept, None) if keep else (None, self._kept)
         if kept is None:
-            return int(generator.insert([list(piece.ids)], max_tokens=[piece.max_tokens])[0])
+            return int(generator.insert([list(prompt.ids)], max_tokens=[prompt.max_tokens])[0])
         cache, tokens = kept
-        shared = common(tokens, piece.ids[:-1])
+        shared = common(tokens, prompt.ids[:-1])
         trim_prompt_cache(cache, cache[0].offset - shared)
-        rest = [list(piece.ids[shared:])]
-        before = [list(piece.ids[:shared])]
-        uids = generator.insert(rest, max_tokens=[piece.max_tokens], caches=[cache], all_tokens=before)
+        rest = [list(prompt.ids[shared:])]
+        before = [list(prompt.ids[:shared])]
+        uids = generator.insert(rest, max_tokens=[prompt.max_tokens], caches=[cache], all_tokens=before)
         return int(uids[0])
 
 
@@ -98,25 +102,3 @@ def bandwidth(megabytes: int) -> dict[str, float]:
             speed = passes * array.nbytes / (time.perf_counter() - began)
             best[name] = max(best.get(name, 0.0), speed)
     return best
-
-
-def serve(folder: Path, source: BinaryIO, sink: BinaryIO) -> None:
-    """Until the end of `source`."""
-    batch = Batch(folder)
-    for line in source:
-        command = msgspec.json.decode(line, type=Command)
-        match command:
-            case Generate():
-                answer: object = batch.generate(command)
-            case Bandwidth():
-                answer = Measured(bandwidth(command.megabytes))
-            case AskDevice():
-                answer = device()
-        sink.write(msgspec.json.encode(answer) + b"\n")
-        sink.flush()
-
-
-if __name__ == "__main__":
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print belongs to the log
-    serve(Path(sys.argv[1]), sys.stdin.buffer, answers)

@@ -2,13 +2,13 @@
 
 import statistics
 
-from bench.contenders.chat import Contender
+from bench.contenders.protocol import ChatContender
 from bench.prompts import Prompts
-from bench.session import Session
+from bench.session import BenchSession
 from bench.streams import Run, percentile
 
 
-async def measure(session: Session) -> None:
+async def measure(session: BenchSession) -> None:
     checkpoint = session.small
     prompts = Prompts(checkpoint.folder)
     async with session.contenders(checkpoint) as every:
@@ -19,7 +19,7 @@ async def measure(session: Session) -> None:
                 await _behind(session, prompts, contender, number)
 
 
-async def _running(session: Session, prompts: Prompts, contender: Contender, number: int) -> None:
+async def _running(session: BenchSession, prompts: Prompts, contender: ChatContender, number: int) -> None:
     scale = session.scale
     lonely = prompts.of_length(scale.prompt, scale.running_new, f"lonely {number}")
     alone = await session.measured(contender, [lonely])
@@ -35,7 +35,7 @@ async def _running(session: Session, prompts: Prompts, contender: Contender, num
         session.figures.add(f"arrival/{line}", contender.name, value)
 
 
-async def _behind(session: Session, prompts: Prompts, contender: Contender, number: int) -> None:
+async def _behind(session: BenchSession, prompts: Prompts, contender: ChatContender, number: int) -> None:
     scale = session.scale
     asks = [prompts.of_length(scale.long_prompt, scale.few_new, f"ahead {number}")]
     asks += [

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from bench import peak, processes, sounds
 from bench.checkpoints import audio as audio_checkpoints
-from bench.contenders import chat as contenders
-from bench.contenders import mlx_audio_server as audio_server
-from bench.contenders.audio import AudioContender, InProcess, Server
-from bench.contenders.chat import LIBRARY, OURS, OverHttp
-from bench.contenders.mlx_audio_server import OtherServer
-from bench.libraries.audio_jobs import KINDS, Answer, Kind, model_of
+from bench.contenders import mlx_audio_server, servers
+from bench.contenders.in_process import MlxAudioInProcess
+from bench.contenders.mlx_audio_server import MlxAudioServer
+from bench.contenders.names import LIBRARY, OURS
+from bench.contenders.protocol import AudioContender
+from bench.contenders.servers import OurServer
+from bench.libraries.jobs import KINDS, AudioAnswer, AudioKind, model_of
 from bench.prompts import Prompts
-from bench.session import Session
+from bench.session import BenchSession
 from bench.streams import BenchFailed, percentile
 from engines.models.registry import QWEN3_ASR, WHISPER
 
@@ -26,26 +27,25 @@ SAME_SECONDS = 0.5  # so much may the sound of two contenders differ in length
 PIECES = {name: entry.pieces.seconds for name, entry in (("qwen3-asr", QWEN3_ASR), ("whisper", WHISPER))}
 
 
-async def measure(session: Session) -> None:
+async def measure(session: BenchSession) -> None:
     session.say("audio: checkpoints and recordings")
     chat = audio_checkpoints.make(session.work, session.scale)
-    recordings = Recordings(session)
-    server = contenders.ours(chat, session.threads, session.logs)
-    ours = Server(server)
+    recordings = AudioSamples(session)
+    ours = servers.ours(chat, session.threads, session.logs)
     try:
         await ours.start()
         for kind in KINDS:
             await _kind(session, recordings, ours, kind, chat.folder.parent / model_of(kind))
-        await _chat(session, recordings, server, ours, chat.folder)
+        await _chat(session, recordings, ours, chat.folder)
         await _memory(session, recordings, ours)
     finally:
         await ours.stop()
 
 
-class Recordings:
+class AudioSamples:
     """Files of sound, and texts of about as many seconds as the models speak."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: BenchSession) -> None:
         self._scale = session.scale.audio
         self._folder = session.work / "recordings"
         self._folder.mkdir(exist_ok=True)
@@ -75,10 +75,12 @@ class Recordings:
         return path
 
 
-async def _kind(session: Session, recordings: Recordings, ours: Server, kind: Kind, folder: Path) -> None:
+async def _kind(
+    session: BenchSession, recordings: AudioSamples, ours: OurServer, kind: AudioKind, folder: Path
+) -> None:
     """One model, by turns; the library's process and its server live only meanwhile."""
-    library = InProcess(kind, folder, PIECES.get(kind, 0.0), session.threads, session.logs)
-    theirs = OtherServer(folder, PIECES.get(kind, 0.0), session.threads, session.logs)
+    library = MlxAudioInProcess(kind, folder, PIECES.get(kind, 0.0), session.threads, session.logs)
+    theirs = MlxAudioServer(folder, PIECES.get(kind, 0.0), session.threads, session.logs)
     every: list[AudioContender] = [library, ours, theirs]
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(library.stop)
@@ -88,7 +90,7 @@ async def _kind(session: Session, recordings: Recordings, ours: Server, kind: Ki
         for contender in every:
             with session.left_out_if_it_fails(contender.name):
                 if contender is theirs:
-                    audio_server.check(session.device)
+                    mlx_audio_server.check(session.device)
                     stack.push_async_callback(theirs.stop)
                     await theirs.start()
                 await _asked(session, recordings, contender, kind, 1, streamed=True)
@@ -101,11 +103,11 @@ async def _kind(session: Session, recordings: Recordings, ours: Server, kind: Ki
 
 
 async def _round(
-    session: Session, recordings: Recordings, up: dict[str, AudioContender], kind: Kind, number: int
+    session: BenchSession, recordings: AudioSamples, up: dict[str, AudioContender], kind: AudioKind, number: int
 ) -> None:
     """Whoever fails is no longer `up`."""
     for count in (1, session.scale.audio.at_once):
-        runs: dict[str, list[Answer]] = {}
+        runs: dict[str, list[AudioAnswer]] = {}
         for contender in session.turns(list(up.values()), number):
             with _leaving_out(session, up, contender.name):
                 runs[contender.name] = await _measured(session, recordings, contender, kind, count)
@@ -119,7 +121,7 @@ async def _round(
 
 
 @contextlib.contextmanager
-def _leaving_out(session: Session, up: dict[str, AudioContender], name: str) -> Iterator[None]:
+def _leaving_out(session: BenchSession, up: dict[str, AudioContender], name: str) -> Iterator[None]:
     failed = True
     with session.left_out_if_it_fails(name):
         yield
@@ -129,8 +131,8 @@ def _leaving_out(session: Session, up: dict[str, AudioContender], name: str) -> 
 
 
 async def _measured(
-    session: Session, recordings: Recordings, contender: AudioContender, kind: Kind, count: int
-) -> list[Answer]:
+    session: BenchSession, recordings: AudioSamples, contender: AudioContender, kind: AudioKind, count: int
+) -> list[AudioAnswer]:
     before = processes.cpu_seconds(contender.process)
     answers = await _asked(session, recordings, contender, kind, count, streamed=False)
     cpu = processes.cpu_seconds(contender.process) - before
@@ -147,14 +149,20 @@ async def _measured(
 
 
 async def _asked(
-    session: Session, recordings: Recordings, contender: AudioContender, kind: Kind, count: int, *, streamed: bool
-) -> list[Answer]:
+    session: BenchSession,
+    recordings: AudioSamples,
+    contender: AudioContender,
+    kind: AudioKind,
+    count: int,
+    *,
+    streamed: bool,
+) -> list[AudioAnswer]:
     if kind == "qwen3-tts":
         return await contender.speak(kind, recordings.texts(count), streamed=streamed)
     return await contender.listen(kind, recordings.messages(count), streamed=streamed)
 
 
-async def _long(session: Session, recordings: Recordings, contender: AudioContender, kind: Kind) -> None:
+async def _long(session: BenchSession, recordings: AudioSamples, contender: AudioContender, kind: AudioKind) -> None:
     (answer,) = await contender.listen(kind, [recordings.long()], streamed=False)
     told = answer
     if contender.name != OURS:
@@ -164,12 +172,14 @@ async def _long(session: Session, recordings: Recordings, contender: AudioConten
     session.figures.add(f"audio/{kind}/long recording/first_text", contender.name, told.wait)
 
 
-def elapsed(answers: Sequence[Answer]) -> float:
+def elapsed(answers: Sequence[AudioAnswer]) -> float:
     """Seconds from the first question to the last answer."""
     return max(answer.ended for answer in answers) - min(answer.submitted for answer in answers)
 
 
-def _compare(session: Session, kind: Kind, name: str, library: Sequence[Answer], found: Sequence[Answer]) -> None:
+def _compare(
+    session: BenchSession, kind: AudioKind, name: str, library: Sequence[AudioAnswer], found: Sequence[AudioAnswer]
+) -> None:
     """Raises `BenchFailed` if one spoke much longer than the other; another text is a note."""
     for one, other in zip(library, found, strict=True):
         if abs(one.sound - other.sound) > SAME_SECONDS:
@@ -178,19 +188,19 @@ def _compare(session: Session, kind: Kind, name: str, library: Sequence[Answer],
             session.note(f"{kind}: what {name} writes down differs from in process (float noise, or a bug).")
 
 
-async def _chat(session: Session, recordings: Recordings, server: OverHttp, ours: Server, folder: Path) -> None:
+async def _chat(session: BenchSession, recordings: AudioSamples, ours: OurServer, folder: Path) -> None:
     """A stream of chat alone, and while a long recording is written down again and again."""
     scale = session.scale
     prompts = Prompts(folder)
     asks = [prompts.of_length(scale.prompt, scale.audio.chat_new, f"chat {number}") for number in range(3)]
-    await session.measured(server, asks[:1])
+    await session.measured(ours, asks[:1])
     for number in range(session.rounds):
         session.say(f"audio: chat beside a recording, round {number + 1}")
-        lonely = percentile((await session.measured(server, asks[1:2])).gaps, 0.99)
+        lonely = percentile((await session.measured(ours, asks[1:2])).gaps, 0.99)
         busy = asyncio.create_task(_again_and_again(ours, recordings.long()))
         try:
             await asyncio.sleep(0)
-            run = await session.measured(server, asks[2:])
+            run = await session.measured(ours, asks[2:])
         finally:
             busy.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -201,12 +211,12 @@ async def _chat(session: Session, recordings: Recordings, server: OverHttp, ours
         session.figures.add("audio/chat while a recording is written down/gap_times", OURS, beside / lonely)
 
 
-async def _again_and_again(ours: Server, path: Path) -> None:
+async def _again_and_again(ours: OurServer, path: Path) -> None:
     while True:
         await ours.listen("qwen3-asr", [path], streamed=True)
 
 
-async def _memory(session: Session, recordings: Recordings, ours: Server) -> None:
+async def _memory(session: BenchSession, recordings: AudioSamples, ours: OurServer) -> None:
     """From the shortest recording to the longest; as much is said at a time in all of them."""
     scale = session.scale.audio
     peaks: list[float] = []

@@ -1,17 +1,17 @@
 """Streams that begin all at once: output per second, first token, gaps between tokens."""
 
-from bench.checkpoints.chat import Checkpoint
+from bench.checkpoints.chat import RandomCheckpoint
 from bench.prompts import Prompts
-from bench.session import Level, Session
+from bench.session import BenchSession, Level
 from bench.streams import percentile
 
 
-async def measure(session: Session) -> None:
+async def measure(session: BenchSession) -> None:
     for rows in session.scale.vocabularies:
         await _measure(session, session.checkpoint(rows))
 
 
-async def _measure(session: Session, checkpoint: Checkpoint) -> None:
+async def _measure(session: BenchSession, checkpoint: RandomCheckpoint) -> None:
     scale = session.scale
     prompts = Prompts(checkpoint.folder)
     async with session.contenders(checkpoint) as every:
@@ -29,7 +29,7 @@ async def _measure(session: Session, checkpoint: Checkpoint) -> None:
                     _record(session, level)
 
 
-def _record(session: Session, level: Level) -> None:
+def _record(session: BenchSession, level: Level) -> None:
     run = level.run
     values = {
         "rate": run.rate,

@@ -1,10 +1,10 @@
 """How near one stream runs to the device's limit: bytes a step must read × steps per second ÷ bandwidth."""
 
-from bench.contenders import chat as contenders
-from bench.session import Session
+from bench.contenders import in_process
+from bench.session import BenchSession
 
 
-async def measure(session: Session) -> None:
+async def measure(session: BenchSession) -> None:
     speeds = await _bandwidth(session)
     best = max(speeds.values())
     for name, speed in speeds.items():
@@ -17,9 +17,9 @@ async def measure(session: Session) -> None:
         session.figures.add(f"limit/{level.checkpoint.label}/fraction", level.contender, read / stream.step / best)
 
 
-async def _bandwidth(session: Session) -> dict[str, float]:
+async def _bandwidth(session: BenchSession) -> dict[str, float]:
     session.say("limit: the device's bandwidth")
-    batch = contenders.in_process(session.small, session.threads, session.logs)[0]
+    batch = in_process.batches(session.small, session.threads, session.logs)[0]
     try:
         await batch.start()
         return await batch.bandwidth(session.scale.bandwidth_mb)

@@ -3,16 +3,17 @@
 import statistics
 from collections.abc import Sequence
 
-from bench.contenders.chat import BATCH, BATCH_SMALL, OURS, Contender
+from bench.contenders.names import BATCH, BATCH_SMALL, OURS
+from bench.contenders.protocol import ChatContender
 from bench.prompts import Prompts, words
-from bench.session import Session
+from bench.session import BenchSession
 from bench.streams import BenchFailed
 from engines.types.chat import Message
 
 WINDOWS = 5
 
 
-async def measure(session: Session) -> None:
+async def measure(session: BenchSession) -> None:
     checkpoint = session.small
     prompts = Prompts(checkpoint.folder)
     async with session.contenders(checkpoint) as every:
@@ -23,7 +24,7 @@ async def measure(session: Session) -> None:
         await _conversation(session, prompts, every)
 
 
-async def _repeated(session: Session, prompts: Prompts, contender: Contender, number: int) -> None:
+async def _repeated(session: BenchSession, prompts: Prompts, contender: ChatContender, number: int) -> None:
     """Cold, with another question behind the same prefix, and the same request again."""
     scale = session.scale
     shared = Message("system", words(scale.long_prompt, f"prefix {number}"))
@@ -40,7 +41,7 @@ async def _repeated(session: Session, prompts: Prompts, contender: Contender, nu
         session.figures.add(f"prefix/{line}/of_cold", contender.name, firsts[line] / firsts["cold"])
 
 
-async def _conversation(session: Session, prompts: Prompts, every: Sequence[Contender]) -> None:
+async def _conversation(session: BenchSession, prompts: Prompts, every: Sequence[ChatContender]) -> None:
     """Turn by turn for all; every next turn holds our server's answer, so that contexts are equal."""
     scale = session.scale
     # The two of mlx-lm in process differ by how they prefill alone: one speaks for both.
@@ -66,7 +67,7 @@ async def _conversation(session: Session, prompts: Prompts, every: Sequence[Cont
     _summarise(session, series)
 
 
-def _summarise(session: Session, series: dict[str, dict[str, list[float]]]) -> None:
+def _summarise(session: BenchSession, series: dict[str, dict[str, list[float]]]) -> None:
     for line in ("first", "step"):
         for name, values in series[f"conversation/{line}"].items():
             session.figures.add(f"conversation/{line}", name, statistics.median(values))

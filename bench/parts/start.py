@@ -6,9 +6,10 @@ from collections.abc import Callable
 import psutil
 
 from bench import processes
-from bench.contenders.chat import OURS, OverHttp
+from bench.contenders.names import OURS
+from bench.contenders.servers import OverHttp
 from bench.prompts import Prompts
-from bench.session import Session
+from bench.session import BenchSession
 
 SAMPLES = 10
 AT_ONCE = 8
@@ -17,7 +18,7 @@ DIFFERENT = 50
 MB = 1e6
 
 
-async def measure(session: Session) -> None:
+async def measure(session: BenchSession) -> None:
     for number in range(session.rounds):
         session.say(f"start: round {number + 1}")
         for server in session.turns(session.servers(session.small), number):
@@ -25,7 +26,7 @@ async def measure(session: Session) -> None:
             await _life(session, server, memory=last)
 
 
-async def _life(session: Session, server: OverHttp, *, memory: bool) -> None:
+async def _life(session: BenchSession, server: OverHttp, *, memory: bool) -> None:
     try:
         with session.left_out_if_it_fails(server.name):
             await server.start()
@@ -36,7 +37,7 @@ async def _life(session: Session, server: OverHttp, *, memory: bool) -> None:
         await server.stop()
 
 
-async def _memory(session: Session, server: OverHttp) -> None:
+async def _memory(session: BenchSession, server: OverHttp) -> None:
     await processes.settled(server.process)
     _record(session, server, "before a model")
     ask = Prompts(session.small.folder).of_length(session.scale.short_prompt, TOKENS, "memory")
@@ -46,7 +47,7 @@ async def _memory(session: Session, server: OverHttp) -> None:
     await _requests(session, server)
 
 
-def _record(session: Session, server: OverHttp, when: str) -> None:
+def _record(session: BenchSession, server: OverHttp, when: str) -> None:
     add = session.figures.add
     add(f"start/server {when}/pss_mb", server.name, processes.memory_bytes(server.process) / MB)
     # Largest first: before a model there is the spare alone, and with one the spare is the smaller.
@@ -66,7 +67,7 @@ def _of_runners(server: OverHttp, measured: Callable[[psutil.Process], int]) -> 
     return sizes
 
 
-async def _requests(session: Session, server: OverHttp) -> None:
+async def _requests(session: BenchSession, server: OverHttp) -> None:
     """Short prompts, some at a time; the growth is that after the first third.
 
     They repeat themselves: a prefix cache may keep each of them, and is full before the growth counts.

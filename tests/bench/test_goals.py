@@ -1,6 +1,6 @@
 """Verdicts follow from medians."""
 
-from bench.contenders.chat import BATCH, BATCH_SMALL, MLX_LM, OURS
+from bench.contenders.names import BATCH, BATCH_SMALL, MLX_LM, OURS
 from bench.goals import GOALS, IN_PROCESS, Goal, Value, Values, Verdict, ahead, judge
 from bench.report import UNITS
 

@@ -4,16 +4,16 @@ import json
 
 from bench import report
 from bench.__main__ import PARTS, arguments_of
-from bench.contenders.chat import BATCH, MLX_LM, OURS
+from bench.contenders.names import BATCH, MLX_LM, OURS
 from bench.goals import Verdict
-from bench.session import Figures
+from bench.session import FigureTable
 
 VERDICTS = [Verdict("fast", 1.0, 0.95, True, "pass"), Verdict("small", None, 110.0, False, "not measured")]
 AHEAD = [Verdict("a of other", 1.2, 1.0, False, "short"), Verdict("b of other", 0.5, 1.0, False, "pass")]
 
 
 def test_the_median_of_the_rounds_is_what_counts() -> None:
-    figures = Figures()
+    figures = FigureTable()
     for value in (3.0, 1.0, 2.0):
         figures.add("a/rate", OURS, value)
     assert figures.medians() == {"a/rate": {OURS: 2.0}}

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from bench.checkpoints.chat import WORDS, Checkpoint, make
+from bench.checkpoints.chat import WORDS, RandomCheckpoint, make
 from bench.prompts import Prompts, words
 from bench.scale import QUICK
 from bench.streams import BenchFailed
@@ -15,11 +15,11 @@ from engines.types.chat import Message
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> RandomCheckpoint:
     return make(tmp_path_factory.mktemp("models"), 4032, QUICK)
 
 
-def test_only_the_words_can_be_produced(checkpoint: Checkpoint) -> None:
+def test_only_the_words_can_be_produced(checkpoint: RandomCheckpoint) -> None:
     tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
     head = load_file(checkpoint.folder / "model.safetensors")["lm_head.weight"]
     producible = np.flatnonzero(np.abs(head).sum(axis=1))
@@ -27,7 +27,7 @@ def test_only_the_words_can_be_produced(checkpoint: Checkpoint) -> None:
     assert head.shape[0] == 4032 == tokenizer.get_vocab_size()
 
 
-def test_an_answer_as_text_becomes_the_same_tokens_again(checkpoint: Checkpoint) -> None:
+def test_an_answer_as_text_becomes_the_same_tokens_again(checkpoint: RandomCheckpoint) -> None:
     tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
     text = words(200, "any")
     ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -36,22 +36,22 @@ def test_an_answer_as_text_becomes_the_same_tokens_again(checkpoint: Checkpoint)
 
 
 @pytest.mark.parametrize("tokens", [16, 32, 2000])
-def test_a_prompt_has_exactly_as_many_tokens_as_wanted(checkpoint: Checkpoint, tokens: int) -> None:
+def test_a_prompt_has_exactly_as_many_tokens_as_wanted(checkpoint: RandomCheckpoint, tokens: int) -> None:
     assert len(Prompts(checkpoint.folder).of_length(tokens, 8, "seed").ids) == tokens
 
 
-def test_fewer_tokens_than_the_template_takes_is_refused(checkpoint: Checkpoint) -> None:
+def test_fewer_tokens_than_the_template_takes_is_refused(checkpoint: RandomCheckpoint) -> None:
     with pytest.raises(BenchFailed):
         Prompts(checkpoint.folder).of_length(5, 8, "seed")
 
 
-def test_the_same_seed_gives_the_same_prompt_and_another_one_a_different(checkpoint: Checkpoint) -> None:
+def test_the_same_seed_gives_the_same_prompt_and_another_one_a_different(checkpoint: RandomCheckpoint) -> None:
     prompts = Prompts(checkpoint.folder)
     assert prompts.of_length(32, 8, "a") == prompts.of_length(32, 8, "a")
     assert prompts.of_length(32, 8, "a").ids[:8] != prompts.of_length(32, 8, "b").ids[:8]
 
 
-def test_the_next_turn_begins_with_the_last_one_and_its_answer(checkpoint: Checkpoint) -> None:
+def test_the_next_turn_begins_with_the_last_one_and_its_answer(checkpoint: RandomCheckpoint) -> None:
     prompts = Prompts(checkpoint.folder)
     turns = [Message("user", words(5, "question"))]
     first = prompts.ask(turns, 4).ids
@@ -59,14 +59,14 @@ def test_the_next_turn_begins_with_the_last_one_and_its_answer(checkpoint: Check
     assert prompts.ask(turns, 4).ids[: len(first)] == first
 
 
-def test_a_checkpoint_is_made_once(checkpoint: Checkpoint) -> None:
+def test_a_checkpoint_is_made_once(checkpoint: RandomCheckpoint) -> None:
     file = checkpoint.folder / "model.safetensors"
     before = file.stat().st_mtime_ns
     assert make(checkpoint.folder.parent, 4032, QUICK) == checkpoint
     assert file.stat().st_mtime_ns == before
 
 
-def test_a_step_reads_all_weights_but_the_embedding(checkpoint: Checkpoint) -> None:
+def test_a_step_reads_all_weights_but_the_embedding(checkpoint: RandomCheckpoint) -> None:
     weights = load_file(checkpoint.folder / "model.safetensors")
     read = sum(array.nbytes for name, array in weights.items() if "embed" not in name)
     assert checkpoint.bytes_per_step(0) == read

@@ -8,7 +8,7 @@ import pytest
 
 from bench.client import audio as audio_client
 from bench.client.audio import spoken, transcribed
-from bench.client.chat import Chunk
+from bench.client.connection import Chunk
 from bench.streams import BenchFailed
 
 

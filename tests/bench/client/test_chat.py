@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from bench.client.chat import Client, Progress, events, stream_of
+from bench.client.chat import ChatClient, stream_of
+from bench.client.connection import StreamProgress, events
 from bench.streams import Ask, BenchFailed, Stream
 from engines.types.chat import Message
 
@@ -56,7 +57,7 @@ def test_an_answer_that_is_not_what_was_asked_for_fails_loudly(data: bytes) -> N
 
 def test_who_waits_for_the_first_stream_is_let_go_at_the_right_token() -> None:
     async def scenario() -> list[bool]:
-        progress = Progress()
+        progress = StreamProgress()
         await progress.reached(0)
         waiting = asyncio.ensure_future(progress.reached(3))
         states = []
@@ -103,4 +104,4 @@ async def asked(status: bytes, body: bytes, *, chunked: bool, dropped: int) -> l
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         ask = Ask((Message("user", "x"),), (1,), 2)
-        return await Client(f"http://127.0.0.1:{port}", "m").run([ask])
+        return await ChatClient(f"http://127.0.0.1:{port}", "m").run([ask])

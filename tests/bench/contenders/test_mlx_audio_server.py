@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from bench.client.chat import Chunk
-from bench.contenders import mlx_audio_server as audio_server
+from bench.client.connection import Chunk
+from bench.contenders import mlx_audio_server
 from bench.contenders.mlx_audio_server import heard
 from bench.libraries.jobs import Device
 from bench.streams import BenchFailed
@@ -38,13 +38,13 @@ def test_what_is_no_transcript_is_an_error(chunks: list[Chunk]) -> None:
 
 
 def test_what_is_not_installed_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio_server, "NEEDS", ("json", "no_such_module"))
+    monkeypatch.setattr(mlx_audio_server, "NEEDS", ("json", "no_such_module"))
     with pytest.raises(BenchFailed, match=r"^no_such_module is not installed: install fastapi and webrtcvad-wheels$"):
-        audio_server.check(Device({"device": "Device(gpu, 0)"}))
+        mlx_audio_server.check(Device({"device": "Device(gpu, 0)"}))
 
 
 def test_without_a_gpu_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio_server, "NEEDS", ())
-    audio_server.check(Device({"device": "Device(gpu, 0)"}))
+    monkeypatch.setattr(mlx_audio_server, "NEEDS", ())
+    mlx_audio_server.check(Device({"device": "Device(gpu, 0)"}))
     with pytest.raises(BenchFailed, match="needs a GPU"):
-        audio_server.check(Device({"device": "Device(cpu, 0)"}))
+        mlx_audio_server.check(Device({"device": "Device(cpu, 0)"}))

@@ -5,40 +5,40 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.contenders import chat as contenders
-from bench.contenders.audio import AudioContender, Server
-from bench.contenders.chat import AUDIO_SERVER, LIBRARY, OURS
+from bench.contenders import servers
+from bench.contenders.names import AUDIO_SERVER, LIBRARY, OURS
+from bench.contenders.protocol import AudioContender
 from bench.goals import AUDIO_GOALS, judge
-from bench.libraries.audio_jobs import Answer
+from bench.libraries.jobs import AudioAnswer
 from bench.parts import audio
 from bench.peak import Peak
 from bench.scale import FULL, QUICK
-from bench.session import Session
+from bench.session import BenchSession
 from bench.streams import BenchFailed
 from engines.synthesis.duration_check import judge as judged
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
-    return Session(QUICK, rounds=1, threads=1, work=tmp_path)
+def session(tmp_path: Path) -> BenchSession:
+    return BenchSession(QUICK, rounds=1, threads=1, work=tmp_path)
 
 
 def test_several_requests_take_from_the_first_question_to_the_last_answer() -> None:
-    assert audio.elapsed([Answer(1.0, 2.0, 3.0), Answer(1.5, 2.0, 4.5)]) == 3.5
+    assert audio.elapsed([AudioAnswer(1.0, 2.0, 3.0), AudioAnswer(1.5, 2.0, 4.5)]) == 3.5
 
 
-def test_another_text_is_a_note_and_another_length_of_sound_an_error(session: Session) -> None:
-    audio._compare(session, "whisper", OURS, [Answer(0, 1, 1, " one  two")], [Answer(0, 1, 1, "one two")])
+def test_another_text_is_a_note_and_another_length_of_sound_an_error(session: BenchSession) -> None:
+    audio._compare(session, "whisper", OURS, [AudioAnswer(0, 1, 1, " one  two")], [AudioAnswer(0, 1, 1, "one two")])
     assert session.notes == []
-    audio._compare(session, "whisper", OURS, [Answer(0, 1, 1, "one two")], [Answer(0, 1, 1, "one")])
+    audio._compare(session, "whisper", OURS, [AudioAnswer(0, 1, 1, "one two")], [AudioAnswer(0, 1, 1, "one")])
     assert len(session.notes) == 1
     with pytest.raises(BenchFailed):
-        audio._compare(session, "qwen3-tts", OURS, [Answer(0, 1, 1, sound=4.8)], [Answer(0, 1, 1, sound=9.6)])
+        audio._compare(session, "qwen3-tts", OURS, [AudioAnswer(0, 1, 1, sound=4.8)], [AudioAnswer(0, 1, 1, sound=9.6)])
 
 
 def test_texts_are_as_long_as_the_models_speak_so_that_no_try_is_thrown_away(tmp_path: Path) -> None:
     for scale in (FULL, QUICK):
-        recordings = audio.Recordings(Session(scale, 1, 1, tmp_path))
+        recordings = audio.AudioSamples(BenchSession(scale, 1, 1, tmp_path))
         texts = recordings.texts(4)
         assert len(set(texts)) == 4
         for text in texts:
@@ -70,10 +70,10 @@ def test_the_peak_stays_when_there_is_less() -> None:
     assert peak.bytes == most
 
 
-def test_somebody_elses_server_that_fails_is_no_longer_asked(session: Session) -> None:
+def test_somebody_elses_server_that_fails_is_no_longer_asked(session: BenchSession) -> None:
     up: dict[str, AudioContender] = {}
     for name in (OURS, AUDIO_SERVER):
-        up[name] = Server(contenders.ours(session.small, 1, session.logs))
+        up[name] = servers.ours(session.small, 1, session.logs)
     with audio._leaving_out(session, up, OURS):
         pass
     with audio._leaving_out(session, up, AUDIO_SERVER):
