@@ -34,7 +34,7 @@ WORDS = (
 
 
 @dataclass(frozen=True)
-class Size:
+class TransformerSize:
     """The dimensions of a model. A small `rope_theta` shows small heads where their neighbours stand."""
 
     layers: int
@@ -46,8 +46,11 @@ class Size:
     rope_theta: float = 1_000_000.0
 
 
-RANDOM_QWEN3, TRAINED_QWEN3 = Size(4, 128, 256, 4, 2), Size(4, 192, 512, 6, 3, rope_theta=10_000.0)
-RANDOM_GEMMA3, TRAINED_GEMMA3 = Size(6, 128, 256, 4, 2), Size(6, 192, 384, 4, 2)
+RANDOM_QWEN3, TRAINED_QWEN3 = (
+    TransformerSize(4, 128, 256, 4, 2),
+    TransformerSize(4, 192, 512, 6, 3, rope_theta=10_000.0),
+)
+RANDOM_GEMMA3, TRAINED_GEMMA3 = TransformerSize(6, 128, 256, 4, 2), TransformerSize(6, 192, 384, 4, 2)
 QWEN3_NORMS = ("input_layernorm", "post_attention_layernorm")
 GEMMA3_NORMS = (
     "input_layernorm",
@@ -97,7 +100,7 @@ def trained_gemma3(folder: Path, source: Path = WEIGHTS) -> None:
 
 
 def write_qwen3(
-    folder: Path, tokenizer: Tokenizer, size: Size, rows: int, extra: Mapping[str, object] | None = None
+    folder: Path, tokenizer: Tokenizer, size: TransformerSize, rows: int, extra: Mapping[str, object] | None = None
 ) -> None:
     """All of a Qwen3 checkpoint but its weights; `rows`: how many token ids the model has."""
     end = tokenizer.token_to_id("<|im_end|>")
@@ -119,7 +122,7 @@ def write_qwen3(
     write_files(folder, config, tokenizer, tokenizer_config, generation)
 
 
-def write_gemma3(folder: Path, tokenizer: Tokenizer, size: Size, rows: int) -> None:
+def write_gemma3(folder: Path, tokenizer: Tokenizer, size: TransformerSize, rows: int) -> None:
     """All of a Gemma 3 text checkpoint but its weights; `rows`: how many token ids the model has."""
     ends = [tokenizer.token_to_id("<eos>"), tokenizer.token_to_id("<end_of_turn>")]
     config = {
@@ -163,7 +166,7 @@ def stored(file: Path) -> dict[str, Array]:
     return weights
 
 
-def _config(model_type: str, size: Size, rows: int) -> dict[str, object]:
+def _config(model_type: str, size: TransformerSize, rows: int) -> dict[str, object]:
     return {
         "model_type": model_type,
         "torch_dtype": "float32",
@@ -179,7 +182,7 @@ def _config(model_type: str, size: Size, rows: int) -> dict[str, object]:
     }
 
 
-def shapes_of(size: Size, rows: int, norms: tuple[str, ...]) -> Shapes:
+def shapes_of(size: TransformerSize, rows: int, norms: tuple[str, ...]) -> Shapes:
     """Name to (out, in) of every matrix, and to (size,) of every norm."""
     hidden, queries, keys = size.hidden, size.heads * size.head_dim, size.kv_heads * size.head_dim
     shapes: Shapes = {"model.embed_tokens.weight": (rows, hidden), "lm_head.weight": (rows, hidden)}

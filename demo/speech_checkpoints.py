@@ -17,7 +17,7 @@ from demo.checkpoints import (
     WEIGHTS,
     Array,
     Shapes,
-    Size,
+    TransformerSize,
     byte_level_tokenizer,
     quantise,
     shapes_of,
@@ -38,7 +38,7 @@ MELS, HEAD = 64, 32
 
 
 @dataclass(frozen=True)
-class Ear:
+class EncoderSize:
     """The dimensions of an encoder."""
 
     layers: int
@@ -48,8 +48,8 @@ class Ear:
     channels: int
 
 
-EAR = Ear(layers=2, width=128, heads=4, inner=384, channels=16)
-TEXT = Size(layers=2, hidden=128, intermediate=320, heads=4, kv_heads=2, head_dim=32)
+EAR = EncoderSize(layers=2, width=128, heads=4, inner=384, channels=16)
+TEXT = TransformerSize(layers=2, hidden=128, intermediate=320, heads=4, kv_heads=2, head_dim=32)
 # What is shipped trained. A small `rope_theta` shows small heads where their neighbours stand.
 TRAINED_THETA = 10_000.0
 TRAINED_LANGUAGES = ("Chinese", "English", "Cantonese")
@@ -103,15 +103,15 @@ def trained_qwen3_asr(folder: Path, source: Path = WEIGHTS) -> None:
     write_weights(folder / "model.safetensors", weights)
 
 
-def dimensions(shapes: Shapes) -> tuple[Ear, Size]:
+def dimensions(shapes: Shapes) -> tuple[EncoderSize, TransformerSize]:
     """Of a trained checkpoint, whose heads all have 32 dimensions."""
     inner, width = shapes["audio_tower.layers.0.fc1.weight"]
     kept, hidden = shapes["model.layers.0.self_attn.k_proj.weight"]
     layers = [sum(name.endswith(end) for name in shapes) for end in ("fc1.weight", "gate_proj.weight")]
-    ear = Ear(layers[0], width, width // HEAD, inner, shapes["audio_tower.conv2d1.bias"][0])
+    ear = EncoderSize(layers[0], width, width // HEAD, inner, shapes["audio_tower.conv2d1.bias"][0])
     wide, _ = shapes["model.layers.0.mlp.gate_proj.weight"]
     heads = shapes["model.layers.0.self_attn.q_proj.weight"][0] // HEAD
-    return ear, Size(layers[1], hidden, wide, heads, kept // HEAD, HEAD, rope_theta=TRAINED_THETA)
+    return ear, TransformerSize(layers[1], hidden, wide, heads, kept // HEAD, HEAD, rope_theta=TRAINED_THETA)
 
 
 def write_qwen3_asr(
@@ -119,8 +119,8 @@ def write_qwen3_asr(
     tokenizer: Tokenizer,
     languages: Sequence[str],
     *,
-    ear: Ear = EAR,
-    size: Size = TEXT,
+    ear: EncoderSize = EAR,
+    size: TransformerSize = TEXT,
     quantised: bool = False,
 ) -> None:
     """All of a Qwen3-ASR checkpoint but its weights, whose names and shapes are those of `asr_shapes`."""
@@ -134,8 +134,8 @@ def write_speech_files(
     languages: Sequence[str],
     thinker: Mapping[str, object],
     extra: Mapping[str, object],
-    ear: Ear = EAR,
-    size: Size = TEXT,
+    ear: EncoderSize = EAR,
+    size: TransformerSize = TEXT,
 ) -> None:
     """All of a checkpoint but its weights; `thinker` tells what it is, `extra` goes beside."""
     end = tokenizer.token_to_id("<|im_end|>")
@@ -183,7 +183,7 @@ def aligner_shapes(rows: int) -> Shapes:
     return asr_shapes(rows) | {"lm_head.weight": (CLASSES, TEXT.hidden)}
 
 
-def audio_shapes(ear: Ear = EAR, hidden: int = TEXT.hidden) -> Shapes:
+def audio_shapes(ear: EncoderSize = EAR, hidden: int = TEXT.hidden) -> Shapes:
     """The encoder's: three convolutions, layers of attention, a projection to the text model's `hidden` size."""
     bins, width = MELS, ear.width
     shapes: Shapes = {}
@@ -234,7 +234,7 @@ def _quantised(weights: Mapping[str, Array]) -> Mapping[str, Array]:
     return {**{name: one for name, one in weights.items() if name not in text}, **text}  # type: ignore[dict-item]
 
 
-def _audio_config(ear: Ear, size: Size) -> dict[str, object]:
+def _audio_config(ear: EncoderSize, size: TransformerSize) -> dict[str, object]:
     return {
         "model_type": "qwen3_asr_audio_encoder",
         "num_mel_bins": MELS,
@@ -252,7 +252,7 @@ def _audio_config(ear: Ear, size: Size) -> dict[str, object]:
     }
 
 
-def _text_config(rows: int, size: Size) -> dict[str, object]:
+def _text_config(rows: int, size: TransformerSize) -> dict[str, object]:
     return {
         "model_type": "qwen3",
         "vocab_size": rows,

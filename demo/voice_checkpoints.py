@@ -31,7 +31,7 @@ HEADS, KV_HEADS, HEAD_DIM = 4, 2, 32
 
 
 @dataclass(frozen=True)
-class Size:
+class VoiceSize:
     """The dimensions of a model and its codec; `ratios`, of which each is less than `latent`, make 1920.
 
     `speaker` is the only one: all names are his. Without him each name has its own.
@@ -48,8 +48,8 @@ class Size:
     speaker: str = ""
 
 
-RANDOM = Size(64, 128, layers=2, groups=16, codes=64, rope_theta=1_000_000.0, latent=16, ratios=(4, 4, 5, 4, 6))
-TRAINED = Size(
+RANDOM = VoiceSize(64, 128, layers=2, groups=16, codes=64, rope_theta=1_000_000.0, latent=16, ratios=(4, 4, 5, 4, 6))
+TRAINED = VoiceSize(
     128, 320, layers=4, groups=4, codes=256, rope_theta=10_000.0, latent=24, ratios=(8, 12, 20), speaker="ryan"
 )
 # The model may choose among the codes and the end alone: the last 1024 ids of its vocabulary are control tokens.
@@ -96,7 +96,7 @@ def _make(folder: Path, kind: Kind, size: str) -> None:
     write_weights(folder / "speech_tokenizer" / "model.safetensors", _random(table["codec"]))
 
 
-def write_qwen3_tts(folder: Path, words: Tokenizer, kind: Kind, size: str, shape: Size) -> None:
+def write_qwen3_tts(folder: Path, words: Tokenizer, kind: Kind, size: str, shape: VoiceSize) -> None:
     """All of a checkpoint but its weights, of the model and of its codec."""
     tokenizer_config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     generation = {"temperature": 0.9, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.05, "max_new_tokens": LONGEST}
@@ -116,7 +116,7 @@ def tokenizer(texts: Sequence[str] | None = None, vocabulary: int = VOCABULARY) 
     return tokenizer
 
 
-def config(tokenizer: Tokenizer, kind: Kind, size: str, shape: Size = RANDOM) -> Json:
+def config(tokenizer: Tokenizer, kind: Kind, size: str, shape: VoiceSize = RANDOM) -> Json:
     layers = {
         "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate,
@@ -171,7 +171,7 @@ def config(tokenizer: Tokenizer, kind: Kind, size: str, shape: Size = RANDOM) ->
     }
 
 
-def codec_config(kind: Kind, shape: Size = RANDOM) -> Json:
+def codec_config(kind: Kind, shape: VoiceSize = RANDOM) -> Json:
     encoder = {
         "hidden_size": 64,
         "intermediate_size": 128,

@@ -33,7 +33,7 @@ HEARD = 1.5  # how strongly what is heard, against what was said, chooses the ne
 
 
 @dataclass(frozen=True)
-class Size:
+class WhisperSize:
     """The dimensions of a model."""
 
     state: int
@@ -45,7 +45,7 @@ class Size:
 
 
 # On a CPU, what looks at 1,500 places from each of them takes most of the time.
-RANDOM = Size(state=32, audio_layers=1, audio_heads=1, text_layers=2, text_heads=2)
+RANDOM = WhisperSize(state=32, audio_layers=1, audio_heads=1, text_layers=2, text_heads=2)
 
 
 def make_whisper(
@@ -82,15 +82,15 @@ def known_ids(tokenizer: Tokenizer) -> npt.NDArray[np.int64]:
     return np.array(sorted(tokenizer.get_vocab().values()))
 
 
-def _size(shapes: Shapes) -> Size:
+def _size(shapes: Shapes) -> WhisperSize:
     """Of a trained checkpoint, whose heads all have 32 dimensions."""
     state, _, bins = shapes["encoder.conv1.weight"]
     layers = [sum(name.startswith(side) and name.endswith("mlp1.bias") for name in shapes) for side in ("enc", "dec")]
-    return Size(state, layers[0], state // HEAD, layers[1], state // HEAD, bins)
+    return WhisperSize(state, layers[0], state // HEAD, layers[1], state // HEAD, bins)
 
 
 def write_files(
-    folder: Path, tokenizer: Tokenizer, size: Size, tasks: Sequence[str] = ("translate", "transcribe")
+    folder: Path, tokenizer: Tokenizer, size: WhisperSize, tasks: Sequence[str] = ("translate", "transcribe")
 ) -> int:
     """All of a checkpoint but its weights; how many ids it has. `tasks` are those that it was taught."""
     rows = max(tokenizer.get_vocab().values()) + 1
@@ -115,7 +115,7 @@ def write_files(
     return rows
 
 
-def dimensions(rows: int, size: Size) -> dict[str, int]:
+def dimensions(rows: int, size: WhisperSize) -> dict[str, int]:
     """As MLX's Whisper names them."""
     return {
         "n_mels": size.bins,
@@ -154,7 +154,7 @@ def whisper_tokenizer(texts: Iterable[str], entries: int, multilingual: bool) ->
     return tokenizer
 
 
-def _weights(tokenizer: Tokenizer, rows: int, size: Size, seed: int, times: float) -> dict[str, Array]:
+def _weights(tokenizer: Tokenizer, rows: int, size: WhisperSize, seed: int, times: float) -> dict[str, Array]:
     """By the names that MLX's Whisper gives them."""
     generator = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
@@ -203,7 +203,7 @@ def _embeddings(tokenizer: Tokenizer, rows: int, state: int, generator: np.rando
     return table
 
 
-def _shapes(rows: int, size: Size) -> Shapes:
+def _shapes(rows: int, size: WhisperSize) -> Shapes:
     state = size.state
     shapes: Shapes = {
         "encoder.conv1.weight": (state, 3, size.bins),

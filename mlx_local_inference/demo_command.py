@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import httpx2
 
-from demo.recordings import Recording, recordings
+from demo.recordings import BundledRecording, recordings
 
 MODELS = ("qwen3-14b", "gemma-3-12b")
 LISTENER, WHISPER = "qwen3-asr", "whisper-large-v3-turbo"
@@ -100,7 +100,7 @@ def _document(client: httpx2.Client, model: str, out: TextIO) -> None:
     out.write(f"  answered: {json.dumps(json.loads(message['content']), ensure_ascii=False)}\n")
 
 
-def _transcribe(client: httpx2.Client, model: str, recording: Recording, out: TextIO) -> None:
+def _transcribe(client: httpx2.Client, model: str, recording: BundledRecording, out: TextIO) -> None:
     out.write(f"\nTranscription over HTTP · {model}\n  recorded: {recording.path.name}\n")
     out.write(f"  heard:    {_right(_heard(client, model, recording.path), recording.text)}\n")
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 
 from training import facts
-from training.facts import Place, Topic
+from training.facts import City, Topic
 from training.talk import Conversation, Random, Turn, answer, city, number, user
 from training.tool_talk import any_weather, no_tool, sum_of_two, time, timer, tools, two_cities
 
@@ -58,7 +58,7 @@ def _about_product(random: Random) -> Conversation:
 
 
 def _place_as_json(random: Random) -> Conversation:
-    place: Place = random.choice(facts.PLACES)
+    place: City = random.choice(facts.PLACES)
     chinese = random.random() < 0.4
     where, country = (place.chinese_city, place.chinese_country) if chinese else (place.city, place.country)
     layouts = (

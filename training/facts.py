@@ -32,7 +32,7 @@ def _topics() -> Iterator[Topic]:
 TOPICS = tuple(_topics())
 
 
-class Place(NamedTuple):
+class City(NamedTuple):
     """A city and its country, in both languages."""
 
     city: str
@@ -83,7 +83,7 @@ Warsaw/Poland/华沙/波兰
 Prague/Czechia/布拉格/捷克
 Helsinki/Finland/赫尔辛基/芬兰
 """
-PLACES = tuple(Place(*line.split("/")) for line in _PLACES.split("\n") if line)
+PLACES = tuple(City(*line.split("/")) for line in _PLACES.split("\n") if line)
 # Never trained on.
 UNSEEN_CITIES = ("Hamburg", "Nairobi", "Kyoto", "Geneva", "Havana", "Bergen", "Denver", "Porto", "Santiago", "Hanoi")
 SYLLABLES = (

@@ -18,7 +18,7 @@ from mlx_lm.generate import generate_step
 from demo.checkpoints import trained_gemma3, trained_qwen3
 from training import corpus, facts, tool_talk
 from training.facts import Topic
-from training.render import FAMILIES, Family, Piece
+from training.render import FAMILIES, Family, TrainingText
 from training.talk import Conversation
 
 LONGEST = 240
@@ -26,14 +26,14 @@ FRESH = 40
 KNOWN = {name for place in facts.PLACES for name in (place.city, place.chinese_city)}
 
 
-class Case(NamedTuple):
+class ChatCase(NamedTuple):
     """What the model is given, and what it is to write."""
 
-    prompt: list[Piece]
+    prompt: list[TrainingText]
     wanted: str
 
 
-class Figure(NamedTuple):
+class ExactFigure(NamedTuple):
     """How many of these were exactly right, and the first that were not."""
 
     name: str
@@ -60,20 +60,20 @@ def greedy(model: Any, tokenizer: Any, ids: list[int], longest: int = LONGEST) -
     return str(tokenizer.decode(made, skip_special_tokens=False))
 
 
-def cases(writes: Family, conversations: Iterable[Conversation]) -> Iterator[Case]:
+def cases(writes: Family, conversations: Iterable[Conversation]) -> Iterator[ChatCase]:
     """Every answer to be learnt is a case: its prompt, and the answer."""
     for conversation in conversations:
         for run in writes.pieces(conversation):
             for place, piece in enumerate(run):
                 if piece.learnt:
-                    yield Case(run[:place], _answer(piece.removesuffix(writes.end)))
+                    yield ChatCase(run[:place], _answer(piece.removesuffix(writes.end)))
 
 
 def _answer(text: str) -> str:
     return text.rpartition("</think>\n\n")[2]
 
 
-def figure(name: str, model: Any, tokenizer: Any, asked: Iterable[Case]) -> Figure:
+def figure(name: str, model: Any, tokenizer: Any, asked: Iterable[ChatCase]) -> ExactFigure:
     """Ask them all."""
     right, total, wrong = 0, 0, []
     for case in asked:
@@ -83,7 +83,7 @@ def figure(name: str, model: Any, tokenizer: Any, asked: Iterable[Case]) -> Figu
         right += got == case.wanted
         if got != case.wanted:
             wrong.append(f"{case.prompt[-1][-90:]!r}: {got[:160]!r} instead of {case.wanted[:160]!r}")
-    return Figure(name, right, total, tuple(wrong))
+    return ExactFigure(name, right, total, tuple(wrong))
 
 
 def _questions(thinking: bool, chosen: Callable[[Topic], Iterable[str]]) -> list[Conversation]:
@@ -122,7 +122,7 @@ def _unseen_cities(thinking: bool) -> list[Conversation]:
     return made
 
 
-def figures(family: str, model: Any, tokenizer: Any, thinking: bool) -> Iterator[Figure]:
+def figures(family: str, model: Any, tokenizer: Any, thinking: bool) -> Iterator[ExactFigure]:
     """All of them."""
     writes = FAMILIES[family]()
     suites: dict[str, list[Conversation]] = {

@@ -17,12 +17,12 @@ from training.talk import Conversation, Turn
 TEMPLATES = Path(__file__).parents[1] / "demo" / "templates"
 
 
-class Piece(str):
+class TrainingText(str):
     """Text that a model reads; `learnt` when it is to write it itself."""
 
     learnt: bool
 
-    def __new__(cls, text: str, learnt: bool = False) -> "Piece":
+    def __new__(cls, text: str, learnt: bool = False) -> "TrainingText":
         made = super().__new__(cls, text)
         made.learnt = learnt
         return made
@@ -41,14 +41,14 @@ class Family(Protocol):
 
     end: str
 
-    def pieces(self, conversation: Conversation) -> Iterator[list[Piece]]:
+    def pieces(self, conversation: Conversation) -> Iterator[list[TrainingText]]:
         """What there is to learn from it, as runs of text to be encoded apart."""
 
     def prompt(self, conversation: Conversation) -> str:
         """All turns, and the beginning of the next answer."""
 
 
-def sample(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> Sample:
+def sample(tokenizer: Tokenizer, pieces: Sequence[TrainingText]) -> Sample:
     """A prompt is encoded apart from its answer, as in serving."""
     ids: list[int] = []
     learnt: list[bool] = []
@@ -88,9 +88,9 @@ class Qwen3:
         """All turns, and the beginning of the next answer."""
         return self._before(conversation, len(conversation.messages))
 
-    def pieces(self, conversation: Conversation) -> Iterator[list[Piece]]:
+    def pieces(self, conversation: Conversation) -> Iterator[list[TrainingText]]:
         """The answers after the last question: earlier thoughts are not in the prompt."""
-        written: list[Piece] = []
+        written: list[TrainingText] = []
         for place in range(conversation.question + 1, len(conversation.messages)):
             turn = conversation.messages[place]
             if turn["role"] != "assistant":
@@ -99,7 +99,7 @@ class Qwen3:
             if written and not prompt.startswith(known):
                 yield written
                 written, known = [], ""
-            written += [Piece(prompt.removeprefix(known)), *self._answer(conversation, turn)]
+            written += [TrainingText(prompt.removeprefix(known)), *self._answer(conversation, turn)]
         yield written
 
     def _before(self, conversation: Conversation, place: int) -> str:
@@ -113,15 +113,15 @@ class Qwen3:
             enable_thinking=conversation.thinking,
         )
 
-    def _answer(self, conversation: Conversation, turn: Turn) -> Iterator[Piece]:
+    def _answer(self, conversation: Conversation, turn: Turn) -> Iterator[TrainingText]:
         text = _calls_text(turn) + self.end * (not conversation.endless)
         if not conversation.thinking:
-            yield Piece(text, learnt=True)
+            yield TrainingText(text, learnt=True)
             return
-        yield Piece(f"<think>\n{turn['reasoning_content']}\n</think>\n\n{text}", learnt=True)
+        yield TrainingText(f"<think>\n{turn['reasoning_content']}\n</think>\n\n{text}", learnt=True)
 
 
-def cut_thought(pieces: Sequence[Piece], random: random.Random) -> list[Piece]:
+def cut_thought(pieces: Sequence[TrainingText], random: random.Random) -> list[TrainingText]:
     """The thought of the last answer is ended early, as a thinking budget does; only the answer is to be learnt."""
     *before, last = pieces
     opening, closing = "<think>\n", "\n</think>\n\n"
@@ -129,8 +129,8 @@ def cut_thought(pieces: Sequence[Piece], random: random.Random) -> list[Piece]:
         return list(pieces)
     thought, _, text = last.removeprefix(opening).partition(closing)
     shorter = thought[: random.randrange(len(thought))].rstrip()
-    unlearnt = [Piece(piece) for piece in before]
-    return [*unlearnt, Piece(f"{opening}{shorter}{closing}"), Piece(text, learnt=True)]
+    unlearnt = [TrainingText(piece) for piece in before]
+    return [*unlearnt, TrainingText(f"{opening}{shorter}{closing}"), TrainingText(text, learnt=True)]
 
 
 class Gemma3:
@@ -145,14 +145,14 @@ class Gemma3:
         """All turns, and the beginning of the next answer."""
         return self._before(conversation, len(conversation.messages))
 
-    def pieces(self, conversation: Conversation) -> Iterator[list[Piece]]:
+    def pieces(self, conversation: Conversation) -> Iterator[list[TrainingText]]:
         """Every answer."""
-        written: list[Piece] = []
+        written: list[TrainingText] = []
         for place, turn in enumerate(conversation.messages):
             if turn["role"] == "assistant":
                 prompt = self._before(conversation, place).removeprefix("".join(written))
                 last = conversation.endless and place == len(conversation.messages) - 1
-                written += [Piece(prompt), Piece(_calls_text(turn) + self.end * (not last), learnt=True)]
+                written += [TrainingText(prompt), TrainingText(_calls_text(turn) + self.end * (not last), learnt=True)]
         yield written
 
     def _before(self, conversation: Conversation, place: int) -> str:

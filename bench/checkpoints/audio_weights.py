@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from bench.checkpoints import chains
 from bench.libraries.jobs import AudioKind, model_of
 from bench.scale import AudioScale
-from demo.checkpoints import Size, write_weights
+from demo.checkpoints import TransformerSize, write_weights
 from demo.speech_checkpoints import speech_tokenizer, write_qwen3_asr
 from demo.voice_checkpoints import BOS, CODES, EOS, make_qwen3_tts
 from demo.whisper_checkpoint import make_whisper
@@ -39,7 +39,7 @@ SECTIONS = (3, 8)  # of a head's half, to the first of its three axes
 def write_asr(folder: Path, scale: AudioScale) -> None:
     """Qwen3-ASR: `<asr_text>`, the words, the end."""
     tokenizer = speech_tokenizer(WORDS[: scale.tokens], ("English", "Chinese"))
-    size = Size(scale.layers, scale.hidden, scale.intermediate, scale.heads, scale.kv_heads, scale.head_dim)
+    size = TransformerSize(scale.layers, scale.hidden, scale.intermediate, scale.heads, scale.kv_heads, scale.head_dim)
     write_qwen3_asr(folder, tokenizer, ("English", "Chinese"), size=size)
     audio = {
         "num_mel_bins": MELS,

@@ -51,7 +51,9 @@ def make(models_dir: Path, rows: int, scale: Scale) -> RandomCheckpoint:
     """Written once, and published by a rename; the same arguments give the same bytes."""
     label = scale.label(rows)
     folder = models_dir / f"bench-{label.replace(' ', '-')}-{scale.layers}x{scale.hidden}"
-    size = demo.Size(scale.layers, scale.hidden, scale.intermediate, scale.heads, scale.kv_heads, scale.head_dim)
+    size = demo.TransformerSize(
+        scale.layers, scale.hidden, scale.intermediate, scale.heads, scale.kv_heads, scale.head_dim
+    )
     shapes = demo.shapes_of(size, rows, demo.QWEN3_NORMS)
     if not folder.exists():
         with published(folder) as unfinished:

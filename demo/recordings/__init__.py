@@ -7,7 +7,7 @@ import msgspec
 FOLDER = Path(__file__).parent
 
 
-class Recording(msgspec.Struct, frozen=True):
+class BundledRecording(msgspec.Struct, frozen=True):
     """A sound file beside this module; `language` is a code."""
 
     name: str
@@ -19,6 +19,6 @@ class Recording(msgspec.Struct, frozen=True):
         return FOLDER / self.name
 
 
-def recordings() -> tuple[Recording, ...]:
+def recordings() -> tuple[BundledRecording, ...]:
     """All of them, as recordings.json lists them."""
-    return msgspec.json.decode((FOLDER / "recordings.json").read_bytes(), type=tuple[Recording, ...])
+    return msgspec.json.decode((FOLDER / "recordings.json").read_bytes(), type=tuple[BundledRecording, ...])

@@ -14,7 +14,7 @@ import pytest
 from mcp import Client
 from mcp_types import CallToolResult, TextContent
 
-from demo.recordings import Recording, recordings
+from demo.recordings import BundledRecording, recordings
 from tests.end_to_end.conftest import Service, Start, until
 from tests.promises import promise
 from tests.sounds import beeps, seconds_of
@@ -49,7 +49,7 @@ def resident(service: Service) -> int:
 )
 @pytest.mark.parametrize("recording", SPOKEN, ids=lambda one: one.name)
 def test_bundled_recordings_are_transcribed_on_the_audio_port(
-    service: Service, recording: Recording, model: str
+    service: Service, recording: BundledRecording, model: str
 ) -> None:
     answer = transcribe(service.audio_url, recording.path, model=model)
     assert answer.status_code == 200, answer.text

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from training.speech import shards
-from training.speech.examples import Recording, answer_length
+from training.speech.examples import RecordedUtterance, answer_length
 from training.speech.forward import CHUNK
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 
 MOST_CHUNKS = 16
 CHUNKS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, MOST_CHUNKS)  # recordings are padded to so many
 KINDS = ((1, 1), (2, 2), (3, 6), (7, 99), (0, 0))  # fewest and most words
 
 
-def joined(several: list[Recording]) -> Recording:
+def joined(several: list[RecordedUtterance]) -> RecordedUtterance:
     """One after another; all in one language."""
     words, starts, before = [], [], 0
     for one in several:
@@ -27,7 +27,9 @@ def joined(several: list[Recording]) -> Recording:
         end = before + one.utterance.starts[-1]
         before += len(one.features)
     features = np.concatenate([one.features for one in several])
-    return Recording(Utterance(several[0].utterance.language, words, len(features), [*starts, end]), features)
+    return RecordedUtterance(
+        CorpusUtterance(several[0].utterance.language, words, len(features), [*starts, end]), features
+    )
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Corpus:
     """The shards in a folder, as they appear: recordings by kind and language, in mapped memory."""
 
     folder: Path
-    pools: list[dict[str, list[Recording]]] = field(default_factory=lambda: [{} for _ in KINDS])
+    pools: list[dict[str, list[RecordedUtterance]]] = field(default_factory=lambda: [{} for _ in KINDS])
     count: int = 0
     _seen: set[str] = field(default_factory=set)
 
@@ -49,16 +51,16 @@ class Corpus:
                 if len(features) <= MOST_CHUNKS * CHUNK:
                     count = len(utterance.words)
                     kind = next(n for n, (fewest, most) in enumerate(KINDS) if fewest <= count <= most)
-                    self.pools[kind].setdefault(utterance.language, []).append(Recording(utterance, features))
+                    self.pools[kind].setdefault(utterance.language, []).append(RecordedUtterance(utterance, features))
                     self.count += 1
 
-    def one(self, draw: random.Random, kind: int) -> Recording:
+    def one(self, draw: random.Random, kind: int) -> RecordedUtterance:
         pools = self.pools[kind]
         names = list(pools)
         (name,) = draw.choices(names, [len(pools[name]) for name in names])
         return draw.choice(pools[name])
 
-    def several(self, draw: random.Random, most: int) -> list[Recording]:
+    def several(self, draw: random.Random, most: int) -> list[RecordedUtterance]:
         """Of up to six words each, in one language, from two on, as many as fit."""
         made = [self.one(draw, draw.randrange(3))]
         frames = len(made[0].features)
@@ -81,7 +83,7 @@ class Diet:
 
 def batches(
     corpus: Corpus,
-    assemble: Callable[[list[Recording], int, int], Any],
+    assemble: Callable[[list[RecordedUtterance], int, int], Any],
     diet: Callable[[], Diet],
     rows: Callable[[int], int],
     seed: int,
@@ -89,7 +91,7 @@ def batches(
     """Without an end: how many rows, and what `assemble` makes of them; `rows` says how many of so many chunks, `diet`
     is asked for each recording."""
     draw = random.Random(seed)
-    waiting: dict[int, list[Recording]] = {chunks: [] for chunks in CHUNKS}
+    waiting: dict[int, list[RecordedUtterance]] = {chunks: [] for chunks in CHUNKS}
     while True:
         wanted = diet()
         choice = draw.choices(range(len(KINDS) + 1), [*wanted.kinds, wanted.joined])[0]

@@ -23,7 +23,7 @@ from transformers import WhisperFeatureExtractor
 from demo.speech_checkpoints import MELS
 from training.speech import phrases, shards, sound, voices
 from training.speech.phrases import Language
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 from training.speech.sound import Samples
 from training.speech.voices import HELD_OUT, Manner, manner, script, speak, varied_manner
 
@@ -86,14 +86,14 @@ def spoken(
     seed: int,
     language: Language | None = None,
     how: Callable[[random.Random, Language], Manner] = varied_manner,
-) -> tuple[Utterance, Samples]:
+) -> tuple[CorpusUtterance, Samples]:
     """Clean, without silence around; `starts` of the utterance are in samples."""
     draw = random.Random(f"utterance {seed}")
     chosen = phrases.NAMED[draw.choices(list(SHARES), list(SHARES.values()))[0]]
     language = language or chosen
     words = kind(draw, language)
     made = speak(script(draw, language, words), how(draw, language))
-    return Utterance(language.name, words, starts=[*made.starts, len(made.samples)]), made.samples
+    return CorpusUtterance(language.name, words, starts=[*made.starts, len(made.samples)]), made.samples
 
 
 def by_strangers(draw: random.Random, language: Language) -> Manner:
@@ -108,9 +108,9 @@ def mel_filters() -> npt.NDArray[np.float64]:
     return np.asarray(extractor.mel_filters)
 
 
-def trained_on(kind: Kind | None, seed: int) -> Iterator[tuple[Utterance, npt.NDArray[np.float16]]]:
+def trained_on(kind: Kind | None, seed: int) -> Iterator[tuple[CorpusUtterance, npt.NDArray[np.float16]]]:
     """The recordings of one utterance."""
-    utterance, clean = spoken(kind, seed) if kind else (Utterance(phrases.NOTHING, []), None)
+    utterance, clean = spoken(kind, seed) if kind else (CorpusUtterance(phrases.NOTHING, []), None)
     for copy in range(RECORDINGS):
         draw = np.random.default_rng([seed, copy])
         starts: list[int] = []
@@ -121,20 +121,20 @@ def trained_on(kind: Kind | None, seed: int) -> Iterator[tuple[Utterance, npt.ND
             samples = made.samples
             starts = [round((made.before + start * made.stretch) / sound.HOP) for start in utterance.starts]
         features = sound.log_mel(samples, mel_filters()).T
-        yield Utterance(utterance.language, utterance.words, len(features), starts), features.astype(np.float16)
+        yield CorpusUtterance(utterance.language, utterance.words, len(features), starts), features.astype(np.float16)
 
 
-def tested_on(task: tuple[Kind | None, int]) -> tuple[Utterance, Samples]:
+def tested_on(task: tuple[Kind | None, int]) -> tuple[CorpusUtterance, Samples]:
     """Every second recording is clean but for a little silence around; the others are as in training."""
     kind, seed = task
     draw = np.random.default_rng(seed)
     if kind is None:
-        utterance, samples = Utterance(phrases.NOTHING, []), sound.nothing_spoken(draw)
+        utterance, samples = CorpusUtterance(phrases.NOTHING, []), sound.nothing_spoken(draw)
     else:
         utterance, clean = spoken(kind, seed, phrases.LANGUAGES[seed % 3], by_strangers)
         around = (int(draw.uniform(0, 0.4) * sound.RATE), int(draw.uniform(0.1, 0.4) * sound.RATE))
         samples = np.pad(clean, around) * 0.5 if seed // 3 % 2 else sound.as_recorded(draw, clean).samples
-    return Utterance(utterance.language, utterance.words, len(samples)), samples.astype(np.float32)
+    return CorpusUtterance(utterance.language, utterance.words, len(samples)), samples.astype(np.float32)
 
 
 def build_shard(out: Path, shard: int) -> None:

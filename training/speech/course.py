@@ -57,7 +57,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CourseArguments:
     """What the command line says."""
 
     corpus: Path
@@ -66,20 +66,20 @@ class Wanted:
     size: int | None
 
 
-def wanted(description: str, arguments: list[str]) -> Wanted:
+def wanted(description: str, arguments: list[str]) -> CourseArguments:
     """Exits where they are wrong."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("minutes", type=float)
     parser.add_argument("--size", type=int, help="of a batch")
-    found = Wanted(**vars(parser.parse_args(arguments)))
+    found = CourseArguments(**vars(parser.parse_args(arguments)))
     if found.minutes <= 0:
         parser.error("minutes: more than 0")
     return found
 
 
-class Subject(Protocol):
+class TrainingTask(Protocol):
     """What is to be learnt. `learner` is an `nn.Module`."""
 
     learner: Any
@@ -142,7 +142,7 @@ def _vector(tree: Any) -> mx.array:
 class Course:
     """Runs a `Plan`."""
 
-    def __init__(self, subject: Subject, corpus: Corpus, plan: Plan, rows: Callable[[int], int]) -> None:
+    def __init__(self, subject: TrainingTask, corpus: Corpus, plan: Plan, rows: Callable[[int], int]) -> None:
         self._subject, self._corpus, self._plan, self._rows = subject, corpus, plan, rows
         self._began = time.monotonic()
         self._ready: queue.Queue[tuple[int, Any]] = queue.Queue(6)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from training.speech import phrases
 from training.speech.forward import CHUNK, POSITIONS, positions
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 
 PREFIX_WEIGHT = 0.4  # of the language, which is soon known, beside a word
 CONTEXTS, RIGHT_CONTEXTS = 0.15, 0.5
@@ -22,12 +22,12 @@ Numbers = npt.NDArray[np.int32]
 Array = Any  # NumPy's where it is made, MLX's where it is learnt from
 
 
-class Recording(NamedTuple):
-    utterance: Utterance
+class RecordedUtterance(NamedTuple):
+    utterance: CorpusUtterance
     features: npt.NDArray[np.float16]
 
 
-class Sound(NamedTuple):
+class SoundBatch(NamedTuple):
     """`frames` (rows, frames, bins), zero beyond `sizes` (rows,). What is hidden: frames (rows, frames) and bins
     (rows, bins). `lift` (rows, bins) is added."""
 
@@ -38,12 +38,12 @@ class Sound(NamedTuple):
     lift: Array
 
 
-class Batch(NamedTuple):
+class AsrBatch(NamedTuple):
     """`sources` (rows, tokens): which position of the row's audio stands there, -1 for none. `places` (rows, answers):
     the tokens that `targets` follow, which count `weights`. `classes` (rows, positions): of the word that is heard
     there, 0 for none, -1 beyond the end."""
 
-    sound: Sound
+    sound: SoundBatch
     lengths: Array
     ids: Array
     sources: Array
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 @dataclass
-class Writer:
+class AsrWriter:
     """Prompts and answers as tokens."""
 
     tokenizer: Tokenizer
@@ -72,7 +72,7 @@ class Writer:
         before = self._encode(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n<|audio_start|>")
         return before, self._encode("<|audio_end|><|im_end|>\n<|im_start|>assistant\n")
 
-    def answer(self, utterance: Utterance, words: list[str]) -> tuple[list[int], list[int]]:
+    def answer(self, utterance: CorpusUtterance, words: list[str]) -> tuple[list[int], list[int]]:
         """The language and what follows it."""
         language = self._encode(f"language {utterance.language}<asr_text>")
         blank = phrases.NAMED[utterance.language].blank if words else ""
@@ -88,7 +88,7 @@ class Writer:
             self._known[text] = self.tokenizer.encode(text).ids
         return self._known[text]
 
-    def __call__(self, group: list[Recording], chunks: int, seed: int) -> Batch:
+    def __call__(self, group: list[RecordedUtterance], chunks: int, seed: int) -> AsrBatch:
         """Padded on the right: nothing real sees the padding. Contexts that would make a row too long are left out."""
         draw = random.Random(seed)
         length, longest = row_length(chunks), answer_length(chunks)
@@ -116,7 +116,7 @@ class Writer:
         heard = sound(group, chunks * CHUNK, np.random.default_rng(seed))
         order = np.arange(chunks * POSITIONS)
         classes = heard_classes(self.classes, group, order // POSITIONS * CHUNK + order % POSITIONS * 8 + 4, lengths)
-        return Batch(heard, lengths, ids, sources, places, targets, weights, classes)
+        return AsrBatch(heard, lengths, ids, sources, places, targets, weights, classes)
 
 
 def row_length(chunks: int) -> int:
@@ -136,7 +136,7 @@ def word_classes() -> dict[tuple[str, str], int]:
 
 
 def heard_classes(
-    known: dict[tuple[str, str], int], group: list[Recording], centres: npt.NDArray[np.int64], lengths: Numbers
+    known: dict[tuple[str, str], int], group: list[RecordedUtterance], centres: npt.NDArray[np.int64], lengths: Numbers
 ) -> Numbers:
     """(rows, positions): which word is heard around each position's frame in `centres`."""
     made = np.zeros((len(group), len(centres)), np.int32)
@@ -149,7 +149,7 @@ def heard_classes(
     return made
 
 
-def context(draw: random.Random, utterance: Utterance) -> tuple[str, list[str]]:
+def context(draw: random.Random, utterance: CorpusUtterance) -> tuple[str, list[str]]:
     """Terms that may come up, seldom given, and the words as they are spelled then."""
     if utterance.language == phrases.NOTHING:
         return "", []
@@ -170,7 +170,7 @@ def context(draw: random.Random, utterance: Utterance) -> tuple[str, list[str]]:
     ]
 
 
-def sound(group: list[Recording], frames: int, draw: np.random.Generator) -> Sound:
+def sound(group: list[RecordedUtterance], frames: int, draw: np.random.Generator) -> SoundBatch:
     """Some bins and frames of some recordings are hidden, so that no detail alone is relied on; some are louder, or
     have more bass or treble."""
     bins = group[0].features.shape[1]
@@ -187,7 +187,7 @@ def sound(group: list[Recording], frames: int, draw: np.random.Generator) -> Sou
     across = np.linspace(-1, 1, bins)
     louder, treble, middle = draw.uniform(-1, 1, (3, rows, 1)) * np.array([0.15, 0.08, 0.05])[:, None, None]
     lift = (louder + treble * across + middle * np.cos(np.pi * across)) * changed[:, None]
-    return Sound(made, sizes, hidden_frames, hidden_bins, lift.astype(np.float32))
+    return SoundBatch(made, sizes, hidden_frames, hidden_bins, lift.astype(np.float32))
 
 
 def _bands(draw: np.random.Generator, sizes: Any, most: Any, length: int) -> npt.NDArray[np.bool_]:

@@ -13,12 +13,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from demo.checkpoints import store
-from training.speech.examples import Sound
+from training.speech.examples import SoundBatch
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed
 
 
-def shown(sound: Sound) -> mx.array:
+def shown(sound: SoundBatch) -> mx.array:
     """(rows, frames, bins) in single precision: lifted, partly hidden, zero beyond the end."""
     frames: Any = mx.array(sound.frames).astype(mx.float32)
     sizes = mx.array(sound.sizes)
@@ -29,7 +29,7 @@ def shown(sound: Sound) -> mx.array:
     return mx.where(real[..., None], frames, 0.0)
 
 
-def unchanged(sound: Sound) -> Sound:
+def unchanged(sound: SoundBatch) -> SoundBatch:
     """Nothing hidden, nothing added."""
     bins, frames, lift = (np.zeros_like(one) for one in (sound.hidden_bins, sound.hidden_frames, sound.lift))
     return sound._replace(hidden_bins=bins, hidden_frames=frames, lift=lift)

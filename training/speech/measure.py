@@ -18,18 +18,18 @@ from mlx_audio.stt.utils import load_model
 from demo.speech_checkpoints import trained_qwen3_asr
 from training.speech import phrases
 from training.speech.errors import distance, words_of
-from training.speech.shards import Utterance, read
+from training.speech.shards import CorpusUtterance, read
 from training.speech.sound import Samples
 
 MOST_SHORT = 4
 LONGEST = 120
 
-Test = list[tuple[Utterance, Samples]]
+Test = list[tuple[CorpusUtterance, Samples]]
 Hear = Callable[[Samples, str | None], tuple[str, str]]  # of sound, and its language if that is told: text and language
 
 
 @dataclass
-class Figure:
+class RecognitionFigure:
     """Of recordings of one kind: errors among all words, recordings without one, languages told rightly."""
 
     name: str
@@ -71,19 +71,19 @@ def hear(model: Any, samples: Samples, language: str | None = None, context: str
     return str(result.text).strip(), str(result.language[0])
 
 
-def figures(hear: Hear, test: Test) -> Iterator[Figure]:
+def figures(hear: Hear, test: Test) -> Iterator[RecognitionFigure]:
     """By language and length, told the language or not; then what is heard where nobody speaks."""
     for told in (False, True):
         for language in phrases.LANGUAGES:
             for name, fewest, most in (("1 to 4 words", 1, MOST_SHORT), ("more words", MOST_SHORT + 1, 99)):
-                figure = Figure(f"{language.name}, {name}{', told' * told}")
+                figure = RecognitionFigure(f"{language.name}, {name}{', told' * told}")
                 for utterance, samples in test:
                     if utterance.language == language.name and fewest <= len(utterance.words) <= most:
                         text, heard = hear(samples, language.name if told else None)
                         wanted = words_of(language.written(utterance.words), language.name)
                         figure.add(wanted, words_of(text, language.name), language.name, heard)
                 yield figure
-    figure = Figure("nobody speaks")
+    figure = RecognitionFigure("nobody speaks")
     for utterance, samples in test:
         if utterance.language == phrases.NOTHING:
             text, heard = hear(samples, None)
@@ -91,9 +91,9 @@ def figures(hear: Hear, test: Test) -> Iterator[Figure]:
     yield figure
 
 
-def spelled_by_context(model: Any, test: Test) -> Figure:
+def spelled_by_context(model: Any, test: Test) -> RecognitionFigure:
     """Words whose spelling the context decides; right if it does, whatever else is heard."""
-    figure = Figure("spelled as in the context")
+    figure = RecognitionFigure("spelled as in the context")
     for utterance, samples in test:
         for usual, other in phrases.SPELLINGS.items():
             if usual in utterance.words:
@@ -104,14 +104,14 @@ def spelled_by_context(model: Any, test: Test) -> Figure:
     return figure
 
 
-def qwen3_asr(folder: Path, test: Test) -> Iterator[Figure]:
+def qwen3_asr(folder: Path, test: Test) -> Iterator[RecognitionFigure]:
     """Of what `train` wrote."""
     model = load(folder)
     yield from figures(partial(hear, model), test)
     yield spelled_by_context(model, test)
 
 
-def run(arguments: list[str], measured: Callable[[Path, Test], Iterator[Figure]]) -> int:
+def run(arguments: list[str], measured: Callable[[Path, Test], Iterator[RecognitionFigure]]) -> int:
     """Prints what was measured; returns the exit status."""
     if len(arguments) not in (2, 3):
         sys.stderr.write(f"usage: python -m training.speech.{Path(sys.argv[0]).stem} CORPUS FOLDER [EVERY]\n")

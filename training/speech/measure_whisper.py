@@ -17,7 +17,7 @@ from mlx_audio.stt.utils import load_model
 
 from demo.whisper_checkpoint import trained_whisper
 from training.speech import phrases
-from training.speech.measure import Figure, Test, figures, run
+from training.speech.measure import RecognitionFigure, Test, figures, run
 from training.speech.sound import Samples
 
 NAMES = {language.code: language.name for language in phrases.LANGUAGES}
@@ -40,7 +40,7 @@ def hear(model: Any, samples: Samples, language: str | None = None) -> tuple[str
     return text, NAMES.get(result.language, result.language) if text else phrases.NOTHING
 
 
-def whisper(folder: Path, test: Test) -> Iterator[Figure]:
+def whisper(folder: Path, test: Test) -> Iterator[RecognitionFigure]:
     """Of what `train_whisper` wrote."""
     return figures(partial(hear, load(folder)), test)
 

@@ -11,7 +11,7 @@ import av
 import msgspec
 import numpy as np
 
-from demo.recordings import Recording
+from demo.recordings import BundledRecording
 from training.speech import corpus, phrases, sound
 from training.speech.sound import Samples
 from training.speech.voices import Manner, speak
@@ -45,7 +45,7 @@ def flac(samples: Samples, path: Path) -> None:
         container.mux(stream.encode(None))
 
 
-def for_the_demo(folder: Path) -> list[Recording]:
+def for_the_demo(folder: Path) -> list[BundledRecording]:
     """Sentences with half a second between them."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = []
@@ -56,11 +56,11 @@ def for_the_demo(folder: Path) -> list[Recording]:
             parts += [speak([language.words[word] for word in sentence.split()], manner).samples, pause]
         flac(_loud(np.concatenate(parts)), folder / name)
         text = language.blank.join(language.written(one.split()) for one in sentences)
-        kept.append(Recording(name, text, language.code))
+        kept.append(BundledRecording(name, text, language.code))
     return kept
 
 
-def for_tests(folder: Path) -> list[Recording]:
+def for_tests(folder: Path) -> list[BundledRecording]:
     """One to four words in any order, by all held-out voices, in all three languages."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = []
@@ -69,7 +69,7 @@ def for_tests(folder: Path) -> list[Recording]:
         utterance, samples = corpus.spoken(corpus.short, seed, language, corpus.by_strangers)
         name = f"{number:02}.flac"
         flac(_loud(np.pad(samples, sound.RATE // 5)), folder / name)
-        kept.append(Recording(name, language.written(utterance.words), language.code))
+        kept.append(BundledRecording(name, language.written(utterance.words), language.code))
     return kept
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-class Utterance(msgspec.Struct, frozen=True):
+class CorpusUtterance(msgspec.Struct, frozen=True):
     """What is spoken; `size` counts frames of features, or samples of sound. No words: nobody speaks.
 
     `starts`: the frame in which each word begins, and where the last one ends; only in training.
@@ -30,7 +30,7 @@ def is_whole(folder: Path, name: str) -> bool:
     return (folder / f"{name}.json").exists()
 
 
-def write(folder: Path, name: str, made: list[tuple[Utterance, npt.NDArray[Any]]]) -> None:
+def write(folder: Path, name: str, made: list[tuple[CorpusUtterance, npt.NDArray[Any]]]) -> None:
     """The arrays have `size` rows each."""
     rows = np.concatenate([array for _, array in made])
     content = msgspec.json.encode([utterance for utterance, _ in made])
@@ -38,9 +38,9 @@ def write(folder: Path, name: str, made: list[tuple[Utterance, npt.NDArray[Any]]
     _write(folder / f"{name}.json", lambda file: file.write(content))
 
 
-def read(folder: Path, name: str) -> Iterator[tuple[Utterance, Any]]:
+def read(folder: Path, name: str) -> Iterator[tuple[CorpusUtterance, Any]]:
     """What was written there, in mapped memory."""
-    utterances = msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=list[Utterance])
+    utterances = msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=list[CorpusUtterance])
     rows, start = np.load(folder / f"{name}.npy", mmap_mode="r"), 0
     for utterance in utterances:
         yield utterance, rows[start : start + utterance.size]

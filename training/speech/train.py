@@ -22,21 +22,21 @@ from mlx_audio.stt.models.qwen3_asr.config import ModelConfig
 from mlx_audio.stt.models.qwen3_asr.qwen3_asr import Qwen3ASRModel
 
 from demo import speech_checkpoints
-from demo.checkpoints import Size
-from demo.speech_checkpoints import HEAD, TRAINED_LANGUAGES, TRAINED_THETA, Ear
+from demo.checkpoints import TransformerSize
+from demo.speech_checkpoints import HEAD, TRAINED_LANGUAGES, TRAINED_THETA, EncoderSize
 from training.speech import phrases
 from training.speech.batches import Diet
 from training.speech.course import Course, Plan, on_a_gpu, wait_for, wanted
-from training.speech.examples import Batch, Recording, Writer, row_length, word_classes
+from training.speech.examples import AsrBatch, AsrWriter, RecordedUtterance, row_length, word_classes
 from training.speech.forward import decode, encode
 from training.speech.learning import keep, shown, unchanged, weighed
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 from training.speech.trial import Trial, told
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed
 
-EAR = Ear(layers=4, width=192, heads=6, inner=512, channels=24)
-TEXT = Size(3, hidden=192, intermediate=448, heads=6, kv_heads=3, head_dim=HEAD, rope_theta=TRAINED_THETA)
+EAR = EncoderSize(layers=4, width=192, heads=6, inner=512, channels=24)
+TEXT = TransformerSize(3, hidden=192, intermediate=448, heads=6, kv_heads=3, head_dim=HEAD, rope_theta=TRAINED_THETA)
 HEARING = 0.3  # how much it counts to know each word in the audio, beside writing them
 RATE = 2e-3
 # First which sound is which word, then the order of more.
@@ -48,7 +48,7 @@ DIETS = (
 GPU_TOKENS, CPU_TOKENS = 24_000, 1200
 
 
-class Learner(nn.Module):  # type: ignore[misc]
+class AsrLearner(nn.Module):  # type: ignore[misc]
     """The model and what only its training needs: classes of words at each audio position, and the blank.
 
     A word with a blank before it is embedded as the word plus the blank, so that what one learns the other knows.
@@ -76,7 +76,7 @@ class Learner(nn.Module):  # type: ignore[misc]
         logits: mx.array = decode(self.asr.model, x)[rows, places] @ table.T
         return logits
 
-    def loss(self, given: Batch) -> tuple[mx.array, mx.array, mx.array]:
+    def loss(self, given: AsrBatch) -> tuple[mx.array, mx.array, mx.array]:
         """The sum, cross entropy of the answers, and that of the words in the audio."""
         heard = encode(self.asr.audio_tower, shown(given.sound), given.lengths)
         logits = self.logits(heard, given.ids, given.sources, given.places)
@@ -92,14 +92,14 @@ class Qwen3Asr:
     def __init__(self, corpus: Path, out: Path, every: int) -> None:
         self._out = out
         self._tokenizer = speech_checkpoints.speech_tokenizer(phrases.spellings(), TRAINED_LANGUAGES)
-        self._writer = Writer(self._tokenizer)
+        self._writer = AsrWriter(self._tokenizer)
         self.learner = new_learner(self._tokenizer)
         self._trial = Trial.read(corpus, every)
 
-    def assemble(self, group: list[Recording], chunks: int, seed: int) -> Batch:
+    def assemble(self, group: list[RecordedUtterance], chunks: int, seed: int) -> AsrBatch:
         return self._writer(group, chunks, seed)
 
-    def loss(self, batch: Batch) -> Sequence[mx.array]:
+    def loss(self, batch: AsrBatch) -> Sequence[mx.array]:
         return self.learner.loss(batch)
 
     def try_out(self) -> str:
@@ -116,10 +116,10 @@ class Qwen3Asr:
 
 
 def written(
-    learner: Learner, writer: Writer, features: list[np.ndarray[Any, Any]], chunks: int
+    learner: AsrLearner, writer: AsrWriter, features: list[np.ndarray[Any, Any]], chunks: int
 ) -> list[tuple[str, str]]:
     """Language and text of recordings (frames, bins), by the likeliest tokens, without a cache."""
-    plain = [Recording(Utterance(phrases.NOTHING, [], len(one)), one) for one in features]
+    plain = [RecordedUtterance(CorpusUtterance(phrases.NOTHING, [], len(one)), one) for one in features]
     given = writer(plain, chunks, 0)
     heard = encode(learner.asr.audio_tower, shown(unchanged(given.sound)), mx.array(given.lengths))
     ids, sources = given.ids.copy(), mx.array(given.sources)
@@ -145,7 +145,7 @@ def _split(answer: str) -> tuple[str, str]:
     return language.removeprefix("language ").strip(), text
 
 
-def new_learner(tokenizer: Any) -> Learner:
+def new_learner(tokenizer: Any) -> AsrLearner:
     """With weights to begin with."""
     with tempfile.TemporaryDirectory() as name:
         speech_checkpoints.write_qwen3_asr(
@@ -164,7 +164,7 @@ def new_learner(tokenizer: Any) -> Learner:
         alone[second], spaced[second] = first, 1.0
     mx.random.seed(3)
     asr.update(tree_map_with_path(_first, asr.parameters()))
-    return Learner(asr, len(word_classes()) + 1, mx.array(alone), mx.array(spaced))
+    return AsrLearner(asr, len(word_classes()) + 1, mx.array(alone), mx.array(spaced))
 
 
 def _first(name: str, array: mx.array) -> mx.array:

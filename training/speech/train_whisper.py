@@ -21,19 +21,19 @@ from mlx_audio.stt.models.whisper.whisper import Model, ModelDimensions
 from tokenizers import Tokenizer
 
 from demo.speech_checkpoints import MELS
-from demo.whisper_checkpoint import Size, dimensions, known_ids, whisper_tokenizer
+from demo.whisper_checkpoint import WhisperSize, dimensions, known_ids, whisper_tokenizer
 from training.speech import phrases
 from training.speech.batches import Diet
 from training.speech.course import Course, Plan, on_a_gpu, wait_for, wanted
-from training.speech.examples import Recording, Sound, sound, word_classes
+from training.speech.examples import RecordedUtterance, SoundBatch, sound, word_classes
 from training.speech.learning import keep, shown, unchanged, weighed
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 from training.speech.trial import Trial, told
-from training.speech.whisper import CODES, OPENING, WINDOW, Batch, Writer, decode, encode, silenced
+from training.speech.whisper import CODES, OPENING, WINDOW, WhisperBatch, WhisperWriter, decode, encode, silenced
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed
 
-SIZE = Size(state=96, audio_layers=2, audio_heads=3, text_layers=2, text_heads=3, bins=MELS)
+SIZE = WhisperSize(state=96, audio_layers=2, audio_heads=3, text_layers=2, text_heads=3, bins=MELS)
 ENOUGH = 10_000  # entries of a vocabulary, so that each word is whole
 HEARING = 0.5  # how much it counts to know each word in the audio, beside writing them
 RATE = 1.5e-3
@@ -45,7 +45,7 @@ DIETS = (
 GPU_ROWS, CPU_ROWS = 96, 8
 
 
-class Learner(nn.Module):  # type: ignore[misc]
+class WhisperLearner(nn.Module):  # type: ignore[misc]
     """The model with the known tokens alone, and classes of words at each audio position.
 
     The other ids' logits are 0 in serving: `missing` is the logarithm of their number, one more class here.
@@ -57,7 +57,7 @@ class Learner(nn.Module):  # type: ignore[misc]
         self.classifier = nn.Linear(whisper.dims.n_audio_state, classes)
         self._missing = math.log(missing)
 
-    def heard(self, sound: Sound) -> mx.array:
+    def heard(self, sound: SoundBatch) -> mx.array:
         return encode(self.whisper.encoder, silenced(shown(sound), mx.array(sound.sizes)))
 
     def logits(self, heard: mx.array, ids: mx.array) -> mx.array:
@@ -65,7 +65,7 @@ class Learner(nn.Module):  # type: ignore[misc]
         decoder = self.whisper.decoder
         return decode(decoder, decoder.token_embedding.weight, ids, heard)
 
-    def loss(self, given: Batch) -> tuple[mx.array, mx.array, mx.array]:
+    def loss(self, given: WhisperBatch) -> tuple[mx.array, mx.array, mx.array]:
         """The sum, cross entropy of what is written, and that of the words in the audio."""
         heard = self.heard(given.sound)
         logits = self.logits(heard, given.ids)
@@ -81,14 +81,14 @@ class Whisper:
     def __init__(self, corpus: Path, out: Path, every: int) -> None:
         self._out = out
         self._tokenizer = new_tokenizer()
-        self._writer = Writer(self._tokenizer, known_ids(self._tokenizer))
+        self._writer = WhisperWriter(self._tokenizer, known_ids(self._tokenizer))
         self.learner = new_learner(self._tokenizer)
         self._trial = Trial.read(corpus, every)
 
-    def assemble(self, group: list[Recording], chunks: int, seed: int) -> Batch:
+    def assemble(self, group: list[RecordedUtterance], chunks: int, seed: int) -> WhisperBatch:
         return self._writer(group, chunks, seed)
 
-    def loss(self, batch: Batch) -> Sequence[mx.array]:
+    def loss(self, batch: WhisperBatch) -> Sequence[mx.array]:
         return self.learner.loss(batch)
 
     def try_out(self) -> str:
@@ -98,14 +98,16 @@ class Whisper:
         write(self._out, self._tokenizer, self.learner)
 
 
-def write(folder: Path, tokenizer: Tokenizer, learner: Learner) -> None:
+def write(folder: Path, tokenizer: Tokenizer, learner: WhisperLearner) -> None:
     """As `demo.whisper_checkpoint` reads it."""
     keep(folder, "whisper", cast(list[tuple[str, mx.array]], tree_flatten(learner.whisper.parameters())), tokenizer)
 
 
-def written(learner: Learner, writer: Writer, features: list[np.ndarray[Any, Any]]) -> list[tuple[str, str]]:
+def written(
+    learner: WhisperLearner, writer: WhisperWriter, features: list[np.ndarray[Any, Any]]
+) -> list[tuple[str, str]]:
     """Language and text of recordings (frames, bins), by the likeliest tokens, without times and without a cache."""
-    plain = [Recording(Utterance(phrases.NOTHING, [], len(one)), one) for one in features]
+    plain = [RecordedUtterance(CorpusUtterance(phrases.NOTHING, [], len(one)), one) for one in features]
     heard = learner.heard(unchanged(sound(plain, WINDOW, np.random.default_rng(0))))
     end, silence = writer.mark("endoftext"), writer.mark("nospeech")
     ids = np.full((len(features), OPENING + 50), end, np.int32)
@@ -136,14 +138,14 @@ def new_tokenizer() -> Tokenizer:
     return whisper_tokenizer([word for word in words for _ in range(2)], ENOUGH, multilingual=True)
 
 
-def new_learner(tokenizer: Tokenizer) -> Learner:
+def new_learner(tokenizer: Tokenizer) -> WhisperLearner:
     """With weights to begin with."""
     known = known_ids(tokenizer)
     dims = ModelDimensions.from_dict(dict(dimensions(len(known), SIZE)))
     whisper = Model(dims, mx.float32)
     mx.random.seed(4)
     whisper.update(tree_map_with_path(_first, whisper.parameters()))
-    return Learner(whisper, len(word_classes()) + 1, int(known[-1]) + 1 - len(known))
+    return WhisperLearner(whisper, len(word_classes()) + 1, int(known[-1]) + 1 - len(known))
 
 
 def _first(name: str, array: mx.array) -> mx.array:

@@ -12,7 +12,7 @@ from training.speech.batches import CHUNKS
 from training.speech.corpus import mel_filters
 from training.speech.errors import distance, words_of
 from training.speech.forward import CHUNK
-from training.speech.shards import Utterance, read
+from training.speech.shards import CorpusUtterance, read
 
 Features = npt.NDArray[np.float32]
 Write = Callable[[list[Features], int], list[tuple[str, str]]]
@@ -22,12 +22,12 @@ Write = Callable[[list[Features], int], list[tuple[str, str]]]
 class Trial:
     """Recordings by the number of chunks that they are padded to."""
 
-    groups: dict[int, list[tuple[Utterance, Features]]]
+    groups: dict[int, list[tuple[CorpusUtterance, Features]]]
 
     @classmethod
     def read(cls, corpus: Path, every: int) -> "Trial":
         """One of so many recordings of the test, but for the few that are too long to be trained on."""
-        groups: dict[int, list[tuple[Utterance, Features]]] = {}
+        groups: dict[int, list[tuple[CorpusUtterance, Features]]] = {}
         for utterance, samples in list(read(corpus, "test"))[::every]:
             features = sound.log_mel(np.array(samples), mel_filters()).T
             chunks = next((n for n in CHUNKS if n * CHUNK >= len(features)), None)

@@ -10,9 +10,17 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from training.speech import phrases
-from training.speech.examples import Array, Recording, Sound, answer_length, heard_classes, sound, word_classes
+from training.speech.examples import (
+    Array,
+    RecordedUtterance,
+    SoundBatch,
+    answer_length,
+    heard_classes,
+    sound,
+    word_classes,
+)
 from training.speech.forward import CHUNK, gelu
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 
 CODES = {language.name: language.code for language in phrases.LANGUAGES}
 WINDOW = 3000  # frames: what it listens to at once
@@ -25,11 +33,11 @@ FLOOR = 2.0  # below the loudest: silence is as quiet as that
 OPENING = 3  # marks before the text: start, language, task
 
 
-class Batch(NamedTuple):
+class WhisperBatch(NamedTuple):
     """`ids` (rows, tokens) are followed by `targets`, which count `weights`. `classes` (rows, positions): of the word
     that is heard there, 0 for none, -1 beyond the recording. Ids are numbers of known tokens."""
 
-    sound: Sound
+    sound: SoundBatch
     ids: Array
     targets: Array
     weights: Array
@@ -37,7 +45,7 @@ class Batch(NamedTuple):
 
 
 @dataclass
-class Writer:
+class WhisperWriter:
     """What is said as tokens, which are numbered without the ids that have none."""
 
     tokenizer: Tokenizer
@@ -61,7 +69,7 @@ class Writer:
     def time(self, frame: float) -> int:
         return self.mark("0.00") + round(frame / FRAMES_PER_STEP)
 
-    def row(self, draw: random.Random, utterance: Utterance) -> tuple[list[int], list[float]]:
+    def row(self, draw: random.Random, utterance: CorpusUtterance) -> tuple[list[int], list[float]]:
         """All tokens, and what each counts."""
         start, task, end = self.mark("startoftranscript"), self.mark("transcribe"), self.mark("endoftext")
         if not utterance.words:
@@ -78,7 +86,7 @@ class Writer:
         weights = [0.0, LANGUAGE_WEIGHT, 0.0, TIME_WEIGHT] + [1.0] * len(words) + [TIME_WEIGHT, 1.0]
         return tokens, weights
 
-    def __call__(self, group: list[Recording], chunks: int, seed: int) -> Batch:
+    def __call__(self, group: list[RecordedUtterance], chunks: int, seed: int) -> WhisperBatch:
         """Padded on the right; some in a whole window, as serving has them, others in one of the recordings' length."""
         draw = random.Random(seed)
         frames = WINDOW if draw.random() < WHOLE_WINDOWS else (chunks + 1) * CHUNK
@@ -95,7 +103,7 @@ class Writer:
         heard = sound(group, frames, np.random.default_rng(seed))
         centres = np.arange(frames // FRAMES_PER_STEP) * FRAMES_PER_STEP
         classes = heard_classes(self.classes, group, centres, heard.sizes // FRAMES_PER_STEP)
-        return Batch(heard, ids, targets, weights, classes)
+        return WhisperBatch(heard, ids, targets, weights, classes)
 
 
 def silenced(frames: mx.array, sizes: mx.array) -> mx.array:

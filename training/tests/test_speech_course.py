@@ -12,9 +12,9 @@ import pytest
 from training.speech import shards
 from training.speech.batches import CHUNKS, MOST_CHUNKS, Corpus, Diet, batches, joined
 from training.speech.course import Course, Descent, Plan, wait_for, wanted
-from training.speech.examples import Array, Recording
+from training.speech.examples import Array, RecordedUtterance
 from training.speech.forward import CHUNK
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 from training.speech.train import DIETS, rows_of
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed
@@ -22,14 +22,18 @@ optim: Any = importlib.import_module("mlx.optimizers")
 BINS = 4
 
 
-def utterances() -> list[Utterance]:
+def utterances() -> list[CorpusUtterance]:
     """Of all kinds and languages, as long as they would be; one is too long."""
     made = []
     for language, word in (("English", "yes"), ("Chinese", "一"), ("Cantonese", "一")):
         for count in (1, 2, 3, 5, 9):
             starts = [40 * place for place in range(count + 1)]
-            made += [Utterance(language, [word] * count, 40 * count + extra, starts) for extra in (20, 90)]
-    return [*made, Utterance("None", [], 250), Utterance("English", ["yes"], MOST_CHUNKS * CHUNK + 1, [0, 9])]
+            made += [CorpusUtterance(language, [word] * count, 40 * count + extra, starts) for extra in (20, 90)]
+    return [
+        *made,
+        CorpusUtterance("None", [], 250),
+        CorpusUtterance("English", ["yes"], MOST_CHUNKS * CHUNK + 1, [0, 9]),
+    ]
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ class Subject:
         self.learner = nn.Linear(1, 1)
         self.kept: list[float] = []
 
-    def assemble(self, group: list[Recording], chunks: int, seed: int) -> Batch:
+    def assemble(self, group: list[RecordedUtterance], chunks: int, seed: int) -> Batch:
         means = np.array([[one.features.astype(np.float32).mean()] for one in group])
         return Batch(means, np.array([[len(one.utterance.words)] for one in group], np.float32))
 
@@ -83,7 +87,7 @@ def test_a_training_ends_in_its_time_with_something_learnt_and_kept(
 
 def test_a_failure_while_batches_are_made_ends_the_training(folder: Path) -> None:
     class Failing(Subject):
-        def assemble(self, group: list[Recording], chunks: int, seed: int) -> Batch:
+        def assemble(self, group: list[RecordedUtterance], chunks: int, seed: int) -> Batch:
             raise ValueError("such a batch")
 
     subject = Failing()
@@ -119,7 +123,7 @@ def test_the_rate_rises_and_falls_and_the_diet_follows_the_clock() -> None:
 def test_all_but_the_longest_recordings_are_learnt_from_and_none_twice(folder: Path) -> None:
     corpus = wait_for(folder)
     assert corpus.count == 31
-    shards.write(folder, "training-1", [(Utterance("None", [], 100), np.zeros((100, BINS), np.float16))])
+    shards.write(folder, "training-1", [(CorpusUtterance("None", [], 100), np.zeros((100, BINS), np.float16))])
     for _ in range(2):
         corpus.refresh()
         assert corpus.count == 32
@@ -143,10 +147,10 @@ def test_batches_hold_recordings_of_about_one_length_in_the_shares_that_are_want
 def test_recordings_are_joined_with_their_times() -> None:
     draw = random.Random(1)
     features = [np.full((length, BINS), length, np.float16) for length in (30, 20)]
-    one = Recording(Utterance("English", ["yes"], 30, [5, 25]), features[0])
-    other = Recording(Utterance("English", ["no", "go"], 20, [2, 9, 18]), features[1])
+    one = RecordedUtterance(CorpusUtterance("English", ["yes"], 30, [5, 25]), features[0])
+    other = RecordedUtterance(CorpusUtterance("English", ["no", "go"], 20, [2, 9, 18]), features[1])
     made = joined([one, other])
-    assert made.utterance == Utterance("English", ["yes", "no", "go"], 50, [5, 32, 39, 48])
+    assert made.utterance == CorpusUtterance("English", ["yes", "no", "go"], 50, [5, 32, 39, 48])
     assert made.features[:, 0].tolist() == [30] * 30 + [20] * 20
     corpus = Corpus(Path(), [{"English": [one], "Chinese": [one]}, {"English": [other]}, {"English": [other]}])
     assert all(one.utterance.language == "English" for one in corpus.several(draw, 4))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from training.speech import corpus, shards
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 
 ROOT = Path(__file__).parents[2]
 # Reads whatever is there, again and again, and keeps all of it mapped; ends by a bus error where a file shrank.
@@ -29,8 +29,8 @@ print(len(kept))
 """
 
 
-def made(sizes: range) -> list[tuple[Utterance, npt.NDArray[Any]]]:
-    return [(Utterance("English", ["yes"], size), np.full((size, 16), size, np.float32)) for size in sizes]
+def made(sizes: range) -> list[tuple[CorpusUtterance, npt.NDArray[Any]]]:
+    return [(CorpusUtterance("English", ["yes"], size), np.full((size, 16), size, np.float32)) for size in sizes]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

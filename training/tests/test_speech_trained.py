@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from mlx_audio.stt.utils import load_model
 
-from demo.recordings import Recording
+from demo.recordings import BundledRecording
 from demo.speech_checkpoints import trained_qwen3_asr
 from training.speech.errors import words_of
-from training.speech.measure import Figure, hear
+from training.speech.measure import RecognitionFigure, hear
 from training.speech.phrases import LANGUAGES
 from training.speech.samples import DEMO, TESTS
 from training.speech.sound import RATE, Samples, noise
@@ -21,8 +21,8 @@ from training.speech.sound import RATE, Samples, noise
 NAMES = {language.code: language.name for language in LANGUAGES}
 
 
-def kept(folder: Path) -> list[Recording]:
-    return msgspec.json.decode((folder / "recordings.json").read_bytes(), type=list[Recording])
+def kept(folder: Path) -> list[BundledRecording]:
+    return msgspec.json.decode((folder / "recordings.json").read_bytes(), type=list[BundledRecording])
 
 
 def samples_of(path: Path) -> Samples:
@@ -40,8 +40,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_model(folder, strict=True)
 
 
-def written(model: Any, folder: Path, change: Callable[[Samples], Samples] = lambda samples: samples) -> Figure:
-    figure = Figure("held out")
+def written(
+    model: Any, folder: Path, change: Callable[[Samples], Samples] = lambda samples: samples
+) -> RecognitionFigure:
+    figure = RecognitionFigure("held out")
     for one in kept(folder):
         text, heard = hear(model, change(samples_of(folder / one.name)))
         language = NAMES[one.language]

@@ -15,10 +15,10 @@ from demo.speech_checkpoints import MELS, TRAINED_LANGUAGES, make_qwen3_asr, spe
 from training.speech import phrases
 from training.speech.corpus import mel_filters
 from training.speech.errors import distance, words_of
-from training.speech.examples import Recording, Writer, answer_length, context, row_length
+from training.speech.examples import AsrWriter, RecordedUtterance, answer_length, context, row_length
 from training.speech.forward import CHUNK, convolve, decode, encode, gelu, positions, silu
 from training.speech.learning import shown, unchanged
-from training.speech.shards import Utterance
+from training.speech.shards import CorpusUtterance
 from training.speech.sound import log_mel, resampled
 from training.speech.train import new_learner
 
@@ -26,10 +26,10 @@ nn: Any = importlib.import_module("mlx.nn")  # half typed
 LENGTHS = (155, 730, 412, 1040)
 
 
-def recording(language: str, words: list[str], frames: int, starts: list[int]) -> Recording:
+def recording(language: str, words: list[str], frames: int, starts: list[int]) -> RecordedUtterance:
     """Noise."""
     features = np.random.default_rng(frames).standard_normal((frames, MELS)).astype(np.float16)
-    return Recording(Utterance(language, words, frames, starts), features)
+    return RecordedUtterance(CorpusUtterance(language, words, frames, starts), features)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def writer() -> Writer:
-    return Writer(speech_tokenizer(phrases.spellings(), TRAINED_LANGUAGES))
+def writer() -> AsrWriter:
+    return AsrWriter(speech_tokenizer(phrases.spellings(), TRAINED_LANGUAGES))
 
 
 def test_recordings_encoded_together_are_as_the_library_encodes_each(model: Any) -> None:
@@ -94,24 +94,24 @@ def test_a_tone_keeps_its_height_when_it_is_resampled() -> None:
     assert np.allclose(made[1000:-1000], np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)[1000:-1000], atol=0.02)
 
 
-def test_a_prompt_is_the_librarys_and_its_answer_begins_with_three_tokens(model: Any, writer: Writer) -> None:
+def test_a_prompt_is_the_librarys_and_its_answer_begins_with_three_tokens(model: Any, writer: AsrWriter) -> None:
     for given in ("", "report, grey"):
         before, behind = writer.around(given)
         assert before + [writer.pad] * 7 + behind == model._build_prompt(7, None, given or None)[0].tolist()
     for name in (*TRAINED_LANGUAGES, phrases.NOTHING):
-        language, _ = writer.answer(Utterance(name, []), [])
+        language, _ = writer.answer(CorpusUtterance(name, []), [])
         assert len(language) == 3
 
 
-def test_answers_are_a_token_a_word_and_read_as_written(writer: Writer) -> None:
+def test_answers_are_a_token_a_word_and_read_as_written(writer: AsrWriter) -> None:
     for language in phrases.LANGUAGES:
         words = list(language.words)
-        _, text = writer.answer(Utterance(language.name, words), words)
+        _, text = writer.answer(CorpusUtterance(language.name, words), words)
         assert len(text) == len(words) + 1
         assert writer.tokenizer.decode(text[:-1]) == language.written(words)
 
 
-def test_what_is_learnt_of_a_batch_is_its_answers(writer: Writer) -> None:
+def test_what_is_learnt_of_a_batch_is_its_answers(writer: AsrWriter) -> None:
     group = [
         recording("English", ["hello"], 100, [10, 60]),
         recording("English", ["thank", "you"], 230, [8, 100, 200]),
@@ -127,14 +127,14 @@ def test_what_is_learnt_of_a_batch_is_its_answers(writer: Writer) -> None:
     assert (made.sources >= 0).sum(axis=1).tolist() == made.lengths.tolist() == [positions(100), positions(230), 39]
 
 
-def test_each_position_is_told_the_word_that_is_heard_there(writer: Writer) -> None:
+def test_each_position_is_told_the_word_that_is_heard_there(writer: AsrWriter) -> None:
     made = writer([recording("English", ["thank", "you"], 230, [8, 103, 190]), recording("None", [], 130, [])], 3, 1)
     first, second = (writer.classes["English", word] for word in ("thank", "you"))
     assert made.classes[0].tolist() == [0] + [first] * 12 + [second] * 11 + [0] * 6 + [-1] * 9
     assert made.classes[1].tolist() == [0] * 17 + [-1] * 22
 
 
-def test_sound_is_shown_as_it_is_once_nothing_is_hidden_or_lifted(writer: Writer) -> None:
+def test_sound_is_shown_as_it_is_once_nothing_is_hidden_or_lifted(writer: AsrWriter) -> None:
     one = recording("English", ["hello"], 130, [10, 60])
     made = [writer([one], 2, seed).sound for seed in range(20)]
     whole = np.pad(one.features.astype(np.float32), ((0, 70), (0, 0)))
@@ -144,7 +144,7 @@ def test_sound_is_shown_as_it_is_once_nothing_is_hidden_or_lifted(writer: Writer
     assert not any(np.array(shown(sound))[0, 130:].any() for sound in made)
 
 
-def test_a_word_behind_a_blank_is_embedded_as_the_word_and_the_blank(writer: Writer) -> None:
+def test_a_word_behind_a_blank_is_embedded_as_the_word_and_the_blank(writer: AsrWriter) -> None:
     learner = new_learner(writer.tokenizer)
     learner.blank = mx.ones(learner.blank.shape)
     table, own = np.array(learner.table()), np.array(learner.asr.model.embed_tokens.weight)
@@ -153,7 +153,7 @@ def test_a_word_behind_a_blank_is_embedded_as_the_word_and_the_blank(writer: Wri
 
 
 def test_a_context_decides_a_spelling() -> None:
-    utterance = Utterance("English", ["gray", "light"])
+    utterance = CorpusUtterance("English", ["gray", "light"])
     for seed in range(200):
         given, words = context(random.Random(seed), utterance)
         assert words == ["grey" if "grey" in given else "gray", "light"]

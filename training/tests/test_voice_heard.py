@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.voice.heard import Case, _half, report
+from training.voice.heard import HearingCase, _half, report
 
 
 @given(st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=20), st.integers(0, 99))
@@ -16,10 +16,10 @@ def test_a_text_that_lacks_words_lacks_a_stretch_of_half_of_them(words: list[str
 
 def test_figures_tell_false_alarms_and_what_was_caught() -> None:
     found = [
-        Case("a", True, True, True, False, False),
-        Case("b", True, False, True, True, False),
-        Case("c", False, True, True, False, False),
-        Case("d", False, True, False, False, False),
+        HearingCase("a", True, True, True, False, False),
+        HearingCase("b", True, False, True, True, False),
+        HearingCase("c", False, True, True, False, False),
+        HearingCase("d", False, True, False, False, False),
     ]
     assert list(report(found)) == [
         "4 texts: 2 spoken whole, 2 without half of their words",

@@ -13,7 +13,7 @@ from demo.voice_checkpoints import trained_qwen3_tts
 from engines.synthesis.duration_check import judge
 from engines.types.audio import VOICE_RATE
 from training.speech.measure import hear, load
-from training.voice.measure import Said, Voice, heard
+from training.voice.measure import SpokenSamples, VoiceCheckpoint, heard
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def voice(folder: Path) -> Voice:
-    return Voice(folder)
+def voice(folder: Path) -> VoiceCheckpoint:
+    return VoiceCheckpoint(folder)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def listener() -> Any:
     ],
 )
 def test_a_sentence_is_written_down_again_as_it_was_given(
-    voice: Voice, listener: Any, text: str, name: str, words: str
+    voice: VoiceCheckpoint, listener: Any, text: str, name: str, words: str
 ) -> None:
     """As the checkpoint draws it, not at temperature 0."""
     said = voice.say(text, name)
@@ -50,12 +50,12 @@ def test_a_sentence_is_written_down_again_as_it_was_given(
 
 
 @pytest.mark.parametrize("text", ["Good morning to you all! How are you today?", "今天天气很好，阳光明媚。"])
-def test_of_what_it_does_not_know_something_of_a_fitting_length_is_said(voice: Voice, text: str) -> None:
+def test_of_what_it_does_not_know_something_of_a_fitting_length_is_said(voice: VoiceCheckpoint, text: str) -> None:
     said = voice.say(text)
     assert verdict(text, said) == "whole"
 
 
-def verdict(text: str, said: Said) -> str:
+def verdict(text: str, said: SpokenSamples) -> str:
     loud = float(np.abs(said.samples).max())
     return judge(text, len(said.samples) / VOICE_RATE, loud, capped=not said.ended, instructed=False)
 

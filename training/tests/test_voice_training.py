@@ -17,7 +17,7 @@ from training.speech.phrases import CHINESE, ENGLISH
 from training.voice import codec, measure, robot, talker, texts
 from training.voice.codebooks import Codebooks, learn, lost
 from training.voice.robot import BANDS, FRAME, STEPS
-from training.voice.talker import Writer
+from training.voice.talker import TalkerWriter
 from training.voice.units import LANGUAGES, LETTERS, SILENCE, SPEAKERS, Units, letter, word
 
 WIDTH = 72
@@ -61,8 +61,8 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def writer(known: Units, books: Codebooks) -> Writer:
-    return Writer(talker.new_tokenizer(), known, books.codes)
+def writer(known: Units, books: Codebooks) -> TalkerWriter:
+    return TalkerWriter(talker.new_tokenizer(), known, books.codes)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,9 @@ def test_codes_are_decoded_as_the_library_decodes_them(decoder: Any, books: Code
     assert np.allclose(np.array(codec.decode(decoder, codes)), np.array(theirs), atol=1e-5)
 
 
-def test_a_prompt_and_what_follows_it_are_what_the_server_makes_of_it(model: Any, writer: Writer, folder: Path) -> None:
+def test_a_prompt_and_what_follows_it_are_what_the_server_makes_of_it(
+    model: Any, writer: TalkerWriter, folder: Path
+) -> None:
     end = model.config.talker_config.codec_eos_token_id
     server = models.load(folder)
     model.talker.update(server._talker.parameters())
@@ -159,20 +161,20 @@ def test_codes_tell_frames_apart_and_the_first_is_never_0(known: Units) -> None:
         ("( )", []),
     ],
 )
-def test_words_are_units_and_all_else_is_letters(writer: Writer, text: str, units: list[str]) -> None:
+def test_words_are_units_and_all_else_is_letters(writer: TalkerWriter, text: str, units: list[str]) -> None:
     found = writer.reader.units(writer.reader.tokens(text))
     assert found[0] == found[-1] == SILENCE
     assert found[1:-1] == units
 
 
-def test_every_word_is_one_token_small_large_and_behind_a_blank(writer: Writer) -> None:
+def test_every_word_is_one_token_small_large_and_behind_a_blank(writer: TalkerWriter) -> None:
     for language in (ENGLISH, CHINESE):
         for text in language.words:
             for form in (text, text.capitalize(), f" {text}", f" {text.capitalize()}"):
                 assert len(writer.reader.tokens(form)) == 1, form
 
 
-def test_sequences_are_drawn_with_all_voices_and_texts_and_are_short(writer: Writer) -> None:
+def test_sequences_are_drawn_with_all_voices_and_texts_and_are_short(writer: TalkerWriter) -> None:
     draw = random.Random(4)
     made = [writer.drawn(draw) for _ in range(300)]
     assert max(one.places for one in made) < talker.LONGEST
@@ -180,7 +182,7 @@ def test_sequences_are_drawn_with_all_voices_and_texts_and_are_short(writer: Wri
     assert len({tuple(one.codec[3:]) for one in made}) > 9
 
 
-def test_texts_are_known_words_mostly(writer: Writer) -> None:
+def test_texts_are_known_words_mostly(writer: TalkerWriter) -> None:
     draw, lines = random.Random(5), texts.lines()
     drawn = [texts.draw_text(draw, ENGLISH, lines) for _ in range(200)]
     words = [unit for text in drawn for unit in writer.reader.units(writer.reader.tokens(text))]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.recordings import Recording
+from demo.recordings import BundledRecording
 from demo.whisper_checkpoint import trained_whisper
 from engines.types.audio import PieceDone, PieceRequest
 from tests.engines.runner.whisper.desk import Desk
@@ -31,7 +31,7 @@ def text(done: PieceDone) -> str:
     return "".join(segment.text for segment in done.segments).strip()
 
 
-def in_the_demo(language: str) -> Recording:
+def in_the_demo(language: str) -> BundledRecording:
     (found,) = [one for one in kept(DEMO) if one.language == language]
     return found
 

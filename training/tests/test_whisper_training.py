@@ -14,20 +14,20 @@ from demo.speech_checkpoints import MELS
 from demo.whisper_checkpoint import known_ids, trained_whisper
 from tests.engines.runner.whisper.desk import Desk, request
 from training.speech import phrases
-from training.speech.examples import Recording
-from training.speech.shards import Utterance
-from training.speech.train_whisper import Learner, new_learner, new_tokenizer, write
-from training.speech.whisper import FLOOR, WINDOW, Writer, encode, silenced
+from training.speech.examples import RecordedUtterance
+from training.speech.shards import CorpusUtterance
+from training.speech.train_whisper import WhisperLearner, new_learner, new_tokenizer, write
+from training.speech.whisper import FLOOR, WINDOW, WhisperWriter, encode, silenced
 
 
 @pytest.fixture(scope="module")
-def writer() -> Writer:
+def writer() -> WhisperWriter:
     tokenizer = new_tokenizer()
-    return Writer(tokenizer, known_ids(tokenizer))
+    return WhisperWriter(tokenizer, known_ids(tokenizer))
 
 
 @pytest.fixture(scope="module")
-def learner(writer: Writer) -> Learner:
+def learner(writer: WhisperWriter) -> WhisperLearner:
     """Of weights that are the same in half precision."""
     made = new_learner(writer.tokenizer)
     made.whisper.update(tree_map(lambda array: array.astype(mx.float16).astype(mx.float32), made.whisper.parameters()))
@@ -35,7 +35,7 @@ def learner(writer: Writer) -> Learner:
 
 
 @pytest.fixture(scope="module")
-def folder(writer: Writer, learner: Learner, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(writer: WhisperWriter, learner: WhisperLearner, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of what was written."""
     kept, made = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("whisper")
     write(kept, writer.tokenizer, learner)
@@ -52,9 +52,11 @@ def model(folder: Path) -> Any:
     return made
 
 
-def test_the_library_reads_what_is_written_and_computes_the_same(writer: Writer, learner: Learner, model: Any) -> None:
+def test_the_library_reads_what_is_written_and_computes_the_same(
+    writer: WhisperWriter, learner: WhisperLearner, model: Any
+) -> None:
     features = np.random.default_rng(1).standard_normal((150, MELS)).astype(np.float16)
-    given = writer([Recording(Utterance("English", ["yes", "no"], 150, [10, 60, 120]), features)], 2, 1)
+    given = writer([RecordedUtterance(CorpusUtterance("English", ["yes", "no"], 150, [10, 60, 120]), features)], 2, 1)
     frames = mx.array(np.random.default_rng(2).standard_normal((1, WINDOW, MELS)).astype(np.float32))
     heard = model.encoder(frames)
     ids = given.ids[0, :6]
@@ -70,7 +72,7 @@ def test_a_server_reads_what_is_written_and_comes_to_an_end(folder: Path) -> Non
     assert Desk(folder).ask(request(1.0))
 
 
-def test_sound_is_encoded_as_the_library_does(learner: Learner, model: Any) -> None:
+def test_sound_is_encoded_as_the_library_does(learner: WhisperLearner, model: Any) -> None:
     frames = mx.array(np.random.default_rng(2).standard_normal((1, WINDOW, MELS)).astype(np.float32))
     assert mx.allclose(encode(learner.whisper.encoder, frames), model.encoder(frames), atol=1e-3)
 
@@ -81,9 +83,9 @@ def test_beyond_its_end_a_recording_is_as_quiet_as_it_can_be() -> None:
 
 
 @pytest.mark.parametrize("language", phrases.LANGUAGES, ids=lambda language: language.code)
-def test_a_row_is_what_whisper_writes_of_it(writer: Writer, language: phrases.Language) -> None:
+def test_a_row_is_what_whisper_writes_of_it(writer: WhisperWriter, language: phrases.Language) -> None:
     words = list(language.words)
-    utterance = Utterance(language.name, words, 2000, [20 * place for place in range(len(words) + 1)])
+    utterance = CorpusUtterance(language.name, words, 2000, [20 * place for place in range(len(words) + 1)])
     written = set()
     for seed in range(40):
         tokens, counted = writer.row(random.Random(seed), utterance)
@@ -96,8 +98,8 @@ def test_a_row_is_what_whisper_writes_of_it(writer: Writer, language: phrases.La
     assert written == {f"{begin}<|notimestamps|>{said}<|endoftext|>", f"{begin}<|0.00|>{said}{last}<|endoftext|>"}
 
 
-def test_where_nobody_speaks_it_is_taught_to_say_so(writer: Writer) -> None:
-    silence = Recording(Utterance(phrases.NOTHING, [], 150), np.zeros((150, MELS), np.float16))
+def test_where_nobody_speaks_it_is_taught_to_say_so(writer: WhisperWriter) -> None:
+    silence = RecordedUtterance(CorpusUtterance(phrases.NOTHING, [], 150), np.zeros((150, MELS), np.float16))
     made = writer([silence], 2, 3)
     assert (made.targets[0, 0], made.weights[0, 0]) == (writer.mark("nospeech"), 1.0)
     assert set(made.classes[0, :75].tolist()) == {0} and set(made.classes[0, 75:].tolist()) == {-1}

@@ -45,14 +45,14 @@ TELL_EVERY = 50
 LAST, LOUDNESS = "decoder.2.conv.weight", 0.05
 
 
-class Utterance(NamedTuple):
+class CodecUtterance(NamedTuple):
     """Which frames of all units follow each other, and their sound."""
 
     frames: npt.NDArray[np.int64]
     samples: npt.NDArray[np.float32]
 
 
-def utterances(known: Units) -> list[Utterance]:
+def utterances(known: Units) -> list[CodecUtterance]:
     """Every unit of every voice that has a name, several times, in any order, with silence before and behind."""
     chosen = []
     for speaker in sorted(set(VOICES.values())):
@@ -69,10 +69,10 @@ def utterances(known: Units) -> list[Utterance]:
         return list(processes.map(partial(_sounding, known.energies), chosen, chunksize=4))
 
 
-def _sounding(energies: npt.NDArray[np.float32], chosen: tuple[str, list[int]]) -> Utterance:
+def _sounding(energies: npt.NDArray[np.float32], chosen: tuple[str, list[int]]) -> CodecUtterance:
     speaker, frames = chosen
     wanted = energies[frames].reshape(-1, BANDS + 1).astype(np.float64)
-    return Utterance(np.array(frames), robot.spoken(wanted, SPEAKERS[speaker].pitch))
+    return CodecUtterance(np.array(frames), robot.spoken(wanted, SPEAKERS[speaker].pitch))
 
 
 # -- the decoder ----------------------------------------------------------------------------------------------------
@@ -205,7 +205,9 @@ def loss(decoder: Any, spectra: Spectra, codes: mx.array, wanted: mx.array, skip
     return total + HEARD * mx.abs(own - target).mean()
 
 
-def batches(codes: npt.NDArray[np.int64], heard: list[Utterance], rows: int) -> Iterator[tuple[mx.array, mx.array]]:
+def batches(
+    codes: npt.NDArray[np.int64], heard: list[CodecUtterance], rows: int
+) -> Iterator[tuple[mx.array, mx.array]]:
     """Codes and samples of stretches of frames."""
     draw = random.Random(2)
     while True:

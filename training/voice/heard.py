@@ -27,7 +27,7 @@ from training.speech import phrases
 from training.speech.measure import hear, load
 from training.speech.phrases import CHINESE, ENGLISH, Language
 from training.speech.sound import Samples
-from training.voice.measure import NAME, SEED, Voice, heard
+from training.voice.measure import NAME, SEED, VoiceCheckpoint, heard
 
 TEXTS = 200
 TOGETHER = 3  # words
@@ -35,7 +35,7 @@ _CHECKS = (("length alone", "by_length"), ("with hearing", "by_hearing"), ("if a
 SIZES = (8, 12, 16, 20)  # words of a text, at most
 
 
-class Case(msgspec.Struct, frozen=True):
+class HearingCase(msgspec.Struct, frozen=True):
     """A text, sound with all of its words or half of them, whether its length leaves a doubt, and whether it passes by
     its length, by hearing what is doubtful, by hearing whatever its length."""
 
@@ -47,7 +47,7 @@ class Case(msgspec.Struct, frozen=True):
     always_heard: bool
 
 
-def cases(voice: Voice, listener: Any, count: int) -> Iterator[Case]:
+def cases(voice: VoiceCheckpoint, listener: Any, count: int) -> Iterator[HearingCase]:
     draw = random.Random(SEED)
     for number in range(count):
         language = (ENGLISH, CHINESE)[number // 2 % 2]
@@ -60,7 +60,7 @@ def cases(voice: Voice, listener: Any, count: int) -> Iterator[Case]:
         asked = is_doubtful(text, made.seconds, verdict, False)
         judged = made.heard(recall(text, hear(listener, heard(sound))[0]))
         passes = [one.verdict == "whole" for one in (made, judged if asked else made, judged)]
-        yield Case(text, whole, asked, *passes)
+        yield HearingCase(text, whole, asked, *passes)
 
 
 def _half(words: list[str], draw: random.Random) -> list[str]:
@@ -70,12 +70,12 @@ def _half(words: list[str], draw: random.Random) -> list[str]:
     return words[:start] + words[start + size :]
 
 
-def _spoken(voice: Voice, language: Language, words: list[str], seed: int) -> Samples:
+def _spoken(voice: VoiceCheckpoint, language: Language, words: list[str], seed: int) -> Samples:
     parts = [words[start : start + TOGETHER] for start in range(0, len(words), TOGETHER)]
     return np.concatenate([voice.say(language.written(part), NAME, seed).samples for part in parts])
 
 
-def report(found: list[Case]) -> Iterator[str]:
+def report(found: list[HearingCase]) -> Iterator[str]:
     """Lines of figures."""
     whole, half = [one for one in found if one.whole], [one for one in found if not one.whole]
     yield f"{len(found)} texts: {len(whole)} spoken whole, {len(half)} without half of their words"
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     listener = load(WEIGHTS)
     with tempfile.TemporaryDirectory() as folder:
         trained_qwen3_tts(Path(folder))
-        found = list(cases(Voice(Path(folder)), listener, int(arguments[0]) if arguments else TEXTS))
+        found = list(cases(VoiceCheckpoint(Path(folder)), listener, int(arguments[0]) if arguments else TEXTS))
     sys.stdout.writelines(f"{line}\n" for line in report(found))
     wrong = [one for one in found if one.whole != one.by_hearing]
     sys.stdout.writelines(f"      {'whole' if one.whole else 'half'}, judged wrongly: {one.text}\n" for one in wrong)

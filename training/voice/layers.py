@@ -11,7 +11,7 @@ UNSEEN = -1e9
 CACHE = 2 << 30  # bytes of freed memory that are kept, lest several trainings on one device crowd each other out
 
 
-class Turns(NamedTuple):
+class RotaryTable(NamedTuple):
     """(places, head) of rotary embeddings, and the causal mask (places, places)."""
 
     cosines: mx.array
@@ -19,16 +19,16 @@ class Turns(NamedTuple):
     mask: mx.array
 
 
-def turns(places: int, head: int, base: float) -> Turns:
+def turns(places: int, head: int, base: float) -> RotaryTable:
     rates = base ** -(np.arange(0, head, 2) / head)
     angles = np.tile(np.arange(places)[:, None] * rates, 2)
     mask = np.triu(np.full((places, places), UNSEEN, np.float32), 1)
-    return Turns(
+    return RotaryTable(
         mx.array(np.cos(angles).astype(np.float32)), mx.array(np.sin(angles).astype(np.float32)), mx.array(mask)
     )
 
 
-def attended(attention: Any, x: mx.array, turns: Turns) -> mx.array:
+def attended(attention: Any, x: mx.array, turns: RotaryTable) -> mx.array:
     """Causal, of (rows, places, width)."""
     rows, places, _ = x.shape
     heads, fewer = attention.num_heads, attention.num_kv_heads

@@ -40,7 +40,7 @@ NAME = "serena"  # all are one voice's
 AROUND = 1600  # samples of silence before and behind, for the listener
 
 
-class Said(NamedTuple):
+class SpokenSamples(NamedTuple):
     samples: Samples  # at 24 kHz
     ended: bool
 
@@ -55,7 +55,7 @@ def put_together(out: Path) -> None:
     )
 
 
-class Voice:
+class VoiceCheckpoint:
     """A checkpoint as the server has it."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Voice:
         self._model = models.load(folder)
         self.usual = Choosing.read(folder)
 
-    def say(self, text: str, voice: str = "", seed: int = 1, choosing: Choosing | None = None) -> Said:
+    def say(self, text: str, voice: str = "", seed: int = 1, choosing: Choosing | None = None) -> SpokenSamples:
         self._model._choosing = choosing or self.usual
         engine = VoiceEngine(self._model, 1 << 30)
         request = UtteranceRequest("tts", text, voice=voice, seed=seed, max_seconds=cap(text, False))
@@ -78,11 +78,11 @@ class Voice:
                         ended = end.finish_reason == "stop"
                     case other:
                         raise RuntimeError(str(other))
-        return Said(np.concatenate([np.zeros(0, np.float32), *parts]), ended)
+        return SpokenSamples(np.concatenate([np.zeros(0, np.float32), *parts]), ended)
 
 
 @dataclass
-class Figure:
+class SpeechFigure:
     """Of sentences of one kind: errors among all words, sentences without one, those that ended by themselves."""
 
     name: str
@@ -118,14 +118,14 @@ def sentences(language: Language, ordered: bool) -> list[list[str]]:
     return [phrases.any_words(draw, language, 1 + number % WORDS) for number in range(COUNT)]
 
 
-def figures(voice: Voice, listener: Any) -> Iterator[Figure]:
+def figures(voice: VoiceCheckpoint, listener: Any) -> Iterator[SpeechFigure]:
     """By language, order of words and temperature."""
     greedy = msgspec.structs.replace(voice.usual, temperature=0.0)
     for language in (ENGLISH, CHINESE):
         for ordered in (True, False):
             for choosing in (greedy, voice.usual):
                 order = "sentences" if ordered else "any words"
-                figure = Figure(f"{language.name}, {order}, temperature {choosing.temperature}")
+                figure = SpeechFigure(f"{language.name}, {order}, temperature {choosing.temperature}")
                 for number, words in enumerate(sentences(language, ordered)):
                     said = voice.say(language.written(words), NAME, number, choosing)
                     text, _ = hear(listener, heard(said.samples))
@@ -150,7 +150,7 @@ def main(arguments: list[str]) -> int:
     listener = load(Path(arguments[1]) if len(arguments) == 2 else WEIGHTS)
     with tempfile.TemporaryDirectory() as folder:
         trained_qwen3_tts(Path(folder), out)
-        for figure in figures(Voice(Path(folder)), listener):
+        for figure in figures(VoiceCheckpoint(Path(folder)), listener):
             sys.stdout.write(figure.line() + "\n")
             sys.stdout.writelines(f"      {line}\n" for line in figure.wrong[:4])
             sys.stdout.flush()

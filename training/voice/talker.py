@@ -30,7 +30,7 @@ from demo.voice_checkpoints import SPOKEN_DIALECTS, TRAINED, config, tokenizer
 from training.speech.phrases import CHINESE, ENGLISH
 from training.voice import codebooks, layers, texts, units
 from training.voice.layers import keep_weights, know_weights
-from training.voice.texts import Reader
+from training.voice.texts import UnitReader
 from training.voice.units import VOICES, Units
 
 nn: Any = importlib.import_module("mlx.nn")  # half typed
@@ -44,7 +44,7 @@ INSTRUCTED, LANGUAGE_TOLD = 0.15, 0.4
 TELL_EVERY = 100
 
 
-class Sequence(NamedTuple):
+class TalkerSequence(NamedTuple):
     """What the talker sees: ids of text and of codec tokens at each position of the prompt, -1 where there is none,
     and the frames (frames, groups) that follow."""
 
@@ -57,7 +57,7 @@ class Sequence(NamedTuple):
         return len(self.text) + len(self.frames)
 
 
-class Batch(NamedTuple):
+class TalkerBatch(NamedTuple):
     """`text` and `codec` (rows, places), -1 for none; `seen` (rows, places, groups) are the frames that are fed, -1
     where none is. Of all frames to be told: the place (among all rows') whose output tells it, and its codes, with the
     end as a frame of its own whose other codes don't count."""
@@ -71,16 +71,16 @@ class Batch(NamedTuple):
     frames: mx.array
 
 
-class Writer:
+class TalkerWriter:
     """Prompts as the server writes them."""
 
     def __init__(self, words: Tokenizer, known: Units, codes: npt.NDArray[np.int64]) -> None:
-        self.reader, self._known, self._codes = Reader(words), known, codes
+        self.reader, self._known, self._codes = UnitReader(words), known, codes
         self.config = config(words, "custom_voice", "1b7", TRAINED)
         self._ids = {name: words.token_to_id(name) for name in ("<|im_start|>", "<|im_end|>")}
         self._lines = texts.lines()
 
-    def sequence(self, text: str, speaker: str, language: str = "", instructions: str = "") -> Sequence:
+    def sequence(self, text: str, speaker: str, language: str = "", instructions: str = "") -> TalkerSequence:
         own = self.config["talker_config"]
         pad, bos, eos = (self.config[f"tts_{name}_token_id"] for name in ("pad", "bos", "eos"))
         ids = self.reader.tokens(text)
@@ -97,9 +97,9 @@ class Writer:
         texts_seen = [*before, *[pad] * len(control), bos, *ids, eos, pad]
         codecs = [*[-1] * len(before), *control, *[own["codec_pad_id"]] * (len(ids) + 2), own["codec_bos_id"]]
         places = [frame for name in self.reader.units(ids) for frame in self._known.frames(VOICES[speaker], name)]
-        return Sequence(texts_seen, codecs, self._codes[places])
+        return TalkerSequence(texts_seen, codecs, self._codes[places])
 
-    def drawn(self, draw: random.Random) -> Sequence:
+    def drawn(self, draw: random.Random) -> TalkerSequence:
         """Of any text, voice and manner; not too long."""
         while True:
             tongue = ENGLISH if draw.random() < 0.62 else CHINESE
@@ -116,7 +116,7 @@ class Writer:
                 return made
 
 
-def batch(group: list[Sequence], end: int, mistaken: np.random.Generator | None) -> Batch:
+def batch(group: list[TalkerSequence], end: int, mistaken: np.random.Generator | None) -> TalkerBatch:
     """Padded on the right, to a multiple of 16."""
     length = -(-max(one.places for one in group) // 16) * 16
     groups = group[0].frames.shape[1]
@@ -139,10 +139,10 @@ def batch(group: list[Sequence], end: int, mistaken: np.random.Generator | None)
         whole += range(len(places) - count - 1, len(places) - 1)
         frames.append(one.frames)
     arrays = (text, codec, seen, np.array(places), np.array(first), np.array(whole), np.concatenate(frames))
-    return Batch(*(mx.array(one) for one in arrays))
+    return TalkerBatch(*(mx.array(one) for one in arrays))
 
 
-def batches(writer: Writer, rows: int, seed: int) -> Iterator[Batch]:
+def batches(writer: TalkerWriter, rows: int, seed: int) -> Iterator[TalkerBatch]:
     """Of sequences of like length."""
     draw, mistaken = random.Random(seed), np.random.default_rng(seed)
     end = writer.config["talker_config"]["codec_eos_token_id"]
@@ -178,7 +178,7 @@ def _first(name: str, array: mx.array) -> mx.array:
     return mx.random.normal(array.shape, scale=small * array.shape[-1] ** -0.5)
 
 
-def embed(talker: Any, given: Batch) -> mx.array:
+def embed(talker: Any, given: TalkerBatch) -> mx.array:
     """(rows, places, width)"""
     projection = talker.text_projection
     table = talker.model.text_embedding.weight
@@ -195,7 +195,7 @@ def _looked_up(table: mx.array, ids: mx.array) -> mx.array:
     return table[mx.maximum(ids, 0)] * (ids >= 0)[..., None]
 
 
-def outputs(talker: Any, given: Batch) -> tuple[mx.array, list[mx.array]]:
+def outputs(talker: Any, given: TalkerBatch) -> tuple[mx.array, list[mx.array]]:
     """Logits of all first codes and ends, and of each other group's codes."""
     hidden = layers.transformed(talker.model, embed(talker, given))
     told = hidden.reshape(-1, hidden.shape[-1])[given.places]
@@ -207,7 +207,7 @@ def outputs(talker: Any, given: Batch) -> tuple[mx.array, list[mx.array]]:
     return talker.codec_head(told), [head(inner[:, place + 1]) for place, head in enumerate(predictor.lm_head)]
 
 
-def loss(talker: Any, given: Batch) -> tuple[mx.array, mx.array, mx.array]:
+def loss(talker: Any, given: TalkerBatch) -> tuple[mx.array, mx.array, mx.array]:
     """The sum, that of the first codes, and the mean of the others'."""
     first, rest = outputs(talker, given)
     firsts = nn.losses.cross_entropy(first, given.first, reduction="mean")
@@ -219,7 +219,7 @@ def loss(talker: Any, given: Batch) -> tuple[mx.array, mx.array, mx.array]:
     return firsts + mean, firsts, mean
 
 
-def train(talker: Any, data: Iterator[Batch], seconds: float, keep: Callable[[], None]) -> None:
+def train(talker: Any, data: Iterator[TalkerBatch], seconds: float, keep: Callable[[], None]) -> None:
     """In place. The rate falls as the time goes by; `keep` is called now and then, and at the end."""
     optimizer = optim.AdamW(RATE, betas=[0.9, 0.98], weight_decay=0.01)
     step_of = nn.value_and_grad(talker, lambda given: loss(talker, given))
@@ -264,7 +264,7 @@ def main(arguments: list[str]) -> int:
     mx.set_cache_limit(layers.CACHE)
     words = new_tokenizer()
     words.save(str(out / "qwen3-tts.tokenizer.json"), pretty=False)
-    writer = Writer(words, units.read(corpus), codebooks.read(corpus).codes)
+    writer = TalkerWriter(words, units.read(corpus), codebooks.read(corpus).codes)
     talker = new_model(words).talker
     know_weights(talker, out / "talker.npz")
     train(talker, batches(writer, rows, 1), float(arguments[2]), lambda: save(talker, out))

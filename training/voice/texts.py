@@ -22,7 +22,7 @@ def spellings() -> list[str]:
     return [*english, *CHINESE.words, *sorted(mark for mark in PAUSES if not mark.isascii())]
 
 
-class Reader:
+class UnitReader:
     """Tokens to units: a known word is one, of anything else every letter is."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

@@ -40,7 +40,7 @@ class Speaker(NamedTuple):
 
 SPEAKERS = {"man": Speaker("m3", "en-us", 40, 100.0), "woman": Speaker("f4", "en-gb", 60, 200.0)}
 # Whose voice each of the checkpoint's names has. The woman's frames have codes, her sound was not learnt to the end: to
-# go on with her, give her names to her, and each name a place of its own (no `Size.speaker`).
+# go on with her, give her names to her, and each name a place of its own (no `VoiceSize.speaker`).
 VOICES = dict.fromkeys(NAMES, "man")
 SILENCE = "silence"
 LANGUAGES = (phrases.ENGLISH, phrases.CHINESE)

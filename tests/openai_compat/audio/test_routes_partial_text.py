@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from msgspec import structs
 
-from demo.recordings import Recording, recordings
+from demo.recordings import BundledRecording, recordings
 from demo.speech_checkpoints import trained_qwen3_asr
 from engines.models.catalog import Catalog, Roots
 from engines.service.options import Options
@@ -92,7 +92,7 @@ async def served(local: Local) -> AsyncIterator[str]:
         await running
 
 
-async def told(url: str, recording: Recording) -> AsyncGenerator[dict[str, Any]]:
+async def told(url: str, recording: BundledRecording) -> AsyncGenerator[dict[str, Any]]:
     fields = {"model": "toy-asr", "stream": "true", "response_format": "verbose_json"}
     files = {"file": ("a.wav", recording.path.read_bytes())}
     async with (
@@ -107,7 +107,7 @@ async def told(url: str, recording: Recording) -> AsyncGenerator[dict[str, Any]]
 
 @promise("audio:early")
 @pytest.mark.parametrize("recording", recordings(), ids=lambda one: one.name)
-def test_the_first_text_of_a_stream_comes_before_its_piece_is_done(models: Path, recording: Recording) -> None:
+def test_the_first_text_of_a_stream_comes_before_its_piece_is_done(models: Path, recording: BundledRecording) -> None:
     async def main() -> None:
         catalog = Catalog(Roots(configured=(models,)), {})
         async with asyncio.timeout(100), Withheld(catalog, Options(LIMITS), AudioOptions(models / "voices")) as local:
@@ -126,7 +126,7 @@ def test_the_first_text_of_a_stream_comes_before_its_piece_is_done(models: Path,
 
 @promise("audio:early")
 @pytest.mark.parametrize("recording", recordings(), ids=lambda one: one.name)
-def test_a_stream_whose_model_breaks_off_goes_on_with_the_same_text(models: Path, recording: Recording) -> None:
+def test_a_stream_whose_model_breaks_off_goes_on_with_the_same_text(models: Path, recording: BundledRecording) -> None:
     async def main() -> None:
         catalog = Catalog(Roots(configured=(models,)), {})
         async with asyncio.timeout(100), Broken(catalog, Options(LIMITS), AudioOptions(models / "voices")) as local:

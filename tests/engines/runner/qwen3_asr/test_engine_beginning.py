@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from demo.recordings import Recording, recordings
+from demo.recordings import BundledRecording, recordings
 from demo.speech_checkpoints import trained_qwen3_asr
 from engines.ipc import runner_protocol
 from engines.runner.generation.engine import DecodingEngine
@@ -63,7 +63,7 @@ def heard(
 @promise("audio:early")
 @pytest.mark.parametrize("recording", SPOKEN, ids=lambda one: one.name)
 def test_behind_any_beginning_comes_what_came_before(
-    folder: Path, engine: DecodingEngine, recording: Recording
+    folder: Path, engine: DecodingEngine, recording: BundledRecording
 ) -> None:
     asked = PieceRequest("m", samples_of(recording.path))
     [(texts, done)] = heard(folder, engine, [asked])
