@@ -1,9 +1,13 @@
-"""The tests mirror the source: the tests of a module stand at its path."""
+"""Where things stand and what they are called: the tests of a module at its path, a class by a name of its own."""
 
+import ast
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "tests"
+PRODUCT = ("engines", "files", "http_server", "mcp_server", "openai_compat", "mlx_local_inference")
+BESIDE = ("bench", "demo", "training", "tests")
 # Whole servers and the project itself have no single module.
 WHOLE = {"end_to_end", "soak"}
 PROJECT = {"documentation", "event_loop", "find_python", "layout", "project", "promises", "scripted"}
@@ -29,3 +33,20 @@ def source_of(test: Path) -> Path | None:
 def test_every_file_of_tests_stands_where_its_module_does() -> None:
     without = [str(path) for path in files_of_tests() if source_of(path) is None]
     assert without == sorted(f"test_{name}.py" for name in PROJECT)
+
+
+def classes() -> dict[str, list[str]]:
+    """The paths in which a class of each name is defined, files of tests aside."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(path for name in (*PRODUCT, *BESIDE) for path in (ROOT / name).rglob("*.py")):
+        if not path.name.startswith("test_"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef):
+                    found[node.name].append(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_a_class_beside_the_product_is_called_as_no_other() -> None:
+    several = {name: paths for name, paths in classes().items() if len(paths) > 1}
+    assert {name: paths for name, paths in several.items() if any(path.startswith(BESIDE) for path in paths)} == {}

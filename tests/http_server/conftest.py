@@ -93,7 +93,7 @@ class Echo:
         return body
 
 
-class Running(msgspec.Struct):
+class RunningServer(msgspec.Struct):
     address: tuple[str, int]
     echo: Echo
     clients: list[Client] = []
@@ -104,7 +104,7 @@ class Running(msgspec.Struct):
         return client
 
 
-Test = Callable[[Running], Awaitable[None]]
+Test = Callable[[RunningServer], Awaitable[None]]
 Serve = Callable[..., None]
 
 
@@ -121,7 +121,7 @@ def serve() -> Serve:
         echo = Echo()
         guard = Guard(limits, Connections(most, asyncio.get_running_loop().time), describe)
         async with serving([Site(echo, [listener])], guard), asyncio.timeout(20):
-            running = Running(address, echo)
+            running = RunningServer(address, echo)
             await test(running)
         for client in running.clients:
             await client.close()

@@ -1,4 +1,4 @@
-"""Server-sent events → moments and tokens, however the bytes were cut."""
+"""What came, and when, makes a stream; a dropped connection is tried again."""
 
 import asyncio
 import json
@@ -6,7 +6,6 @@ import json
 import pytest
 
 from bench.client.chat import ChatClient, stream_of
-from bench.client.connection import StreamProgress, events
 from bench.streams import Ask, BenchFailed, Stream
 from engines.types.chat import Message
 
@@ -23,22 +22,6 @@ USAGE = event(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 2})
 ANSWER = said("") + said(" ab") + b": keep-alive\n\n" + said(" 你") + said("", "length") + USAGE + b"data: [DONE]\n\n"
 
 
-def test_an_event_has_the_moment_of_its_last_byte_at_every_split() -> None:
-    whole = [data for _, data in events([(0.0, ANSWER)])]
-    assert len(whole) == 6
-    for cut in range(1, len(ANSWER)):
-        found = list(events([(1.0, ANSWER[:cut]), (2.0, ANSWER[cut:])]))
-        assert [data for _, data in found] == whole
-        assert [moment for moment, _ in found] == sorted(moment for moment, _ in found)
-
-
-def test_an_event_that_is_cut_counts_when_it_is_whole() -> None:
-    assert [moment for moment, _ in events([(1.0, b"data: a\n"), (2.0, b"\n"), (3.0, b"data: b\r\n\r\n")])] == [
-        2.0,
-        3.0,
-    ]
-
-
 def test_only_text_counts_as_a_token() -> None:
     one = stream_of(0.5, [(1.0, ANSWER[:200]), (2.0, ANSWER[200:])])
     assert (one.text, one.tokens, one.prompt_tokens, one.submitted) == (" ab 你", 2, 9, 0.5)
@@ -53,22 +36,6 @@ def test_only_text_counts_as_a_token() -> None:
 def test_an_answer_that_is_not_what_was_asked_for_fails_loudly(data: bytes) -> None:
     with pytest.raises(BenchFailed):
         stream_of(0.0, [(1.0, data)])
-
-
-def test_who_waits_for_the_first_stream_is_let_go_at_the_right_token() -> None:
-    async def scenario() -> list[bool]:
-        progress = StreamProgress()
-        await progress.reached(0)
-        waiting = asyncio.ensure_future(progress.reached(3))
-        states = []
-        for _ in range(3):
-            progress.add(1)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            states.append(waiting.done())
-        return states
-
-    assert asyncio.run(scenario()) == [False, False, True]
 
 
 @pytest.mark.parametrize("chunked", [True, False])

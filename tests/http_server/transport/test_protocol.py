@@ -4,7 +4,7 @@ import pytest
 
 from http_server.transport import connections
 from http_server.transport.limits import Limits
-from tests.http_server.conftest import Running, Serve
+from tests.http_server.conftest import RunningServer, Serve
 from tests.promises import promise
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
@@ -26,7 +26,7 @@ QUICK = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2, linger_seco
 def test_an_offered_upgrade_is_ignored_and_the_connection_goes_on(
     serve: Serve, offer: bytes, body: bytes, apart: bool
 ) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         head, end, content = (b"POST /a?b=c HTTP/1.1\r\nHost: x\r\n" + offer + body).partition(b"\r\n\r\n")
         for _ in range(2):
@@ -44,7 +44,7 @@ def test_an_offered_upgrade_is_ignored_and_the_connection_goes_on(
 
 
 def test_requests_that_offer_an_upgrade_may_be_pipelined(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send((b"POST /a HTTP/1.1\r\nHost: x\r\n" + OFFER + LENGTH) * 3)
         assert [(await client.reply()).json["body"] for _ in range(3)] == ["hello"] * 3
@@ -71,7 +71,7 @@ def test_requests_that_offer_an_upgrade_may_be_pipelined(serve: Serve) -> None:
 def test_what_is_no_request_of_ordinary_size_gets_a_whole_answer_and_the_end(
     serve: Serve, head: bytes, status: int, code: str
 ) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(head)
         reply = await client.reply()
@@ -83,7 +83,7 @@ def test_what_is_no_request_of_ordinary_size_gets_a_whole_answer_and_the_end(
 
 
 def test_headers_up_to_the_limits_and_long_bodies_pass(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(b"POST / HTTP/1.1\r\nX: " + b"a" * 60_000 + b"\r\n" + b"Y: 1\r\n" * 190)
         client.send(b"Content-Length: 400000\r\n\r\n" + b"b" * 400_000)
@@ -93,7 +93,7 @@ def test_headers_up_to_the_limits_and_long_bodies_pass(serve: Serve) -> None:
 
 
 def test_blanks_around_a_value_are_no_part_of_it(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(b"GET / HTTP/1.1\r\nHost:x:1 \r\nA:\t b c \t\r\nB: \r\n\r\n")
         headers = (await client.reply()).json["headers"]
@@ -103,7 +103,7 @@ def test_blanks_around_a_value_are_no_part_of_it(serve: Serve) -> None:
 
 
 def test_trailers_are_no_headers(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         body = CHUNKED.removesuffix(b"\r\n") + b"Authorization: Bearer late\r\n\r\n"
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\n" + body)
@@ -125,7 +125,7 @@ def test_trailers_are_no_headers(serve: Serve) -> None:
     ids=["silence", "request line", "headers", "body"],
 )
 def test_what_stops_coming_is_ended_in_time(serve: Serve, sent: bytes, status: int) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(sent)
         if status:
@@ -139,7 +139,7 @@ def test_what_stops_coming_is_ended_in_time(serve: Serve, sent: bytes, status: i
 
 
 def test_headers_that_drip_are_ended_and_a_body_that_moves_is_not(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         dripping, moving = await server.connect(), await server.connect()
         dripping.send(b"GET / HTTP/1.1\r\nX: ")
         moving.send(b"POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n")
@@ -155,7 +155,7 @@ def test_headers_that_drip_are_ended_and_a_body_that_moves_is_not(serve: Serve) 
 
 
 def test_an_idle_connection_is_closed_and_one_whose_answer_takes_long_is_not(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         idle, waiting = await server.connect(), await server.connect()
         idle.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         waiting.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -168,7 +168,7 @@ def test_an_idle_connection_is_closed_and_one_whose_answer_takes_long_is_not(ser
 
 
 def test_a_body_that_nobody_reads_any_more_is_let_in_for_a_while(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(b"POST /early HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n" + b"x" * 500_000)
         assert (await client.reply()).status == 200
@@ -185,7 +185,7 @@ def test_who_reads_only_behind_its_body_has_the_answer_though_the_connection_end
     """As urllib and proxies in HTTP/1.0 send; a reset would take the answer away."""
     head = b"POST /early HTTP/1.1\r\nConnection: close\r\nContent-Length: 30000000\r\n\r\n"
 
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(head)
         for _ in range(300):
@@ -199,7 +199,7 @@ def test_who_reads_only_behind_its_body_has_the_answer_though_the_connection_end
 
 
 def test_what_is_wrong_in_a_body_behind_its_answer_gets_no_second_one(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(b"POST /early HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n")
         assert (await client.reply()).status == 200
@@ -211,7 +211,7 @@ def test_what_is_wrong_in_a_body_behind_its_answer_gets_no_second_one(serve: Ser
 
 
 def test_nonsense_behind_a_request_doesnt_cost_its_answer(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n")
         await asyncio.sleep(0.05)
@@ -226,7 +226,7 @@ def test_nonsense_behind_a_request_doesnt_cost_its_answer(serve: Serve) -> None:
 def test_beyond_the_bound_connections_are_told_so_and_an_idle_one_gives_way(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         waiting = [await server.connect() for _ in range(3)]
         for client in waiting:
             client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -250,7 +250,7 @@ def test_beyond_the_bound_connections_are_told_so_and_an_idle_one_gives_way(
 
 
 def test_a_stop_lets_running_requests_end(serve: Serve) -> None:
-    async def test(server: Running) -> None:
+    async def test(server: RunningServer) -> None:
         client = await server.connect()
         client.send(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(0.05)

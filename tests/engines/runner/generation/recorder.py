@@ -13,7 +13,7 @@ PLENTY = 10_000
 
 
 @dataclass
-class Heard:
+class RecordedOutput:
     """What came of one request."""
 
     text: str = ""
@@ -23,15 +23,15 @@ class Heard:
     failed: bool = False
 
 
-class Hearing:
+class EngineRecorder:
     """An engine, and what its requests said."""
 
     def __init__(self, engine: DecodingEngine) -> None:
         self.engine = engine
-        self.heard: dict[int, Heard] = {}
+        self.heard: dict[int, RecordedOutput] = {}
 
     def submit(self, id: int, prompt: Prompt, credit: int = PLENTY) -> None:
-        self.heard[id] = Heard()
+        self.heard[id] = RecordedOutput()
         self.engine.submit(id, prompt, credit)
 
     def step(self) -> None:

@@ -16,7 +16,7 @@ from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.prompt import Prompt
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.types.chat import Sampling
-from tests.engines.runner.generation.recorder import PLENTY, Heard, Hearing, prompt_of
+from tests.engines.runner.generation.recorder import PLENTY, EngineRecorder, RecordedOutput, prompt_of
 
 ROOM = 1 << 30
 STOPPING = 5  # of `Desk.prompts`
@@ -71,14 +71,14 @@ class Desk:
         ]
         self.expected = [self.alone(prompt) for prompt in self.prompts]
 
-    def alone(self, prompt: Prompt) -> Heard:
-        hearing = Hearing(Waiting(self.model, self.table, ROOM))
+    def alone(self, prompt: Prompt) -> RecordedOutput:
+        hearing = EngineRecorder(Waiting(self.model, self.table, ROOM))
         hearing.submit(1, prompt)
         hearing.end()
         return hearing.heard[1]
 
-    def open(self, room: int = ROOM) -> Hearing:
-        return Hearing(DecodingEngine(self.model, self.table, room))
+    def open(self, room: int = ROOM) -> EngineRecorder:
+        return EngineRecorder(DecodingEngine(self.model, self.table, room))
 
     def bytes(self, rows: int, positions: int) -> int:
         cache = self.model.new_cache()
@@ -86,7 +86,7 @@ class Desk:
         return caches.kv_shape(cache).bytes(rows, positions)
 
 
-def same(heard: Heard, expected: Heard) -> bool:
+def same(heard: RecordedOutput, expected: RecordedOutput) -> bool:
     ids = [id for id, _ in heard.logprobs] == [id for id, _ in expected.logprobs]
     near = [logprob for _, logprob in heard.logprobs] == pytest.approx(
         [each for _, each in expected.logprobs], abs=1e-3
@@ -212,7 +212,7 @@ def test_a_row_that_joins_waits_for_the_pass_that_is_ahead(desk: Desk) -> None:
 @pytest.mark.parametrize("positions", [31, 40, 53])
 def test_a_lone_row_that_outgrows_the_budget_says_as_much_as_without(desk: Desk, positions: int) -> None:
     room = desk.bytes(1, positions)
-    hearings = desk.open(room), Hearing(Waiting(desk.model, desk.table, room))
+    hearings = desk.open(room), EngineRecorder(Waiting(desk.model, desk.table, room))
     for hearing in hearings:
         hearing.submit(0, prompt_of(30, 60))
         hearing.end()
@@ -237,7 +237,7 @@ def test_the_blocks_that_are_stored_are_those_of_an_engine_without(desk: Desk) -
     engines = DecodingEngine(desk.model, desk.table, ROOM), Waiting(desk.model, desk.table, ROOM)
     stored = []
     for engine in engines:
-        hearing = Hearing(engine)
+        hearing = EngineRecorder(engine)
         for id, length in enumerate((70, 20, 45)):
             hearing.submit(id, prompt_of(length, 60))
         hearing.end()

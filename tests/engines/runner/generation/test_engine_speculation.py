@@ -18,7 +18,7 @@ from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.speculation import Draft
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.types.chat import ChatRequest, Constraint, Message, Sampling, Thinking
-from tests.engines.runner.generation.recorder import GREEDY, Heard, Hearing, prompt_of
+from tests.engines.runner.generation.recorder import GREEDY, EngineRecorder, RecordedOutput, prompt_of
 
 ROOM = 1 << 30
 DRAWN = 3.0
@@ -84,10 +84,10 @@ class Desk:
         self.model = Passes(folder, DRAWN)
         self.table = TokenTable.read(folder)
 
-    def run(self, prompt: Prompt, engine: type[DecodingEngine], credit: int = 10_000) -> tuple[Heard, int]:
+    def run(self, prompt: Prompt, engine: type[DecodingEngine], credit: int = 10_000) -> tuple[RecordedOutput, int]:
         """What it said, and in how many passes."""
         self.model.passes = 0
-        hearing = Hearing(engine(self.model, self.table, ROOM))
+        hearing = EngineRecorder(engine(self.model, self.table, ROOM))
         hearing.submit(1, prompt, credit)
         hearing.end()
         return hearing.heard[1], self.model.passes
@@ -154,7 +154,7 @@ def test_nothing_is_sent_beyond_the_credit_and_all_of_it_in_the_end(
     desk: Desk, credits: list[int], length: int
 ) -> None:
     expected, _ = desk.run(repeating(length, 30), Plain)
-    hearing = Hearing(Trying(desk.model, desk.table, ROOM))
+    hearing = EngineRecorder(Trying(desk.model, desk.table, ROOM))
     hearing.submit(1, repeating(length, 30), credits[0])
     granted = credits[0]
     for credit in [*credits[1:], 10_000]:
@@ -168,7 +168,7 @@ def test_nothing_is_sent_beyond_the_credit_and_all_of_it_in_the_end(
 
 def test_a_row_that_others_join_goes_on_as_it_was(desk: Desk) -> None:
     expected = [desk.run(repeating(20, 60), Plain)[0], desk.run(prompt_of(15, 30), Plain)[0]]
-    hearing = Hearing(Trying(desk.model, desk.table, ROOM))
+    hearing = EngineRecorder(Trying(desk.model, desk.table, ROOM))
     hearing.submit(0, repeating(20, 60))
     hearing.until(lambda: hearing.heard[0].deltas > 10)
     hearing.submit(1, prompt_of(15, 30))
@@ -178,20 +178,20 @@ def test_a_row_that_others_join_goes_on_as_it_was(desk: Desk) -> None:
 
 def test_what_a_row_with_drafts_has_computed_is_taken_over_by_the_next(desk: Desk) -> None:
     engine = Trying(desk.model, desk.table, ROOM)
-    first = Hearing(engine)
+    first = EngineRecorder(engine)
     asked = repeating(20, 60)
     first.submit(1, asked)
     [sequence] = engine._prefill.waiting
     first.end()
     longer = Prompt((*sequence.tokens[:64], 500), 20, GREEDY)
-    again = Hearing(engine)
+    again = EngineRecorder(engine)
     again.submit(2, longer)
     again.end()
     assert again.heard[2].text == desk.run(longer, Plain)[0].text
 
 
 def test_a_pass_that_fails_with_a_draft_fails_its_request_alone(desk: Desk) -> None:
-    hearing = Hearing(Trying(desk.model, desk.table, ROOM))
+    hearing = EngineRecorder(Trying(desk.model, desk.table, ROOM))
     hearing.submit(1, repeating(20, 60))
     desk.model.breaks = True
     try:
@@ -218,7 +218,7 @@ def test_what_a_grammar_leaves_no_choice_about_is_fed_in_one_pass(tmp_path: Path
     told: dict[type[DecodingEngine], tuple[str, int]] = {}
     for engine in (Trying, Plain):
         model.passes = 0
-        hearing = Hearing(engine(model, table, ROOM))
+        hearing = EngineRecorder(engine(model, table, ROOM))
         hearing.submit(1, writer.write(request))
         hearing.end()
         told[engine] = hearing.heard[1].text, model.passes
