@@ -97,9 +97,13 @@ class Credit(msgspec.Struct, frozen=True, tag=True):
 
 
 class TakeTurns(msgspec.Struct, frozen=True, tag=True):
-    """Compute in turns with other runners, until told otherwise (`turns.py`). Not answered."""
+    """Compute in turns with other runners, until told otherwise (`device_lock.py`). Not answered.
+
+    A runner that `yields` computes for as long as interactive work of others has paid for.
+    """
 
     on: bool
+    yields: bool = False
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True):

@@ -1,9 +1,9 @@
-"""Turns on the device that all runners share: while a chat is answered, sound is written down between its steps.
+"""Turns on the device that all runners share: interactive work step by step, background work between those steps.
 
 Two processes that compute at once take much more than twice as long for each step, and a long step of one is a gap in
-the other's stream. So each computes alone. Every step of a chat pays half the time that it or the one before took, the
-shorter, into an account that all runners have; what is patient works as long as there is anything in it, and then lets
-the chat go on.
+the other's stream. So each computes alone. Every interactive step pays half the time that it or the one before took,
+the shorter, into an account that all runners have; background work goes on as long as there is anything in it, and then
+yields.
 """
 
 import contextlib
@@ -13,15 +13,15 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-SHARE = 0.5  # of a chat's time, for all that is patient together: its gaps grow by half
+SHARE = 0.5  # of interactive time, for all background work together: gaps grow by half
 LOOK_SECONDS = 0.0002
 PATIENCE_SECONDS = 0.5  # then whoever has the turn is taken for hanging, and no longer waited for
 _TURN, _NEXT = 0, 1  # bytes of the file that are locked
-_PLACE, _BOOK = 8, struct.Struct("<dd")  # where the account is; it, and how long the last step of a chat took
+_PLACE, _BOOK = 8, struct.Struct("<dd")  # where the account is; it, and how long the last interactive step took
 
 
 def paid_in(account: float, worked: float, before: float) -> float:
-    """The account behind a step of a chat, and one before: what was overdrawn is paid back; nothing is saved up.
+    """The account after an interactive step, and one before: what was overdrawn is paid back; nothing is saved up.
 
     A single long step, in which a prompt is read, is a gap that isn't made longer by its half.
     """
@@ -29,13 +29,13 @@ def paid_in(account: float, worked: float, before: float) -> float:
 
 
 def drawn(account: float, worked: float) -> float:
-    """The account behind patient work. No more is owed than for the last of it: nobody waited for what came before."""
+    """The account after background work. Only the last of it is owed: nobody waited for what came before."""
     return max(account - worked, -worked)
 
 
 class Turns:
     """A runner's part in it. `file` is a descriptor of a file that all of them have, where bytes are locked; whoever
-    has the turn may change the account in it. `patient` is set by what does patient work.
+    has the turn may change the account in it. `yields`: what is in work is in the background.
 
     Who waits holds `_NEXT`, so that who had the turn can't take it again before. The end of a process frees what it
     holds. `share` is called from another thread than the rest.
@@ -46,11 +46,11 @@ class Turns:
         self._clock = clock
         self._began: float | None = None  # or when the account was settled last
         self.shared = False
-        self.patient = False
+        self.yields = False
 
-    def share(self, shared: bool) -> None:
-        """Whether turns are to be taken, from the next pause on."""
-        self.shared = shared
+    def share(self, shared: bool, yields: bool = False) -> None:
+        """Whether turns are to be taken, and whether by background work, from the next pause on."""
+        self.shared, self.yields = shared, yields
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
@@ -62,7 +62,7 @@ class Turns:
             self._give()
 
     def pause(self) -> float:
-        """Within a patient step, where some of it has been computed: lets others go on if it is time.
+        """Within a step, where some of it has been computed: lets others go on if it is time.
 
         The seconds since the last pause, or since the turn began; 0 while there is none.
         """
@@ -71,9 +71,10 @@ class Turns:
             self._give()
         elif self._began is None:
             self._take()
-        elif (account := self._settle()) <= 0 and self._is_awaited():
+        elif ((account := self._settle()) <= 0 or not self.yields) and self._is_awaited():
             self._leave()
-            time.sleep(min(-account / SHARE, PATIENCE_SECONDS))  # sooner it isn't paid back
+            if self.yields:
+                time.sleep(min(-account / SHARE, PATIENCE_SECONDS))  # sooner it isn't paid back
             self._take()
         return worked
 
@@ -88,13 +89,13 @@ class Turns:
         """What is in the account behind the work since it was settled last."""
         worked = self._worked()
         account, before = self._book()
-        account = drawn(account, worked) if self.patient else paid_in(account, worked, before)
+        account = drawn(account, worked) if self.yields else paid_in(account, worked, before)
         self._began = self._clock()
-        os.pwrite(self._file, _BOOK.pack(account, before if self.patient else worked), _PLACE)
+        os.pwrite(self._file, _BOOK.pack(account, before if self.yields else worked), _PLACE)
         return account
 
     def _book(self) -> tuple[float, float]:
-        """The account, and how long the last step of a chat took."""
+        """The account, and how long the last interactive step took."""
         written = os.pread(self._file, _BOOK.size, _PLACE)
         account, before = _BOOK.unpack(written) if written else (0.0, 0.0)
         return float(account), float(before)

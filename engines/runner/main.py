@@ -179,7 +179,7 @@ def read(link: socket.socket, helper: Helper, loop: Loop, turns: Turns) -> None:
         while data := link.recv(RECEIVE_BYTES):
             for command in decoder.feed(data):
                 if isinstance(command, runner_protocol.TakeTurns):
-                    turns.share(command.on)  # also in mid-step
+                    turns.share(command.on, command.yields)  # also in mid-step
                 if isinstance(command, ForHelper):
                     helper.put(command)
                 if not isinstance(command, ForHelperAlone | runner_protocol.TakeTurns):

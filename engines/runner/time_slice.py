@@ -1,4 +1,4 @@
-"""How far patient work goes before others have their turns: as far as the time that is left to it reaches."""
+"""How far a long step goes before others have their turns: as far as the time that is left to it reaches."""
 
 import math
 from collections.abc import Hashable
@@ -18,8 +18,6 @@ class Pace:
 
     def __init__(self, turns: Turns | None) -> None:
         self._turns = turns
-        if turns is not None:
-            turns.patient = True
         self._seconds: dict[Hashable, float] = {}
         self._passed = 0
 

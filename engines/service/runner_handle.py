@@ -5,6 +5,7 @@ import asyncio
 from engines.ipc import runner_protocol
 from engines.ipc.child import RunnerProcess
 from engines.ipc.liveness import PING_SECONDS, Facts
+from engines.service.priority import Share
 from engines.types.errors import ServiceError
 
 
@@ -30,7 +31,7 @@ class Worker:
         self._steps = 0
         self._slowest = 0.0
         self.active_bytes = 0
-        self._takes_turns = False
+        self._share = Share()
 
     def send(self, command: runner_protocol.Command) -> None:
         self.process.send(command)
@@ -47,11 +48,11 @@ class Worker:
             self._pinged = now
             self.send(runner_protocol.Ping())
 
-    def take_turns(self, on: bool) -> None:
-        """On the device with others, or no longer."""
-        if on != self._takes_turns:
-            self._takes_turns = on
-            self.send(runner_protocol.TakeTurns(on))
+    def share_device(self, share: Share) -> None:
+        """With others, from now on."""
+        if share != self._share:
+            self._share = share
+            self.send(runner_protocol.TakeTurns(share.in_turns, share.yields))
 
     def kill(self) -> None:
         """From now on its end is expected."""

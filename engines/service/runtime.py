@@ -131,6 +131,8 @@ class Runtime:
             if (fault := pool.left_alone(self._supervisor.state, ticket.entry.key, arrived)) is not None:
                 raise fault
             await self._supervisor.ask(ticket, runner_protocol.Prepare(ticket.id, ticket.request or work))
+            if work.priority == "background" and not isinstance(work, PieceRequest | AlignmentRequest):
+                await self._background.go_ahead()  # a recording waits between its pieces, so that its first never does
             self._supervisor.queue(ticket, arrived, modest)
             if isinstance(work, ChatRequest | CompletionRequest):
                 yield ticket.accepted

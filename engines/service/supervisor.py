@@ -77,7 +77,7 @@ class Supervisor:
 
     def queue(self, ticket: Ticket, arrived: float, modest: bool = False) -> None:
         """A request that its runner has prepared waits, to be started or refused."""
-        job = pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived, modest=modest)
+        job = pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived, modest=modest, priority=ticket.priority)
         pool.arrive(self.state, job)
         self.settle()
 
@@ -155,10 +155,11 @@ class Supervisor:
         self._changes.announce()
 
     def _share_device(self) -> None:
-        """Tell each runner whether it is to take turns, by what is at work in all of them."""
-        at_work = {self.does(key) for key, resident in self.state.residents.items() if resident.running}
+        """Tell each runner how it shares the device, by the priorities of what is in work in all of them."""
+        running = {key: resident.running.values() for key, resident in self.state.residents.items()}
+        shares = priority.shares({key: {job.priority for job in jobs} for key, jobs in running.items()})
         for worker in self.runners:
-            worker.take_turns(priority.are_taken(self.does(worker.key), at_work))
+            worker.share_device(shares.get(worker.key, priority.Share()))
 
     def _carry_out(self, effect: pool.Load | pool.Resize | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:

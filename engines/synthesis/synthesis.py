@@ -133,6 +133,7 @@ class Speaking:
             reference=samples,
             reference_text=text,
             trace=request.trace,
+            priority=request.priority,
         )
 
     async def reference(self, path: str, text: str, language: str) -> tuple[bytes, str]:

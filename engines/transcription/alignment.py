@@ -85,7 +85,12 @@ class Alignment:
         if missing := gaps(clip.gaps):
             raise InvalidRequest(f"{missing[0]} Send it again whole.", param="file")
         asked = AlignmentRequest(
-            model, clip.samples, request.text, language or guessed_language(request.text), request.trace
+            model,
+            clip.samples,
+            request.text,
+            language or guessed_language(request.text),
+            request.trace,
+            request.priority,
         )
         done = await aligned(place, asked)
         if is_plausible(done.words, clip.seconds):

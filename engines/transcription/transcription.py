@@ -64,7 +64,7 @@ class Recordings(Protocol):
 class Transcription:
     """`ear` finds the model that a request means, and loads nothing; it raises what that model can't do.
 
-    `before_next` is awaited before each piece but a recording's first: they are background work, which may be paused.
+    `before_next` is awaited before each piece but the first of a recording in the background, which may be paused.
     """
 
     def __init__(
@@ -106,11 +106,13 @@ class Transcription:
             translate=request.translate,
             words=request.words,
             trace=request.trace,
+            priority=request.priority,
         )
         result = _Result(language, left_out)
         script = request.script or self._script
         known = KnownPieces(self._cache, (request.tenant, ear.model, ear.identity))
-        hearing = Hearing(ear.hear, asked, self._converter, script, result.heard_language, known, self._before_next)
+        wait = self._before_next if request.priority == "background" else at_once
+        hearing = Hearing(ear.hear, asked, self._converter, script, result.heard_language, known, wait)
         as_written = request.streamed and script == "as-is" and not request.words and request.channels != "separate"
         selection = Selection(request.track, request.channels)
         reader = Reader()

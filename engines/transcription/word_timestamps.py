@@ -36,7 +36,7 @@ class WithWords:
         if not any(map(str.isalnum, text)) or has_loop(done.segments):
             return done
         language = done.language or guessed_language(text)
-        asked = AlignmentRequest(self._aligner, request.samples, text, language, request.trace)
+        asked = AlignmentRequest(self._aligner, request.samples, text, language, request.trace, request.priority)
         try:
             words = (await aligned(self._place, asked)).words
         except InvalidRequest as error:

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from engines.types.chat import Delta
-from engines.types.common import Started, Timings, Usage
+from engines.types.common import Priority, Started, Timings, Usage
 
 EAR_RATE = 16_000  # samples a second that models which listen take
 VOICE_RATE = 24_000  # samples a second that models which speak make and take
@@ -74,6 +74,7 @@ class PieceRequest(msgspec.Struct, frozen=True, tag=True):
     words: bool = False
     beginning: str = ""
     trace: str = ""
+    priority: Priority = "background"
 
 
 class PieceText(Delta, frozen=True, tag=True, omit_defaults=True):
@@ -111,6 +112,7 @@ class AlignmentRequest(msgspec.Struct, frozen=True, tag=True):
     text: str
     language: str
     trace: str = ""
+    priority: Priority = "background"
 
 
 class AlignmentDone(msgspec.Struct, frozen=True, tag=True):
@@ -138,6 +140,7 @@ class UtteranceRequest(msgspec.Struct, frozen=True, tag=True):
     reference: bytes = b""
     reference_text: str = ""
     trace: str = ""
+    priority: Priority = "interactive"
 
 
 class Sound(msgspec.Struct, frozen=True, tag=True):
@@ -184,6 +187,7 @@ class TranscriptionRequest(msgspec.Struct, frozen=True):
     trace: str = ""
     track: int | None = None
     channels: Channels = "mix"
+    priority: Priority = "background"
 
 
 class TranscriptProgress(msgspec.Struct, frozen=True):
@@ -237,6 +241,7 @@ class AlignRequest(msgspec.Struct, frozen=True):
     trace: str = ""
     track: int | None = None
     channel: int | None = None
+    priority: Priority = "background"
 
 
 class Aligned(msgspec.Struct, frozen=True):
@@ -274,6 +279,7 @@ class SpeechRequest(msgspec.Struct, frozen=True):
     reference_path: str = ""
     reference_text: str = ""
     trace: str = ""
+    priority: Priority = "interactive"
 
 
 class SpeechData(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from engines.types.common import Accepted, Json, Started, Timings, Usage
+from engines.types.common import Accepted, Json, Priority, Started, Timings, Usage
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -120,6 +120,7 @@ class ChatRequest(msgspec.Struct, frozen=True, tag=True):
     thinking: Thinking = Thinking()
     continue_final: bool = False
     template: Json = {}
+    priority: Priority = "interactive"
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, tag=True):
@@ -131,6 +132,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, tag=True):
     trace: str = ""
     echo: bool = False
     constraint: Constraint | None = None
+    priority: Priority = "interactive"
 
 
 Request = ChatRequest | CompletionRequest

@@ -20,6 +20,9 @@ DOES: Mapping[Capability, str] = {
 
 Json = dict[str, Any]
 
+# Who goes first: somebody waits for what is interactive; background work gets what that leaves.
+Priority = Literal["interactive", "background"]
+
 
 class Usage(msgspec.Struct, frozen=True):
     """Tokens in and out of one request: `cached_tokens` of the prompt were not computed again."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from engines.media.formats import KINDS
+from openai_compat import service_tier
 from openai_compat.chat.table import Table
 
 _MODEL = "name of a model, as `/v1/models` lists them, in any case; OpenAI's names, and none, are the port's default"
@@ -31,6 +32,7 @@ _LISTEN = {
     "timestamp_granularities": "`segment` (the default), `word` or both: what a `verbose_json` tells the times of; "
     "`word` with that format alone",
     "stream": "server-sent events as text is written, instead of one answer",
+    "service_tier": service_tier.described("background"),
 }
 _NOT_BUILT: dict[str, tuple[object, ...]] = {
     "chunking_strategy": ("auto",),
@@ -50,6 +52,7 @@ ALIGNMENTS = Table(
     acts={
         "file": _FILE,
         "model": _MODEL,
+        "service_tier": service_tier.described("background"),
         "text": "what is spoken in it",
         "track": "as in `/v1/audio/transcriptions`",
         "channels": "`mix` (the default) or the number of one channel, counted from 1",
@@ -99,6 +102,7 @@ SPEECH = Table(
         "reference_audio": "a recording of a voice to imitate, instead of `voice`: a `data:` URL with base64, or an "
         "upload where the body is a multipart form; never a path or link",
         "reference_text": "what is spoken in it; if missing, it is transcribed",
+        "service_tier": service_tier.described("interactive"),
     }
     | {alias: f"as `{name}`" for alias, name in SPEECH_ALIASES.items()},
     refused={

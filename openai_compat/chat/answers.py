@@ -22,6 +22,7 @@ class Answer(ABC):
             "object": kind,
             "created": int(time.time()),
             "model": parsed.first.model,
+            **({"service_tier": parsed.service_tier} if parsed.service_tier else {}),
         }
         self._said: list[list[Delta]] = [[] for _ in parsed.requests]
         self._accepted: dict[int, Accepted] = {}

@@ -10,6 +10,7 @@ from engines.types import openai_messages as conversation
 from engines.types.chat import ChatRequest, CompletionRequest, Request, Sampling, Thinking
 from engines.types.errors import InvalidRequest
 from engines.types.field_reader import LONGEST, Reader, decode_object
+from openai_compat import service_tier
 from openai_compat.chat import structure
 from openai_compat.chat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE, strays
 
@@ -29,7 +30,8 @@ EFFORTS: dict[str, int | None] = {
 class Parsed(msgspec.Struct, frozen=True):
     """What to do: the requests whose answers are the choices, in order.
 
-    `names` are those by which fields were given that the engine knows by other ones.
+    `names` are those by which fields were given that the engine knows by other ones. `service_tier` is what the answer
+    says of it, "" for nothing.
     """
 
     requests: tuple[Request, ...]
@@ -37,6 +39,7 @@ class Parsed(msgspec.Struct, frozen=True):
     include_usage: bool
     ignored: tuple[str, ...]
     names: Mapping[str, str] = {}
+    service_tier: str = ""
 
     @property
     def first(self) -> Request:
@@ -63,8 +66,10 @@ def parse_completion(body: bytes, trace: str) -> Parsed:
     if fields.whole("best_of", count, 1) != count:
         raise fields.error("best_of", "the same as n")
     constraint = structure.constraint(fields)
+    priority = service_tier.priority(fields, "interactive")
     requests = [
-        CompletionRequest(_model(fields), prompt, sampling, trace, echo, constraint) for prompt in _prompts(fields)
+        CompletionRequest(_model(fields), prompt, sampling, trace, echo, constraint, priority)
+        for prompt in _prompts(fields)
     ]
     return _parsed(fields, requests, ignored)
 
@@ -106,6 +111,7 @@ def _parsed(fields: Reader, requests: Sequence[Request], ignored: tuple[str, ...
         include_usage=options.flag("include_usage", False),
         ignored=tuple(sorted(set(ignored))),
         names=_names_given(fields),
+        service_tier=service_tier.answered(fields),
     )
 
 
@@ -152,6 +158,7 @@ def _chat(fields: Reader, trace: str, sampling: Sampling) -> tuple[ChatRequest, 
             for name, value in (fields.raw("chat_template_kwargs") or {}).items()
             if name not in ("enable_thinking", "thinking_budget")
         },
+        priority=service_tier.priority(fields, "interactive"),
     )
     return request, ignored
 

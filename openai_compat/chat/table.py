@@ -10,6 +10,7 @@ import msgspec
 
 from engines.types.errors import UnsupportedField
 from engines.types.field_reader import Reader
+from openai_compat import service_tier
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -90,6 +91,7 @@ _BOTH = {
     "guided_regex": "as `regex`",
     "guided_choice": "as `choice`",
     "guided_grammar": "as `grammar`",
+    "service_tier": service_tier.described("interactive") + "; the answer and its chunks say which one acted",
 }
 _STRUCTURE_REFUSED: dict[str, tuple[object, ...]] = {"guided_whitespace_pattern": (), "structural_tag": ()}
 _BOOKKEEPING = {
@@ -97,7 +99,6 @@ _BOOKKEEPING = {
     "user": "says who asks, for abuse checks",
     "metadata": "notes of the client's, for its own lists",
     "store": "asks a cloud to keep the answer; nothing is kept here",
-    "service_tier": "chooses a cloud's price class",
     "safety_identifier": "says who asks, for abuse checks",
     "prompt_cache_key": "routes to a cloud's caches; here every request shares one",
     "prompt_cache_retention": "how long a cloud keeps its caches; here memory alone decides",

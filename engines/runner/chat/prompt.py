@@ -161,6 +161,7 @@ class PromptWriter:
             calls,
             continues=request.continue_final,
             adjusted=adjusted,
+            priority=request.priority,
         )
 
     def _rendered(self, request: ChatRequest, patience: Patience) -> tuple[str, str]:
@@ -279,6 +280,7 @@ class PromptWriter:
             echo=echo,
             continues=True,
             adjusted=adjusted,
+            priority=request.priority,
         )
 
     def _given(self, prompt: str | tuple[int, ...], most: int, patience: Patience) -> tuple[int, ...]:

@@ -227,10 +227,10 @@ class DecodingEngine(RowEngine[Sequence]):
     def _make_room(self) -> tuple[list[Sequence], list[Report]]:
         """Keep the caches in their budget, and say who may prefill. Stored blocks get what is left.
 
-        The youngest give their caches up, those that can't send anything before others, and prefill again when there
-        is room. A row that is too long even alone ends.
+        The last in order give their caches up, those that can't send anything before others, and prefill again when
+        there is room. A row that is too long even alone ends.
         """
-        holding = sorted(self.rows, key=lambda one: (one in self._paused and one.credit <= 0, one.arrival))
+        holding = sorted(self.rows, key=lambda one: (one in self._paused and one.credit <= 0, one.order))
         fits = self._memory.room([sequence.positions for sequence in holding])
         preempted = holding[fits.keep :]
         self._prefill.add([sequence for sequence in preempted if sequence in self._running])

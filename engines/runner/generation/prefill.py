@@ -25,7 +25,7 @@ log = logging.getLogger("decoding")
 
 
 class Prefill:
-    """`waiting` are the sequences that have something left to feed, in order of arrival."""
+    """`waiting` are the sequences that have something left to feed, in `Sequence.order`."""
 
     def __init__(self, model: Model, mask: Padding, memory: Memory, budget: TokenBudget) -> None:
         self._model = model
@@ -37,7 +37,7 @@ class Prefill:
         self.waiting: list[Sequence] = []
 
     def add(self, sequences: Iterable[Sequence]) -> None:
-        self.waiting = sorted([*self.waiting, *sequences], key=lambda sequence: sequence.arrival)
+        self.waiting = sorted([*self.waiting, *sequences], key=lambda sequence: sequence.order)
 
     def drop(self, sequences: Collection[Sequence]) -> None:
         self.waiting = [sequence for sequence in self.waiting if sequence not in sequences]

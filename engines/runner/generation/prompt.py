@@ -7,7 +7,7 @@ import msgspec
 from engines.runner.generation.grammar.compiler import Grammar
 from engines.runner.generation.output_parser import Reader
 from engines.types.chat import Sampling
-from engines.types.common import Adjusted
+from engines.types.common import Adjusted, Priority
 
 
 class Reading(Protocol):
@@ -53,6 +53,7 @@ class Prompt(msgspec.Struct, frozen=True):
     content: Any = None
     continues: bool = False
     adjusted: tuple[Adjusted, ...] = ()
+    priority: Priority = "interactive"
 
     @property
     def prompt_tokens(self) -> int:

@@ -13,12 +13,13 @@ CACHE_STEP = 256
 
 class Waiting(msgspec.Struct, frozen=True):
     """A sequence in prefill: how many tokens it still has to feed, how many were fed for it before, and how many
-    positions its cache begins with (those that it found in the prefix cache too)."""
+    positions its cache begins with (those that it found in the prefix cache too). `background`: others go first."""
 
     id: int
     remaining: int
     fed: int = 0
     begin: int = 0
+    background: bool = False
 
     @property
     def short(self) -> bool:
@@ -32,12 +33,17 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 def plan(waiting: Sequence[Waiting], budget: int, turn: int, longest: int) -> list[Chunk]:
-    """Chunks of at most `longest` tokens, and `budget` together, for sequences in order of arrival.
+    """Chunks of at most `longest` tokens, and `budget` together, for sequences in order of priority and arrival.
 
-    Every second turn serves the shortest first, so that a short prompt isn't stuck behind a long one; the other turns
-    serve the oldest, so that the long one advances as well. A short rest is fed whole, or waits where others are fed.
+    Of each priority, every second turn serves the shortest first, so that a short prompt doesn't wait for a long one;
+    the other turns serve the oldest, so that the long one advances as well. A short rest is fed whole, or waits where
+    others are fed.
     """
-    order = list(waiting) if turn % 2 == 0 else sorted(waiting, key=lambda sequence: sequence.remaining)
+    order = (
+        list(waiting)
+        if turn % 2 == 0
+        else sorted(waiting, key=lambda sequence: (sequence.background, sequence.remaining))
+    )
     chunks: list[Chunk] = []
     for sequence in order:
         if budget <= 0:

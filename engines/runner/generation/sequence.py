@@ -51,6 +51,11 @@ class Sequence:
         return self.prompt.trace
 
     @property
+    def order(self) -> tuple[bool, int]:
+        """In which prompts are read and caches kept: interactive ones first, each kind by arrival."""
+        return self.prompt.priority == "background", self.arrival
+
+    @property
     def made(self) -> int:
         """The tokens of the answer so far."""
         return len(self.tokens) - len(self.prompt.ids)

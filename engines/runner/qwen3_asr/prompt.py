@@ -99,7 +99,9 @@ class PieceWriter:
                 param="prompt",
             )
         sampling = Sampling(request.temperature, repetition_penalty=request.repetition_penalty, logprobs=0)
-        return PiecePrompt(ids, most, sampling, request.trace, content=sound, begun=len(begun))
+        return PiecePrompt(
+            ids, most, sampling, request.trace, content=sound, priority=request.priority, begun=len(begun)
+        )
 
     def _head(self, context: str, patience: Patience | None) -> tuple[int, ...]:
         """What stands before the sound. Raises `ContextLengthExceeded` for a context that is too long by itself."""

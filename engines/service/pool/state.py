@@ -7,9 +7,11 @@ from typing import Literal
 
 import msgspec
 
+from engines.types.common import Priority
 from engines.types.errors import QueueFull, ServiceError
 
 LONGEST_BACK_OFF = 60.0
+YIELD_SECONDS = 10.0  # interactive requests that arrive within this time go before a background one
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -48,11 +50,13 @@ class Job(msgspec.Struct, frozen=True):
     arrived: float
     attempts: int = 0
     modest: bool = False
+    priority: Priority = "interactive"
 
     @property
     def age(self) -> tuple[float, int]:
-        """The order in which requests are served; no two are equal."""
-        return self.arrived, self.id
+        """The order in which requests are served; no two are equal. Background work lets others go first for a time,
+        and not for ever."""
+        return self.arrived + (YIELD_SECONDS if self.priority == "background" else 0.0), self.id
 
 
 @dataclass

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from engines.runner import device_lock
 from engines.runner.device_lock import Turns
-from engines.service.priority import are_taken
-from engines.types.common import Capability
 
 OTHER = """
 import fcntl, sys
@@ -103,25 +101,6 @@ def shared(file: IO[bytes]) -> Turns:
     return mine
 
 
-@pytest.mark.parametrize(
-    ("does", "at_work", "taken"),
-    [
-        ("transcription", {"chat", "transcription"}, True),
-        ("chat", {"chat", "transcription"}, True),
-        ("alignment", {"chat"}, True),
-        ("transcription", {"transcription", "alignment", "speech"}, False),
-        ("chat", {"chat", "speech"}, False),
-        ("speech", {"chat", "transcription"}, False),
-        (None, {"chat", "transcription"}, False),
-        ("chat", set(), False),
-    ],
-)
-def test_a_chat_and_what_writes_down_take_turns_while_the_other_is_at_work(
-    does: Capability | None, at_work: set[Capability | None], taken: bool
-) -> None:
-    assert are_taken(does, at_work) == taken
-
-
 def test_who_had_the_turn_has_it_again_only_after_who_waits(
     file: IO[bytes], other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,9 +152,8 @@ def test_patient_work_goes_on_while_the_account_lasts_and_then_lets_who_waits_go
     monkeypatch.setattr(device_lock, "PATIENCE_SECONDS", 60.0)
     now = [0.0]
     chat, mine = (Turns(file.fileno(), clock=lambda: now[0]) for _ in range(2))
-    mine.patient = True
-    for one in (chat, mine):
-        one.share(True)
+    chat.share(True)
+    mine.share(True, yields=True)
     for seconds in (0.008, 0.08):  # a long one among short ones counts as one of them
         with chat.step():
             now[0] += seconds
@@ -201,8 +179,7 @@ def test_patient_work_goes_on_while_the_account_lasts_and_then_lets_who_waits_go
 def test_patient_work_that_nobody_waits_for_goes_on(file: IO[bytes]) -> None:
     now = [0.0]
     mine = Turns(file.fileno(), clock=lambda: now[0])
-    mine.patient = True
-    mine.share(True)
+    mine.share(True, yields=True)
     with mine.step():
         for _ in range(3):
             now[0] += 1.0
@@ -228,6 +205,27 @@ def test_patient_work_gets_its_share_of_a_chats_time_and_no_gap_grows_by_more_th
 
 def test_nothing_is_saved_up_while_nobody_has_patient_work() -> None:
     assert device_lock.paid_in(device_lock.paid_in(0.0, 8.0, 8.0), 2.0, 8.0) == 2.0 * device_lock.SHARE
+
+
+def test_a_long_interactive_step_lets_who_waits_go_on_at_each_pause(
+    file: IO[bytes], other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_lock, "PATIENCE_SECONDS", 60.0)
+    now = [0.0]
+    mine = Turns(file.fileno(), clock=lambda: now[0])
+    mine.share(True)
+    with mine.step():
+        now[0] += 0.1
+        other.tell("take")
+        while other_waits(mine) is False:
+            pass
+        thread = threading.Thread(target=mine.pause)
+        thread.start()
+        other.done()
+        other.does("see who waits")
+        other.does("give")
+        thread.join(30)
+        assert mine._began == now[0]
 
 
 def other_waits(mine: Turns) -> bool:

@@ -114,13 +114,15 @@ OTHERS: dict[str, Any] = {
 
 
 def test_every_option_of_a_piece_is_another_piece() -> None:
-    told = {field for field in PieceRequest.__struct_fields__ if field not in ("model", "trace", "temperature")}
+    told = {
+        field for field in PieceRequest.__struct_fields__ if field not in ("model", "trace", "temperature", "priority")
+    }
     assert set(OTHERS) == told
     known = KnownPieces(PieceCache(SECONDS, Clock()), ("", "folder 1"))
     known.keep(ASKED, done("x"))
     for field, value in OTHERS.items():
         assert known.find(msgspec.structs.replace(ASKED, **{field: value})) is None, field
-    same = msgspec.structs.replace(ASKED, model="Qwen/other-name", trace="another try")
+    same = msgspec.structs.replace(ASKED, model="Qwen/other-name", trace="another try", priority="interactive")
     assert known.find(same) == done("x")
 
 

@@ -99,6 +99,7 @@ LISTENING_ACTS: dict[str, dict[str, Any]] = {
     "script": {"script": "traditional"},
     "track": {"track": "2"},
     "channels": {"channels": "separate"},
+    "service_tier": {"service_tier": "priority"},
 }
 SPEECH_ACTS: dict[str, dict[str, Any]] = {
     "model": {"model": "other"},
@@ -112,6 +113,7 @@ SPEECH_ACTS: dict[str, dict[str, Any]] = {
     "stream_format": {"stream_format": "sse"},
     "stream": {"stream": True},
     "seed": {"seed": 7},
+    "service_tier": {"service_tier": "flex"},
     "reference_audio": {"reference_audio": DATA_URL},
     "reference_text": {"reference_audio": DATA_URL, "reference_text": "what is said"},
 }
@@ -129,6 +131,7 @@ OTHER_ACTS: list[tuple[Callable[..., Any], Table, dict[str, dict[str, Any]]]] = 
             "language": {"language": "French"},
             "track": {"track": "2"},
             "channels": {"channels": "2"},
+            "service_tier": {"service_tier": "priority"},
         },
     ),
     (
@@ -297,6 +300,7 @@ BAD_FORMS: dict[str, list[Any]] = {
     "timestamp_granularities": [["word"], ["letter"]],
     "stream": ["yes", "2"],
     "script": ["latin"],
+    "service_tier": ["scale", ["flex", "auto"]],
     "model": [["a", "b"]],
 }
 
@@ -345,6 +349,7 @@ BAD_SPEECH: dict[str, list[Any]] = {
     "stream_format": ["events"],
     "stream": ["yes", 1],
     "seed": ["x", 2**64],
+    "service_tier": ["scale", 5],
     "language": ["Klingon", 5],
     "instructions": [5],
     "reference_audio": ["/etc/passwd", "file:///etc/passwd", "https://x/y.wav", "data:audio/wav,RIFF", 5],

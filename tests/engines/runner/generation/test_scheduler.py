@@ -38,6 +38,13 @@ def test_a_short_prompt_is_not_stuck_behind_a_long_one() -> None:
     assert (chunks[0].id, chunks[0].tokens) == (2, 10)
 
 
+@given(st.integers(0, 1), st.integers(1, 600))
+def test_a_background_prompt_is_fed_only_what_interactive_ones_leave(turn: int, budget: int) -> None:
+    waiting = [Waiting(1, 300), Waiting(2, 200), Waiting(3, 1, background=True)]
+    fed = {chunk.id: chunk.tokens for chunk in plan(waiting, budget, turn, longest=600)}
+    assert 3 not in fed or (fed[1], fed[2]) == (300, 200)
+
+
 def test_short_prompts_are_fed_whole_or_wait() -> None:
     waiting = [Waiting(1, 100), Waiting(2, 100), Waiting(3, 40)]
     assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=150, turn=0, longest=LONGEST)] == [

@@ -34,6 +34,15 @@ def test_a_request_loads_its_model_and_then_starts() -> None:
     assert pool.decide(it, 1.0) == [Start(job)]
 
 
+def test_background_work_lets_interactive_requests_of_the_next_seconds_go_first_and_not_those_after() -> None:
+    it = state(chat=ready("chat", 8))
+    later = Job(1, "chat", 0, 0.0, priority="background")
+    soon, late = Job(2, "chat", 0, 1.0), Job(3, "chat", 0, pool.YIELD_SECONDS + 1.0)
+    for job in (later, soon, late):
+        pool.arrive(it, job)
+    assert it.queue == [soon, later, late]
+
+
 @promise("core:unload:not-under-requests")
 def test_a_model_that_is_answering_is_not_unloaded_for_one_that_waits() -> None:
     it = state(chat=ready("chat", 8, running=1))
