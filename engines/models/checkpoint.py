@@ -1,5 +1,6 @@
 """What a folder with a model in it is, from the folder's own files; no weights are read."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -71,11 +72,16 @@ def inspect(folder: Path, architectures: Architectures = ARCHITECTURES) -> Check
         kv_bytes_fixed=0,
         context_length=positions(folder, config),
         missing=(other,) if other else (*_missing(folder, known), *_missing_weights(folder, own)),
-        changed=max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0),
+        changed=_changed(folder),
         foreign=other,
         sampling=sampling_defaults.of(read_json(folder / "generation_config.json")),
     )
     return seen if known is None else _as(known, seen, config)
+
+
+def identity(folder: Path) -> bytes:
+    """16 bytes that no other model on this computer has, nor this one once any of its files has changed."""
+    return hashlib.blake2b(f"{folder.resolve()}\0{_changed(folder)}".encode(), digest_size=16).digest()
 
 
 def is_float32(seen: Checkpoint) -> bool:
@@ -91,6 +97,11 @@ def is_float32(seen: Checkpoint) -> bool:
         return are_float32(shards, read_json(folder / "config.json"))
     except CheckpointUnusable:
         return False
+
+
+def _changed(folder: Path) -> int:
+    """When the newest of a folder's files was changed, in nanoseconds."""
+    return max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0)
 
 
 def _as(known: Architecture, seen: Checkpoint, config: Json) -> Checkpoint:

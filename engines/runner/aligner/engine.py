@@ -89,7 +89,7 @@ class AlignmentEngine(RowEngine[AlignmentRow]):
         row.fed += len(tokens)
 
     def _done(self, row: AlignmentRow) -> AlignmentDone:
-        seconds = row.alignment.sound.seconds
+        seconds = row.alignment.seconds
         times = mended([time * self._model.class_seconds for time in row.classes], seconds)
         words = map(Word, row.alignment.words, times[::2], times[1::2])
         timings = Timings(row.began - row.arrived, time.monotonic() - row.began, 0.0)

@@ -14,10 +14,11 @@ from tokenizers import Tokenizer
 from engines.models import tokenizer as tokenizers
 from engines.models.model_files import read_json
 from engines.runner.aligner.text import units
+from engines.runner.generation.content import ContentSpan
 from engines.runner.patience import Patience
 from engines.runner.qwen3_asr.languages import SupportedLanguages
 from engines.runner.qwen3_asr.prompt import PAD, mel_bins, read_samples, spectrogram
-from engines.runner.qwen3_asr.sound import Sound, tokens_of
+from engines.runner.qwen3_asr.sound import sound_span, tokens_of
 from engines.runner.tokenization.encoding import Encoder, TooManyTokens, too_long
 from engines.types.audio import EAR_RATE, AlignmentRequest
 from engines.types.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest
@@ -26,10 +27,11 @@ MARK = "<timestamp>"
 
 
 class Alignment(msgspec.Struct, frozen=True):
-    """A row, and the words whose times stand at `places` in it, two for each."""
+    """A row with `seconds` of sound, and the words whose times stand at `places` in it, two for each."""
 
     ids: tuple[int, ...]
-    sound: Sound
+    sound: ContentSpan
+    seconds: float
     words: tuple[str, ...]
     places: tuple[int, ...]
     trace: str = ""
@@ -97,8 +99,9 @@ class AlignmentWriter:
         if len(ids) > self._context_length:
             message = f"This model's context is {self._context_length} tokens; sound and text take {len(ids)}."
             raise ContextLengthExceeded(f"{message} Give less of both.", param="text")
-        sound = Sound(frames, len(opening), seconds)
-        return Alignment(tuple(ids), sound, tuple(word.text for word in words), tuple(places), request.trace)
+        sound = sound_span(frames, len(opening))
+        texts = tuple(word.text for word in words)
+        return Alignment(tuple(ids), sound, seconds, texts, tuple(places), request.trace)
 
     def _encoded(self, text: str) -> list[int]:
         return self._encoder.ids(text)

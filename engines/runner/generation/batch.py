@@ -120,7 +120,7 @@ class Batch:
     def _due(self) -> bool:
         """Blocks are cut for all rows in one step: cutting waits for the device, so no pass may be ahead then."""
         return any(
-            one.told_by_tokens and one.fed - one.stored >= self._model.limits.stored_together for one in self.rows
+            one.stores_answer and one.fed - one.stored >= self._model.limits.stored_together for one in self.rows
         )
 
     @property
@@ -136,7 +136,7 @@ class Batch:
 
     def _store(self, sequences: Several[Sequence], prefixes: PrefixCache | None) -> None:
         for sequence in sequences:
-            if self._cache is not None and prefixes is not None and sequence.told_by_tokens:
+            if self._cache is not None and prefixes is not None and sequence.stores_answer:
                 row, fed = self.rows.index(sequence), sequence.fed
                 prefixes.capture(sequence.chain, sequence.tokens, sequence.stored, fed, self._cache, row)
             sequence.stored = sequence.fed

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from engines.runner.generation.batch import Batch
 from engines.runner.generation.emit import deliver, finished, said_by, waiting
 from engines.runner.generation.grammar.grammar_state import Guide
+from engines.runner.generation.kv.blocks import Chain
 from engines.runner.generation.kv.kv_budget import Memory
 from engines.runner.generation.model import Model
 from engines.runner.generation.output_text import Answer
@@ -84,6 +85,7 @@ class DecodingEngine(RowEngine[Sequence]):
             answer=self._answer(prepared, self._table),
             penalties=Penalties.of(sampling, prepared.repeatable),
             guide=guide,
+            chain=Chain(self._model.identity, prepared.spans),
             tokens=list(prepared.ids),
             began=time.monotonic(),
         )

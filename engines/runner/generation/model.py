@@ -8,8 +8,10 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import load_model
 
+from engines.models import checkpoint
 from engines.models.config import eos_ids, text_config
 from engines.models.prefill_limits import CPU, PrefillLimits, gpu_limits
+from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.split_forward import parts
@@ -22,19 +24,28 @@ Embed = Callable[[Sequence[int], int], mx.array]  # tokens of a row, and the pla
 
 
 class Model:
-    """A loaded checkpoint. Use it on the thread that loaded it."""
+    """A loaded checkpoint. Use it on the thread that loaded it.
 
-    def __init__(self, module: Any, eos: frozenset[int], limits: PrefillLimits = CPU) -> None:
+    `identity` is that of its files (`engines.models.checkpoint.identity`): no other model has it.
+    """
+
+    def __init__(self, module: Any, eos: frozenset[int], identity: bytes, limits: PrefillLimits = CPU) -> None:
         self._module = module
         self._parts = parts(module)
         self.eos = eos
+        self.identity = identity
         self.limits = limits
 
     def new_cache(self) -> Cache:
         return list(make_prompt_cache(self._module))
 
-    def embed(self, content: Any) -> Embed | None:
-        """How rows with such content are fed; None: as tokens. All rows of one model alike."""
+    def embed(self, spans: Sequence[ContentSpan]) -> Embed | None:
+        """How rows with such content are fed; None: as tokens. All rows of one model alike.
+
+        Raises ValueError for content that the model doesn't take.
+        """
+        if spans:
+            raise ValueError("This model takes text alone.")
         return None
 
     def feed(self, row: Row, cache: Cache) -> None:
@@ -102,7 +113,8 @@ def load(folder: Path, ends: frozenset[int] | None = None) -> Model:
         raise FileNotFoundError(folder)
     module, config = load_model(folder, strict=True)
     mx.eval(module.parameters())
-    return Model(module, eos_ids(folder) if ends is None else ends, prefill_limits(text_config(config)))
+    ends = eos_ids(folder) if ends is None else ends
+    return Model(module, ends, checkpoint.identity(folder), prefill_limits(text_config(config)))
 
 
 def prefill_limits(config: Mapping[str, Any]) -> PrefillLimits:

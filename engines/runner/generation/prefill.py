@@ -89,7 +89,7 @@ class Prefill:
         """Give a sequence the cache with which it begins there."""
         if sequence.cache is None or begin > sequence.fed:
             sequence.cache = self._model.new_cache()
-            sequence.embed = self._model.embed(sequence.prompt.content)
+            sequence.embed = self._model.embed(sequence.prompt.spans)
             sequence.fed = begin
             if begin and self._memory.prefixes is not None:
                 self._memory.prefixes.restore(sequence.chain, begin, sequence.cache)

@@ -1,9 +1,10 @@
 """What a model is to continue, as the loop takes it in: made by whoever knows the request, whatever its kind."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
+from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.grammar.compiler import Grammar
 from engines.runner.generation.output_parser import Reader
 from engines.types.chat import Sampling
@@ -36,7 +37,8 @@ class Prompt(msgspec.Struct, frozen=True):
 
     `reply` None is plain text. `grammar` is of all that follows the thought, `call_grammar` of the inside of each call
     in an answer that is free otherwise. `echo` is the text to give back first; with `Sampling.logprobs`, with those of
-    the prompt's tokens. `content` is what stands in place of tokens that are nothing by themselves, as recorded sound.
+    the prompt's tokens. `spans` are positions whose embeddings are those of content, as of recorded sound, in order.
+    A repetition penalty finds the tokens from position `repeatable_from` on.
     `continues`: the answer goes on with a text, so that a blank at its beginning is one. `adjusted` is what acts
     otherwise than the request has it.
     """
@@ -50,7 +52,8 @@ class Prompt(msgspec.Struct, frozen=True):
     grammar: Grammar | None = None
     call_grammar: Grammar | None = None
     echo: str | None = None
-    content: Any = None
+    spans: tuple[ContentSpan, ...] = ()
+    repeatable_from: int = 0
     continues: bool = False
     adjusted: tuple[Adjusted, ...] = ()
     priority: Priority = "interactive"
@@ -62,4 +65,4 @@ class Prompt(msgspec.Struct, frozen=True):
     @property
     def repeatable(self) -> tuple[int, ...]:
         """The tokens that a repetition penalty finds in it."""
-        return self.ids
+        return self.ids[self.repeatable_from :]

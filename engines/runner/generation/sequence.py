@@ -34,9 +34,9 @@ class Sequence:
     answer: Answer
     penalties: Penalties | None
     guide: Guide | None
+    chain: Chain
     tokens: list[int] = field(default_factory=list)
     forced: deque[int] = field(default_factory=deque)
-    chain: Chain = field(default_factory=Chain)
     cache: Cache | None = None
     embed: Embed | None = None
     lookup: Lookup = field(default_factory=Lookup)
@@ -76,14 +76,17 @@ class Sequence:
         return tokens if self.embed is None else self.embed(tokens, self.fed)
 
     @property
-    def told_by_tokens(self) -> bool:
-        """Its tokens say what its cache holds. Those that stand for a sound look alike, whatever is heard."""
-        return self.prompt.content is None
+    def stores_answer(self) -> bool:
+        """The blocks of its answer are stored beside those of its prompt: conversations go on after their answers.
+
+        A recording's text is no beginning of another prompt, and to store it would hold up the next pass.
+        """
+        return not self.prompt.spans
 
     @property
     def taken_over(self) -> bool:
         """What others have computed of its tokens may be taken over, and others may take over what it computes."""
-        return self.told_by_tokens and not self.scored
+        return not self.scored
 
     @property
     def scored(self) -> bool:
@@ -116,7 +119,7 @@ class Sequence:
         certain = tuple(self.forced)[:most] or (self.guide.forced(self.answer, most) if self.guide is not None else ())
         if certain:
             return Draft(certain, certain=True)
-        probable = self.lookup.propose(self.tokens, most) if self.told_by_tokens else ()
+        probable = () if self.prompt.spans else self.lookup.propose(self.tokens, most)
         return Draft(probable) if probable else None
 
     def accept(self, choice: Choice, ends: bool) -> tuple[Delta | None, FinishReason | None]:

@@ -14,16 +14,18 @@ from mlx_audio.stt.models.qwen3_asr import Model as Library
 from mlx_audio.stt.models.qwen3_asr import ModelConfig
 from mlx_audio.utils import apply_quantization
 
+from engines.models import checkpoint
 from engines.models import tokenizer as tokenizers
 from engines.models.config import eos_ids
 from engines.models.model_files import read_json
 from engines.runner import weights as weights_files
 from engines.runner.device_lock import Turns
+from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.model import Embed, Model, Row, prefill_limits
 from engines.runner.qwen3_asr.encoder import Tower
-from engines.runner.qwen3_asr.sound import Sound, stretches
+from engines.runner.qwen3_asr.sound import stretches
 from engines.runner.time_slice import Pace, Paced
 
 ENDS = ("<|im_end|>", "<|endoftext|>")
@@ -33,14 +35,16 @@ PART = 64  # tokens of a row, where turns are taken
 class HearingModel(Model):
     """Its rows begin with the embeddings of a sound, in the places that their tokens keep for them."""
 
-    def __init__(self, library: Any, eos: frozenset[int], turns: Turns | None = None) -> None:
+    def __init__(self, library: Any, eos: frozenset[int], identity: bytes, turns: Turns | None = None) -> None:
         self._pace = _paced(library, turns)  # before its layers are taken over
-        super().__init__(_TextModule(library), eos, prefill_limits({}))  # its heads have fused attention
+        super().__init__(_TextModule(library), eos, identity, prefill_limits({}))  # its heads have fused attention
         self._library = library
         self._tower = Tower(library.audio_tower, self._pace)
 
-    def embed(self, content: Sound | None) -> Embed | None:
-        return None if content is None else Embedding(self._library, content, self._tower)
+    def embed(self, spans: Sequence[ContentSpan]) -> Embed:
+        """Raises ValueError unless there is one sound."""
+        [sound] = spans
+        return Embedding(self._library, sound, self._tower)
 
     def feed(self, row: Row, cache: Cache) -> None:
         for part in self._parts_of(row):
@@ -76,7 +80,7 @@ class AligningModel:
     def new_cache(self) -> Cache:
         return caches.new_cache(len(self._body.layers))
 
-    def embed(self, sound: Sound) -> Embed:
+    def embed(self, sound: ContentSpan) -> Embed:
         return Embedding(self._library, sound, self._tower)
 
     def feed(self, row: mx.array, places: Sequence[int], cache: Cache) -> list[int]:
@@ -95,11 +99,11 @@ class Embedding:
     Ask for places in their order: the newest stretch is kept, others are encoded again.
     """
 
-    def __init__(self, library: Any, sound: Sound, tower: Tower) -> None:
+    def __init__(self, library: Any, sound: ContentSpan, tower: Tower) -> None:
         self._library = library
         self._tower = tower
         self._sound = sound
-        self._stretches = stretches(len(sound.frames), library.config.audio_config.n_window_infer)
+        self._stretches = stretches(len(sound.features), library.config.audio_config.n_window_infer)
         self._number = -1
         self._encoded = mx.zeros((0,))
 
@@ -125,7 +129,7 @@ class Embedding:
     def _of(self, number: int) -> mx.array:
         if number != self._number:
             stretch = self._stretches[number]
-            self._encoded = self._tower(self._sound.frames[stretch.begin : stretch.end])
+            self._encoded = self._tower(self._sound.features[stretch.begin : stretch.end])
             self._number = number
         return self._encoded
 
@@ -135,7 +139,7 @@ def load(folder: Path, turns: Turns | None = None) -> HearingModel:
     tokenizer = tokenizers.read(folder)
     ends = (tokenizer.token_to_id(token) for token in ENDS)
     eos = eos_ids(folder) | {id for id in ends if id is not None}
-    return HearingModel(load_module(folder), eos, turns)
+    return HearingModel(load_module(folder), eos, checkpoint.identity(folder), turns)
 
 
 def load_aligner(folder: Path, turns: Turns | None = None) -> AligningModel:

@@ -2,13 +2,14 @@
 
 from typing import Literal
 
+import msgspec
+
 from engines.ipc import runner_protocol
 from engines.runner.generation.output_parser import End, Phase
 from engines.runner.generation.output_text import Answer
 from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.sampler import Choice
 from engines.runner.qwen3_asr.output_markup import Marks, header_alone
-from engines.runner.qwen3_asr.sound import Sound
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.text import languages
 from engines.transcription.partial_text import MAY_BE_NOBODY, NOBODY
@@ -114,17 +115,31 @@ class LanguageReader:
         return [Delta(text)]
 
 
+class PieceReading(msgspec.Struct, frozen=True):
+    """How the answer about a piece of `seconds` is to be read. `Reading`.
+
+    `language` is the code that was asked for, "" when the model is to name it. `beginning` is text at the prompt's end.
+    """
+
+    seconds: float
+    language: str = ""
+    beginning: str = ""
+
+    def reader(self) -> LanguageReader:
+        return LanguageReader(begun=bool(self.language or self.beginning))
+
+
 class PieceAnswer(Answer):
-    """The text side of a piece; `Prompt.content` is its `Sound`."""
+    """The text side of a piece; `Prompt.reply` is its `PieceReading`."""
 
     def __init__(self, prompt: Prompt, table: TokenTable) -> None:
-        sound: Sound = prompt.content
-        reader = LanguageReader(begun=bool(sound.language or sound.beginning))
+        assert isinstance(prompt.reply, PieceReading)
+        reader = prompt.reply.reader()
         super().__init__(prompt, table, reader)
-        self._sound = sound
+        self._piece = prompt.reply
         self._temperature = prompt.sampling.temperature
         self._reader = reader
-        self._text = [sound.beginning]
+        self._text = [prompt.reply.beginning]
         self._logprobs: list[float] = []
 
     def accept(self, choice: Choice, ends: bool, full: bool) -> FinishReason | None:
@@ -143,14 +158,14 @@ class PieceAnswer(Answer):
     @property
     def _language(self) -> str:
         """A code: what was asked for, or heard so far."""
-        return self._sound.language or languages.code_of(self._reader.name.split(",")[0]) or ""
+        return self._piece.language or languages.code_of(self._reader.name.split(",")[0]) or ""
 
     def done(self, reason: FinishReason, usage: Usage, timings: Timings) -> runner_protocol.End:
         text = "".join(self._text)
         quality = sum(self._logprobs) / len(self._logprobs) if self._logprobs else None
         segment = Segment(
             0.0,
-            self._sound.seconds,
+            self._piece.seconds,
             text,
             approximate=True,
             avg_logprob=quality,

@@ -19,7 +19,8 @@ from engines.runner import mel
 from engines.runner.generation.prompt import Prompt
 from engines.runner.patience import Patience
 from engines.runner.qwen3_asr.languages import SupportedLanguages
-from engines.runner.qwen3_asr.sound import Sound, tokens_of
+from engines.runner.qwen3_asr.output_text import PieceReading
+from engines.runner.qwen3_asr.sound import sound_span, tokens_of
 from engines.runner.tokenization.encoding import Encoder, TooManyTokens, too_long
 from engines.runner.tokenization.prompt_escaping import any_of, breaker, unused_characters
 from engines.types.audio import EAR_RATE, PieceRequest
@@ -32,17 +33,6 @@ SHORTEST = EAR_RATE  # samples; what is shorter is followed by silence, as the m
 PAD = "<|audio_pad|>"
 
 Samples = npt.NDArray[np.float32]
-
-
-class PiecePrompt(Prompt, frozen=True):
-    """Of its tokens the last `begun` are the beginning of the text."""
-
-    begun: int = 0
-
-    @property
-    def repeatable(self) -> tuple[int, ...]:
-        """What was said; the context's names are there to be repeated."""
-        return self.ids[len(self.ids) - self.begun :]
 
 
 class PieceWriter:
@@ -90,7 +80,6 @@ class PieceWriter:
         tail = "<|audio_end|><|im_end|>\n<|im_start|>assistant\n" + (f"language {name}<asr_text>" if name else "")
         begun = self._marked("", request.beginning, "")
         ids = (*head, *[self._pad] * tokens_of(len(frames)), *self._encoded(tail), *begun)
-        sound = Sound(frames, len(head), seconds, request.language, request.beginning)
         most = max(int(seconds * TOKENS_A_SECOND) - len(begun), 0) + TOKENS_BESIDE
         if len(ids) + most > self._context_length:
             raise ContextLengthExceeded(
@@ -99,8 +88,15 @@ class PieceWriter:
                 param="prompt",
             )
         sampling = Sampling(request.temperature, repetition_penalty=request.repetition_penalty, logprobs=0)
-        return PiecePrompt(
-            ids, most, sampling, request.trace, content=sound, priority=request.priority, begun=len(begun)
+        return Prompt(
+            ids,
+            most,
+            sampling,
+            request.trace,
+            PieceReading(seconds, request.language, request.beginning),
+            priority=request.priority,
+            spans=(sound_span(frames, len(head)),),
+            repeatable_from=len(ids) - len(begun),  # what was said; the context's names are there to be repeated
         )
 
     def _head(self, context: str, patience: Patience | None) -> tuple[int, ...]:

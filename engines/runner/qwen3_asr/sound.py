@@ -5,28 +5,10 @@ the same result as all at once, and at a cost that grows with its length and not
 """
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
+
+from engines.runner.generation.content import ContentSpan, Features, digest_of
 
 FRAMES, TOKENS = 100, 13  # a second
-
-
-class Sound(msgspec.Struct, frozen=True):
-    """A log-mel spectrogram [frames, bins] whose tokens stand in a prompt from place `begin` on; it lasts `seconds`.
-
-    `language` is the code that was asked for, "" when the model is to tell. `beginning` is text at the prompt's end.
-    """
-
-    frames: npt.NDArray[np.float32]
-    begin: int
-    seconds: float
-    language: str = ""
-    beginning: str = ""
-
-    @property
-    def end(self) -> int:
-        """The place in the prompt behind its last token."""
-        return self.begin + tokens_of(len(self.frames))
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -50,6 +32,11 @@ def tokens_of(frames: int) -> int:
     for _ in range(3):
         rest = (rest + 1) // 2
     return frames // FRAMES * TOKENS + rest
+
+
+def sound_span(frames: Features, begin: int) -> ContentSpan:
+    """A log-mel spectrogram [frames, bins] whose tokens stand in a prompt from position `begin` on."""
+    return ContentSpan(begin, begin + tokens_of(len(frames)), frames, digest_of(frames))
 
 
 def stretches(frames: int, window: int) -> list[Stretch]:

@@ -48,7 +48,7 @@ class Saying(models.Model):
 
     def __init__(self, folder: Path) -> None:
         loaded = models.load(folder)
-        super().__init__(loaded._module, loaded.eos)
+        super().__init__(loaded._module, loaded.eos, loaded.identity)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         end = self._tokenizer.token_to_id("<|im_end|>")
         assert end is not None

@@ -1,17 +1,21 @@
 """Which blocks of KV are stored, and which give way: the bookkeeping of the prefix cache. Pure.
 
-A block is `BLOCK` positions of a sequence, known by a chain of hashes: its own tokens and all before them. It has two
-parts, because they are needed differently: `full` (layers that see everything) by every sequence that goes on behind
-it, `window` (layers with a sliding window) only by those that go on less than a window behind it.
+A block is `BLOCK` positions of a sequence, known by a chain of hashes: the model, the block's own tokens and content,
+and all before them. It has two parts, because they are needed differently: `full` (layers that see everything) by every
+sequence that goes on after it, `window` (layers with a sliding window) only by those that go on less than a window
+after it.
 """
 
 import hashlib
+import struct
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
 import msgspec
+
+from engines.runner.generation.content import ContentSpan
 
 BLOCK = 8
 
@@ -20,18 +24,34 @@ Which = Literal["full", "window"]
 
 
 class Chain:
-    """The keys of the whole blocks of one growing sequence."""
+    """The keys of the whole blocks of one growing sequence.
 
-    def __init__(self) -> None:
+    `identity` is the model's; `spans` are the positions of the sequence that hold content. Two chains have a key in
+    common exactly where the model is the same, and all tokens, digests and offsets in contents up to the block's end.
+    """
+
+    def __init__(self, identity: bytes, spans: Sequence[ContentSpan] = ()) -> None:
+        self._root = hashlib.blake2b(identity, digest_size=16).digest()
+        self._spans = spans
         self.keys: list[bytes] = []
 
     def grow(self, tokens: Sequence[int], length: int) -> list[bytes]:
         """The keys of all whole blocks in the first `length` of a sequence's tokens, which have only grown."""
         for start in range(len(self.keys) * BLOCK, length - BLOCK + 1, BLOCK):
             own = array("q", tokens[start : start + BLOCK]).tobytes()
-            parent = self.keys[-1] if self.keys else b""
-            self.keys.append(hashlib.blake2b(parent + own, digest_size=16).digest())
+            parent = self.keys[-1] if self.keys else self._root
+            self.keys.append(hashlib.blake2b(parent + own + self._content(start), digest_size=16).digest())
         return self.keys[: length // BLOCK]
+
+    def _content(self, start: int) -> bytes:
+        """What of the block at `start` is content: where in the block, from which offset in the content, and whose."""
+        parts = b""
+        for span in self._spans:
+            first, last = max(span.begin, start), min(span.end, start + BLOCK)
+            if first < last:
+                place = struct.pack("<4q", first - start, last - start, first - span.begin, len(span.digest))
+                parts += place + span.digest
+        return parts
 
 
 class Block(msgspec.Struct, Generic[Part], frozen=True):

@@ -188,7 +188,9 @@ def test_an_alignment_that_cant_be_computed_fails_alone(
     writer: AlignmentWriter, model: qwen3_model.AligningModel
 ) -> None:
     good = writer.write(AlignmentRequest("m", sound(2.0), TEXT, "en"))
-    broken = msgspec.structs.replace(good, sound=msgspec.structs.replace(good.sound, frames=good.sound.frames[:, :32]))
+    broken = msgspec.structs.replace(
+        good, sound=msgspec.structs.replace(good.sound, features=good.sound.features[:, :32])
+    )
     engine = AlignmentEngine(model)
     engine.submit(1, broken, 0)
     engine.submit(2, good, 0)

@@ -183,7 +183,7 @@ class Counting(models.Model):
 
     def __init__(self, folder: Path) -> None:
         loaded = models.load(folder)
-        super().__init__(loaded._module, frozenset())
+        super().__init__(loaded._module, frozenset(), b"")
         self.prompt_tokens = 0
 
     def feed(self, tokens: Sequence[int] | mx.array, cache: Cache) -> None:
@@ -228,7 +228,7 @@ class Faulty(models.Model):
     """Can't feed prompts that begin with `refused`; row 1 of a batch gets logits that are no numbers."""
 
     def __init__(self, folder: Path, refused: int = -1) -> None:
-        super().__init__(models.load(folder)._module, frozenset())
+        super().__init__(models.load(folder)._module, frozenset(), b"")
         self.refused = refused
         self.poisoned = False
         self.broken = False

@@ -26,7 +26,7 @@ class Passes(models.Model):
     """Notes which passes were fed tokens that weren't known yet; one of these can be made to fail."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(models.load(folder)._module, frozenset())
+        super().__init__(models.load(folder)._module, frozenset(), b"")
         self.ahead = self.known = 0
         self.breaks = False
 

@@ -38,7 +38,7 @@ class Passes(models.Model):
 
     def __init__(self, folder: Path, drawn: float = 0.0) -> None:
         loaded = models.load(folder)
-        super().__init__(loaded._module, frozenset() if drawn else loaded.eos)
+        super().__init__(loaded._module, frozenset() if drawn else loaded.eos, loaded.identity)
         self.passes = self.tried = 0
         self.breaks = False
         self._drawn = drawn

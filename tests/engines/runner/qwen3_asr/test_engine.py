@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from engines.ipc import runner_protocol
 from engines.models import checkpoint
 from engines.models.config import eos_ids
 from engines.runner.device_lock import Turns
+from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.engine import DecodingEngine
+from engines.runner.generation.kv.blocks import BLOCK
 from engines.runner.generation.model import Embed
 from engines.runner.generation.prompt import Prompt
 from engines.runner.loaders import Loaders
@@ -27,7 +29,6 @@ from engines.runner.qwen3_asr import model as qwen3_model
 from engines.runner.qwen3_asr.output_markup import TEXT
 from engines.runner.qwen3_asr.output_text import PieceAnswer
 from engines.runner.qwen3_asr.prompt import PieceWriter
-from engines.runner.qwen3_asr.sound import Sound
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.types.audio import PieceDone, PieceRequest
 from engines.types.chat import Delta
@@ -135,11 +136,10 @@ def test_a_prompt_with_context_has_the_librarys_embeddings(
     model = qwen3_model.load(folder)
     for seed, seconds in enumerate(SECONDS):
         prompt = writer.write(PieceRequest("m", sound(seconds, seed), context="left, right"))
-        frames = prompt.content.frames
+        frames = prompt.spans[0].features
         heard = library.get_audio_features(mx.array(frames.T[None]), mx.ones((1, len(frames)), mx.int32))
         whole = library._build_inputs_embeds(mx.array([prompt.ids]), heard)[0]
-        embed = model.embed(prompt.content)
-        assert embed is not None
+        embed = model.embed(prompt.spans)
         parts = [embed(prompt.ids[place : place + 37], place) for place in range(0, len(prompt.ids), 37)]
         assert mx.allclose(mx.concatenate(parts), whole, atol=1e-5).item()
 
@@ -153,9 +153,9 @@ def test_each_piece_alone_has_the_text_that_it_has_in_company(make_engine: Make,
     for id, prompt in enumerate(pieces):
         text, done = alone(make_engine(ROOM), prompt)
         assert texts.get(id, "") == text
-        assert msgspec.structs.replace(ends[id], timings=done.timings, segments=()) == msgspec.structs.replace(
-            done, segments=()
-        )
+        usage = msgspec.structs.replace(ends[id].usage, cached_tokens=done.usage.cached_tokens)
+        together = msgspec.structs.replace(ends[id], timings=done.timings, usage=usage, segments=())
+        assert together == msgspec.structs.replace(done, segments=())
 
 
 def test_the_last_event_has_one_segment_as_long_as_the_piece(make_engine: Make, writer: PieceWriter) -> None:
@@ -207,9 +207,9 @@ class Counting(qwen3_model.HearingModel):
 
     begun = 0
 
-    def embed(self, content: Sound | None) -> Embed | None:
+    def embed(self, spans: Sequence[ContentSpan]) -> Embed:
         self.begun += 1
-        return super().embed(content)
+        return super().embed(spans)
 
 
 def test_rows_that_give_way_are_heard_again_with_the_same_text(
@@ -217,14 +217,18 @@ def test_rows_that_give_way_are_heard_again_with_the_same_text(
 ) -> None:
     pieces = prompts(writer)
     expected = [alone(make_engine(ROOM), prompt)[0] for prompt in pieces]
-    model = Counting(qwen3_model.load_module(folder), eos_ids(folder))
-    # Two rows of 256 positions have room, and none beside one of more.
-    engine = DecodingEngine(model, TokenTable.read(folder, shown={TEXT}), 1024 * 768, PieceAnswer)
+    model = Counting(qwen3_model.load_module(folder), eos_ids(folder), b"")
+    engine = DecodingEngine(model, TokenTable.read(folder, shown={TEXT}), ROOM, PieceAnswer)
     for id, prompt in enumerate(pieces):
         engine.submit(id, prompt, 10_000)
-    texts = run(engine)[0]
+    texts: dict[int, str] = {}
+    while len(engine._running) < 3:
+        for report in engine.step():
+            note(report, texts, {})
+    engine.resize(1024 * 768)  # two rows of 256 positions have room, and none beside one of more
+    run(engine, texts)
     assert [texts.get(id, "") for id in range(len(pieces))] == expected
-    assert model.begun > len(pieces) and engine.stored_bytes == 0
+    assert model.begun > len(pieces) and engine.stored_bytes <= 1024 * 768
 
 
 def test_a_cancelled_piece_is_forgotten_at_any_time(make_engine: Make, writer: PieceWriter) -> None:
@@ -246,7 +250,7 @@ def test_a_cancelled_piece_is_forgotten_at_any_time(make_engine: Make, writer: P
 
 
 def test_a_voice_message_isnt_held_up_by_long_pieces_that_came_before(folder: Path, writer: PieceWriter) -> None:
-    model = qwen3_model.HearingModel(qwen3_model.load_module(folder), frozenset())
+    model = qwen3_model.HearingModel(qwen3_model.load_module(folder), frozenset(), b"")
     engine = DecodingEngine(model, TokenTable.read(folder, shown={TEXT}), ROOM, PieceAnswer)
     for id, prompt in enumerate(prompts(writer, [60.0] * 4)):
         engine.submit(id, prompt, 10_000)
@@ -264,10 +268,11 @@ def test_a_voice_message_isnt_held_up_by_long_pieces_that_came_before(folder: Pa
 def test_a_piece_that_cant_be_encoded_fails_alone(make_engine: Make, writer: PieceWriter) -> None:
     good, bad = prompts(writer, [3.0, 3.0])
     expected = alone(make_engine(ROOM), good)[0]
-    broken = msgspec.structs.replace(bad.content, frames=bad.content.frames[:, :32])
+    [span] = bad.spans
+    broken = msgspec.structs.replace(span, features=span.features[:, :32])
     engine = make_engine(ROOM)
     engine.submit(1, good, 10_000)
-    engine.submit(2, msgspec.structs.replace(bad, content=broken), 10_000)
+    engine.submit(2, msgspec.structs.replace(bad, spans=(broken,)), 10_000)
     texts: dict[int, str] = {}
     failed = []
     while not engine.idle:
@@ -287,7 +292,21 @@ def test_no_piece_takes_over_what_was_computed_for_another_of_the_same_length(
         prompt = writer.write(PieceRequest("m", sound(9.0, seed), "en"))
         together = alone(engine, prompt)
         assert together[0] == alone(make_engine(ROOM), prompt)[0]
-        assert together[1].usage.cached_tokens == 0
+        assert together[1].usage.cached_tokens <= prompt.spans[0].begin
+
+
+def test_the_same_sound_with_the_same_prompt_is_read_once_and_has_the_same_text(
+    make_engine: Make, writer: PieceWriter
+) -> None:
+    engine = make_engine(ROOM)
+    request = PieceRequest("m", sound(9.0), "en", context="left, right")
+    first, again = (alone(engine, writer.write(request)) for _ in range(2))
+    assert again[0] == first[0] and first[1].usage.cached_tokens == 0
+    assert again[1].usage.cached_tokens >= again[1].usage.prompt_tokens - BLOCK - 1
+    prompt = writer.write(msgspec.structs.replace(request, language="", repetition_penalty=1.2))
+    retried = alone(engine, prompt)
+    assert retried[0] == alone(make_engine(ROOM), prompt)[0]
+    assert retried[1].usage.cached_tokens > prompt.spans[0].end - BLOCK
 
 
 def test_a_checkpoint_in_8_bits_has_the_text_of_the_librarys(tmp_path: Path) -> None:

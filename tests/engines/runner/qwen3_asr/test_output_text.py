@@ -2,7 +2,6 @@ import json
 import re
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +11,7 @@ from demo.speech_checkpoints import LANGUAGES, SPOKEN, speech_tokenizer
 from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.sampler import Choice
 from engines.runner.qwen3_asr.output_markup import LONGEST_NAME, TEXT
-from engines.runner.qwen3_asr.output_text import LanguageReader, PieceAnswer
-from engines.runner.qwen3_asr.sound import Sound
+from engines.runner.qwen3_asr.output_text import LanguageReader, PieceAnswer, PieceReading
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.types.audio import PieceDone, PieceText, Segment
 from engines.types.chat import Sampling
@@ -190,8 +188,8 @@ def answered(
 ) -> tuple[list[PieceText], PieceDone]:
     """What is shown of an answer whose every token has the logprob -1, or -9 before its text; and its last event."""
     table = TokenTable.from_tokenizer_json(json.loads(tokenizer.to_str()), shown={TEXT})
-    sound = Sound(np.zeros((200, 64), np.float32), 3, 2.0, language, beginning)
-    answer = PieceAnswer(Prompt((1, 2, 3), 50, Sampling(0.0, logprobs=0), content=sound), table)
+    reading = PieceReading(2.0, language, beginning)
+    answer = PieceAnswer(Prompt((1, 2, 3), 50, Sampling(0.0, logprobs=0), reply=reading), table)
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     mark, end = (tokenizer.encode(token, add_special_tokens=False).ids[0] for token in ("<asr_text>", "<|im_end|>"))
     begins = ids.index(mark) if mark in ids else -1

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from demo.speech_checkpoints import make_qwen3_asr
 from engines.runner.generation.prompt import Prompt
+from engines.runner.qwen3_asr.output_text import PieceReading
 from engines.runner.qwen3_asr.prompt import PieceWriter
 from engines.types.audio import EAR_RATE, PieceRequest
 from engines.types.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest, UnsupportedField
@@ -26,6 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def writer(folder: Path) -> PieceWriter:
     return PieceWriter.read(folder, 4096)
+
+
+def reading(prompt: Prompt) -> PieceReading:
+    assert isinstance(prompt.reply, PieceReading)
+    return prompt.reply
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +51,7 @@ def test_the_prompt_is_that_of_the_models_makers(writer: PieceWriter, tokenizer:
         "<|im_start|>assistant\n"
     )
     assert prompt.ids.count(tokenizer.token_to_id("<|audio_pad|>")) == 26
-    assert prompt.content.seconds == 2.0
+    assert reading(prompt).seconds == 2.0
 
 
 @pytest.mark.parametrize(("code", "name"), [("yue", "Cantonese"), ("zh", "Chinese"), ("en", "English")])
@@ -54,7 +60,7 @@ def test_a_language_stands_in_the_prompt_by_the_models_name(
 ) -> None:
     prompt = writer.write(PieceRequest("m", sound(1.0), language=code))
     assert text_of(tokenizer, prompt).endswith(f"<|im_start|>assistant\nlanguage {name}<asr_text>")
-    assert prompt.content.language == code
+    assert reading(prompt).language == code
 
 
 def test_a_language_that_the_checkpoint_lacks_is_refused_with_those_that_it_has(writer: PieceWriter) -> None:
@@ -73,7 +79,7 @@ def test_what_was_told_stands_behind_the_language_and_counts_as_said(
     prompt = writer.write(request)
     assert text_of(tokenizer, prompt).endswith(f"<|im_start|>assistant\n{begins}left right")
     assert tokenizer.decode(list(prompt.repeatable)) == "left right"
-    assert prompt.content.beginning == "left right" and prompt.content.language == code
+    assert reading(prompt).beginning == "left right" and reading(prompt).language == code
     assert prompt.max_tokens == writer.write(whole).max_tokens - len(prompt.repeatable)
     long = writer.write(msgspec.structs.replace(request, beginning="left " * 500))
     assert long.max_tokens == 32
@@ -116,7 +122,7 @@ def test_the_limit_of_tokens_grows_with_the_sound(writer: PieceWriter) -> None:
 
 def test_what_is_shorter_than_a_second_is_followed_by_silence(writer: PieceWriter) -> None:
     prompt = writer.write(PieceRequest("m", sound(0.3)))
-    assert len(prompt.content.frames) == 100 and prompt.content.seconds == pytest.approx(0.3)
+    assert len(prompt.spans[0].features) == 100 and reading(prompt).seconds == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(

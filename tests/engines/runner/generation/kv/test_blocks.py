@@ -1,6 +1,8 @@
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.runner.generation.content import ContentSpan, Features, digest_of
 from engines.runner.generation.kv.blocks import BLOCK, Block, BlockStore, Chain
 
 FULL, WINDOW = 10, 3
@@ -9,7 +11,7 @@ FULL, WINDOW = 10, 3
 def chain(*blocks: int) -> list[bytes]:
     """The keys of a sequence whose blocks repeat one token each."""
     tokens = [token for token in blocks for _ in range(BLOCK)]
-    return Chain().grow(tokens, len(tokens))
+    return Chain(b"model").grow(tokens, len(tokens))
 
 
 def put(store: BlockStore[str], *blocks: int, windows: bool = True, start: int = 0) -> None:
@@ -26,9 +28,71 @@ def test_a_key_knows_all_that_stands_before_its_block() -> None:
 
 def test_a_chain_grows_with_its_sequence_and_never_reads_what_it_knows_again() -> None:
     tokens = list(range(5 * BLOCK))
-    grown = Chain()
+    grown = Chain(b"model")
     for length in range(0, len(tokens) + 1, 7):
-        assert grown.grow(tokens, length) == Chain().grow(tokens, length)
+        assert grown.grow(tokens, length) == Chain(b"model").grow(tokens, length)
+
+
+NOTHING: Features = np.zeros(0, np.float32)
+pieces = st.lists(
+    st.one_of(
+        st.integers(0, 1),  # a token
+        st.tuples(st.sampled_from([b"sound", b"other", b"soun"]), st.integers(1, 20)),  # a content and its length
+    ),
+    max_size=12,
+)
+Prompt = tuple[bytes, list[int], list[ContentSpan]]
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> tuple[Prompt, Prompt]:
+    """Two prompts that often begin alike; a content's tokens are all the same, as those that stand for sound are."""
+    begins, models = draw(pieces), st.sampled_from([b"one", b"another"])
+    return made(draw(models), begins + draw(pieces)), made(draw(models), begins + draw(pieces))
+
+
+def made(model: bytes, parts: list[int | tuple[bytes, int]]) -> Prompt:
+    tokens: list[int] = []
+    spans: list[ContentSpan] = []
+    for part in parts:
+        if isinstance(part, int):
+            tokens.append(part)
+        else:
+            digest, length = part
+            spans.append(ContentSpan(len(tokens), len(tokens) + length, NOTHING, digest))
+            tokens += [1] * length
+    return model, tokens, spans
+
+
+def positions(prompt: Prompt) -> list[tuple[int, bytes, int]]:
+    """Of each position its token, the digest of its content, and its offset there."""
+    _, tokens, spans = prompt
+    held = [(token, b"", 0) for token in tokens]
+    for span in spans:
+        for place in range(span.begin, span.end):
+            held[place] = (tokens[place], span.digest, place - span.begin)
+    return held
+
+
+@given(prompts())
+def test_two_prompts_have_keys_in_common_exactly_up_to_where_model_token_or_content_differ(
+    two: tuple[Prompt, Prompt],
+) -> None:
+    one, other = ([Chain(model, spans).grow(tokens, len(tokens))] for model, tokens, spans in two)
+    same = 0
+    for mine, its in zip(*map(positions, two), strict=False):
+        if mine != its:
+            break
+        same += 1
+    shared = same // BLOCK if two[0][0] == two[1][0] else 0
+    assert one[0][:shared] == other[0][:shared]
+    assert not {*one[0][shared:]} & {*other[0][shared:]}
+
+
+def test_a_digest_tells_contents_apart_by_values_and_shape() -> None:
+    features = np.arange(6, dtype=np.float32)
+    assert digest_of(features) == digest_of(features.copy())
+    assert len({digest_of(one) for one in (features, features + 1, features.reshape(2, 3), features[:5])}) == 4
 
 
 def test_what_was_put_is_found_up_to_where_sequences_part() -> None:
