@@ -246,14 +246,14 @@ def _command(request: Request) -> str:
     """A completion's prompt, or a chat's last user message."""
     if isinstance(request, CompletionRequest):
         return request.prompt if isinstance(request.prompt, str) else "".join(map(chr, request.prompt))
-    said = [message.content for message in request.messages if message.role == "user"]
+    said = [message.text for message in request.messages if message.role == "user"]
     return said[-1] if said else ""
 
 
 def _words(request: Request) -> int:
     if isinstance(request, CompletionRequest):
         return len(_command(request).split())
-    return sum(len(message.content.split()) for message in request.messages)
+    return sum(len(message.text.split()) for message in request.messages)
 
 
 def _adjusted(sampling: Sampling, room: int) -> tuple[Adjusted, ...]:

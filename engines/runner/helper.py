@@ -127,7 +127,7 @@ def _length(command: ForHelperAlone) -> int:
         return len(command.tokens)
     match command.request:
         case ChatRequest(messages=messages, tools=tools):
-            said = (len(message.content) + len(message.reasoning) for message in messages)
+            said = (len(message.text) + len(message.reasoning) for message in messages)
             called = (len(call.arguments) for message in messages for call in message.tool_calls)
             return sum(said) + sum(called) + sum(len(tool.description) for tool in tools)
         case CompletionRequest(prompt=prompt):

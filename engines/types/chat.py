@@ -20,17 +20,55 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    text: str
+
+
+class SpooledPart(msgspec.Struct, frozen=True):
+    """Content in a file that the server keeps until its request has ended, so that no payload goes over the wire.
+
+    `path` is absolute; `media_type` is what the file was found to be (image/png); `digest` identifies the content: it
+    takes the place of the file in the keys of KV blocks.
+    """
+
+    path: str
+    media_type: str
+    digest: bytes
+
+
+class ImagePart(SpooledPart, frozen=True, tag="image"):
+    """A picture."""
+
+
+class FilePart(SpooledPart, frozen=True, tag="file"):
+    """A document, as a PDF."""
+
+
+class AudioPart(SpooledPart, frozen=True, tag="audio"):
+    """Recorded sound."""
+
+
+Part = TextPart | ImagePart | FilePart | AudioPart
+
+
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation, as plain text; fronts have joined parts and mapped `developer` to `system`.
+    """One turn of a conversation; fronts have joined parts that are all text, and mapped `developer` to `system`.
 
     `reasoning` and `tool_calls` are an assistant's; `tool_call_id` says which call a tool's message answers.
     """
 
     role: Role
-    content: str
+    content: str | tuple[Part, ...]
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The text of all parts that are text."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
 
 class Tool(msgspec.Struct, frozen=True):

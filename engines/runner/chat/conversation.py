@@ -9,7 +9,8 @@ from typing import Any
 
 from engines.runner.chat.tool_text import call_text, response_text, tools_block
 from engines.runner.chat.turn_order import Manners, ordered
-from engines.types.chat import Message, Tool
+from engines.types.chat import Message, TextPart, Tool
+from engines.types.errors import UnsupportedField
 from engines.types.json_border import object_or_text
 
 Turn = dict[str, Any]
@@ -31,6 +32,16 @@ def arranged(
     return ordered(turns, manners), [*tools] if knows_tools else []
 
 
+def check_text_alone(messages: Sequence[Message]) -> None:
+    """Raises `UnsupportedField`, with the place, for a part that isn't text."""
+    for number, message in enumerate(messages):
+        parts = () if isinstance(message.content, str) else message.content
+        for place, part in enumerate(parts):
+            if not isinstance(part, TextPart):
+                at = f"messages[{number}].content[{place}].type"
+                raise UnsupportedField(f"{at} must be text: the model reads nothing else.", param=at)
+
+
 def definition(tool: Tool) -> Turn:
     """The tool as templates and models know it."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
@@ -39,7 +50,7 @@ def definition(tool: Tool) -> Turn:
 
 def turn(message: Message, manners: Manners) -> Turn:
     """The message as templates know it."""
-    made: Turn = {"role": message.role, "content": message.content}
+    made: Turn = {"role": message.role, "content": message.text}
     if message.reasoning:
         made["reasoning_content"] = made["thinking"] = message.reasoning
     if message.tool_calls:
@@ -97,7 +108,7 @@ def _with_calls_as_text(messages: Sequence[Message]) -> list[Message]:
     turns: list[Message] = []
     for is_result, group in groupby(messages, key=lambda message: message.role == "tool"):
         if is_result:
-            turns.append(Message("user", "\n".join(response_text(message.content) for message in group)))
+            turns.append(Message("user", "\n".join(response_text(message.text) for message in group)))
         else:
             turns += [_with_call_as_text(message) for message in group]
     return turns
@@ -107,9 +118,7 @@ def _with_call_as_text(message: Message) -> Message:
     if not message.tool_calls:
         return message
     calls = [call_text(call.name, object_or_text(call.arguments or "{}")) for call in message.tool_calls]
-    return Message(
-        message.role, "\n".join([*([message.content] if message.content else []), *calls]), message.reasoning
-    )
+    return Message(message.role, "\n".join([*([message.text] if message.text else []), *calls]), message.reasoning)
 
 
 def _with_tools_as_text(messages: list[Message], tools: Sequence[Tool]) -> list[Message]:
@@ -117,5 +126,5 @@ def _with_tools_as_text(messages: list[Message], tools: Sequence[Tool]) -> list[
         return messages
     block = tools_block([definition(tool) for tool in tools])
     if messages and messages[0].role == "system":
-        return [Message("system", f"{messages[0].content}\n\n{block}"), *messages[1:]]
+        return [Message("system", f"{messages[0].text}\n\n{block}"), *messages[1:]]
     return [Message("system", block), *messages]

@@ -19,7 +19,7 @@ from engines.models.config import eos_ids, positions
 from engines.models.model_files import read_json
 from engines.runner.chat import template_files
 from engines.runner.chat.call_formats import by_markup
-from engines.runner.chat.conversation import arranged, definition, mapped, strings, turn
+from engines.runner.chat.conversation import arranged, check_text_alone, definition, mapped, strings, turn
 from engines.runner.chat.reply import ReplyParser
 from engines.runner.chat.stop_tokens import found
 from engines.runner.chat.template import Template, Templates
@@ -126,6 +126,8 @@ class PromptWriter:
     def _read(self, request: Request, most: int, patience: Patience) -> tuple[tuple[int, ...], str]:
         """The prompt's tokens, at most so many, and the text that they are of a chat."""
         param = "prompt" if isinstance(request, CompletionRequest) else "messages"
+        if isinstance(request, ChatRequest):
+            check_text_alone(request.messages)
         try:
             for texts in _texts(request):
                 self._encoder.check(texts, most)
@@ -205,7 +207,7 @@ class PromptWriter:
         broken = breaker(self._control, sentinel)
         turns = [{**mapped(turn(message, manners), broken), "role": message.role} for message in messages]
         if request.continue_final:
-            turns[-1]["content"] = breaker(self._control_but_marks, sentinel)(messages[-1].content) + end
+            turns[-1]["content"] = breaker(self._control_but_marks, sentinel)(messages[-1].text) + end
         variables: dict[str, Any] = {
             **{name: mapped(value, broken) for name, value in request.template.items()},
             "add_generation_prompt": not request.continue_final,
@@ -328,7 +330,7 @@ def _texts(request: Request) -> Iterator[list[str]]:
         yield [request.prompt] if isinstance(request.prompt, str) else []
         return
     messages = request.messages
-    yield [message.content for message in messages]
+    yield [message.text for message in messages]
     yield list(strings([definition(tool) for tool in request.tools]))
     yield list(strings(request.template))
     for message in messages:

@@ -96,7 +96,7 @@ def stands(turns: Sequence[Message], text: str) -> bool:
     """Whether each turn's text stands in the rendering, in order; the first system text may stand anywhere."""
     at = 0
     for place, message in enumerate(turns):
-        content = message.content.strip()
+        content = message.text.strip()
         found = text.find(content, 0 if place == 0 and message.role == "system" else at)
         if found < 0:
             return False
@@ -243,7 +243,7 @@ def _joins(before: Kind, kind: Kind, manners: Manners) -> bool:
 def _joined(first: Message, second: Message) -> Message:
     return Message(
         first.role,
-        "\n\n".join(filter(None, (first.content, second.content))),
+        "\n\n".join(filter(None, (first.text, second.text))),
         "\n\n".join(filter(None, (first.reasoning, second.reasoning))),
         first.tool_calls + second.tool_calls,
     )
@@ -259,7 +259,7 @@ def _between(turns: list[Message], kind: Kind, manners: Manners) -> list[Message
 
 
 def _as_user(message: Message) -> Message:
-    return Message("user", message.content)
+    return Message("user", message.text)
 
 
 def _without_last_systems(turns: list[Message]) -> list[Message]:
@@ -278,7 +278,7 @@ def _divided(messages: Sequence[Message], manners: Manners) -> Iterator[Message]
         if not message.tool_calls:
             yield message
             continue
-        if message.content and not manners.text_with_calls:
+        if message.text and not manners.text_with_calls:
             yield replace(message, tool_calls=())
             message = Message("assistant", "", tool_calls=message.tool_calls)
         if manners.several_calls or len(message.tool_calls) == 1:

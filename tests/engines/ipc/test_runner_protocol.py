@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from engines.ipc import runner_protocol
 from engines.types import errors
 from engines.types.audio import PieceText
-from engines.types.chat import ChatRequest, Delta, Done, Message
+from engines.types.chat import AudioPart, ChatRequest, Delta, Done, FilePart, ImagePart, Message, TextPart
 from engines.types.common import Timings, Usage
 
 REPORTS: list[runner_protocol.Report] = [
@@ -29,6 +29,18 @@ def test_frames_cut_at_any_places_give_the_same_messages(cuts: list[int]) -> Non
 
 def test_a_command_survives_the_wire_whole() -> None:
     command = runner_protocol.Prepare(4, ChatRequest("m", (Message("user", "你好 🙂"),)))
+    decoder: runner_protocol.Decoder[runner_protocol.Command] = runner_protocol.Decoder(runner_protocol.Command)
+    assert decoder.feed(runner_protocol.encode(command)) == [command]
+
+
+def test_the_parts_of_a_message_survive_the_wire_and_their_payloads_stay_in_their_files() -> None:
+    parts = (
+        TextPart("Who speaks here?"),
+        ImagePart("/spool/1", "image/png", b"a digest"),
+        FilePart("/spool/2", "application/pdf", b"another"),
+        AudioPart("/spool/3", "audio/wav", b"a third"),
+    )
+    command = runner_protocol.Prepare(4, ChatRequest("m", (Message("user", parts),)))
     decoder: runner_protocol.Decoder[runner_protocol.Command] = runner_protocol.Decoder(runner_protocol.Command)
     assert decoder.feed(runner_protocol.encode(command)) == [command]
 

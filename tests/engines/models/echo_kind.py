@@ -24,7 +24,7 @@ class EchoPreparer:
     context_length = 64
 
     def write(self, request: ChatRequest, patience: Patience | None = None) -> Words:
-        words = request.messages[-1].content.split()
+        words = request.messages[-1].text.split()
         return Words(words, len(words), len(words))
 
 

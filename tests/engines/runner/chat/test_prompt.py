@@ -10,17 +10,21 @@ from tokenizers import AddedToken, Tokenizer
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.runner.chat.prompt import PromptWriter, ReplyPlan
 from engines.types.chat import (
+    AudioPart,
     ChatRequest,
     CompletionRequest,
+    FilePart,
+    ImagePart,
     Message,
     Sampling,
+    TextPart,
     Thinking,
     Tool,
     ToolCall,
     ToolChoice,
 )
 from engines.types.common import Adjusted
-from engines.types.errors import ContextLengthExceeded, InvalidRequest
+from engines.types.errors import ContextLengthExceeded, InvalidRequest, UnsupportedField
 from tests.promises import promise
 
 
@@ -128,6 +132,21 @@ def test_added_tokens_of_white_space_alone_are_ordinary_text(qwen3: Path, tmp_pa
     tokenizer.save(str(tmp_path / "copy" / "tokenizer.json"))
     got = ids(tmp_path / "copy", Message("user", "one\n\ntwo"))
     assert got.count(tokenizer.token_to_id("\n\n")) == 1
+
+
+def test_parts_that_are_text_are_rendered_as_the_text_that_they_are_together(qwen3: Path) -> None:
+    assert ids(qwen3, Message("user", (TextPart("one "), TextPart("two")))) == ids(qwen3, Message("user", "one two"))
+
+
+@pytest.mark.parametrize("kind", [ImagePart, FilePart, AudioPart])
+def test_a_part_that_isnt_text_is_refused_by_its_place(
+    qwen3: Path, kind: type[ImagePart] | type[FilePart] | type[AudioPart]
+) -> None:
+    parts = (TextPart("What is this?"), kind("/spool/1", "any/thing", b"digest"))
+    with pytest.raises(UnsupportedField) as caught:
+        ids(qwen3, Message("user", "hello"), Message("assistant", "hi"), Message("user", parts))
+    assert caught.value.param == "messages[2].content[1].type"
+    assert caught.value.message == "messages[2].content[1].type must be text: the model reads nothing else."
 
 
 def test_whatever_a_template_raises_is_the_requests_fault(qwen3: Path, tmp_path: Path) -> None:
