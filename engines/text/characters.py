@@ -1,4 +1,4 @@
-"""What kind a character is: which scripts are written without spaces, and which marks end something."""
+"""Character classes: scripts written without spaces, and marks that end sentences and clauses."""
 
 import re
 
@@ -19,9 +19,9 @@ WORD_GOES_ON = re.compile(rf"(?:{_LETTER}|[{WITHIN_WORDS}])*")
 
 WIDE_SENTENCE_MARKS = "。！？…｡．؟।॥"
 WIDE_CLAUSE_MARKS = "，、；：،؛､"
-"""Marks that end something wherever they stand; ASCII's stand in figures and addresses too."""
+"""Marks that always end a sentence or clause; the ASCII marks also occur in numbers and addresses."""
 
 SENTENCE_MARKS = WIDE_SENTENCE_MARKS + "!?"
 CLAUSE_MARKS = WIDE_CLAUSE_MARKS + ",;:"
 CLOSING = "”’」』）)]】》〉\"'"
-"""What follows a mark and belongs to what it ends."""
+"""Closing quotes and brackets: after a mark, they belong to the sentence that it ends."""

@@ -1,4 +1,4 @@
-"""What was heard in pieces, as one: text, language, and sentences about what is missing."""
+"""Joins the results of pieces: their text, their language, and sentences about what is missing."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,13 +9,13 @@ Span = tuple[float, float]
 
 
 class Joiner:
-    """Puts texts behind each other. What `add` returned so far is the whole."""
+    """Appends texts. The strings that `add` has returned make the whole text."""
 
     def __init__(self) -> None:
         self._last = ""
 
     def add(self, text: str) -> str:
-        """The text without outer space, and with the space that it needs before it, if any."""
+        """The text, stripped, with a leading space if the text before it needs one."""
         text = text.strip()
         if not text:
             return ""
@@ -25,7 +25,7 @@ class Joiner:
 
 
 def join(texts: Iterable[str]) -> str:
-    """Texts that follow each other, as one: spaces between words, none where a script has none."""
+    """Consecutive texts as one, with spaces only between words of scripts that use them."""
     joiner = Joiner()
     return "".join(map(joiner.add, texts))
 
@@ -38,7 +38,7 @@ def _needs_space(before: str, after: str) -> bool:
 
 
 def main_language(heard: Iterable[tuple[str, float]]) -> str:
-    """The code that is spoken for most seconds, of pairs of code and seconds; "" if none was told."""
+    """The language code with the most seconds, from pairs of (code, seconds); "" if no code is known."""
     seconds: dict[str, float] = {}
     for code, duration in heard:
         if code:
@@ -47,8 +47,8 @@ def main_language(heard: Iterable[tuple[str, float]]) -> str:
 
 
 def incompleteness(looped: Sequence[Span], cut: Sequence[Span], reckoned: Sequence[Span] = ()) -> tuple[str, ...]:
-    """Sentences for stretches of the recording (seconds) where the model repeated itself, or met its limit, or where
-    times of words are reckoned."""
+    """Sentences about spans of the recording, in seconds: `looped` where the model repeated itself, `cut` where it met
+    its token limit, `reckoned` where word times are estimated."""
     sentences = []
     if looped:
         sentences.append(
@@ -69,7 +69,7 @@ def incompleteness(looped: Sequence[Span], cut: Sequence[Span], reckoned: Sequen
 
 
 def gaps(spans: Sequence[Span]) -> tuple[str, ...]:
-    """A sentence about the stretches of the file in which there is no sound, though there should be."""
+    """A sentence about spans of the file, in seconds, whose sound is missing; nothing if there are none."""
     if not spans:
         return ()
     named = ", ".join(f"from {start:.1f} to {end:.1f} s" for start, end in spans[:MOST_NAMED])
@@ -79,7 +79,7 @@ def gaps(spans: Sequence[Span]) -> tuple[str, ...]:
 
 
 def labelled(channel: int) -> str:
-    """What says in a text that it is of a channel."""
+    """The label of a channel in a text."""
     return f"Channel {channel}"
 
 
@@ -88,7 +88,7 @@ def file_cut(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """1:02:03, or 2:03, as people read times."""
+    """Seconds as `1:02:03`, or `2:03` below an hour."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

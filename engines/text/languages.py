@@ -1,9 +1,9 @@
-"""The languages that can be asked for or heard: one table of codes and names.
+"""The languages that a client can request or a model can report: one table of codes and names.
 
 A code is ISO 639-1, or 639-3 where there is none (yue, haw); Javanese is jw and Tagalog tl, as in Whisper's vocabulary.
 Regions and scripts after a code (pt-BR, zh-Hans, en_US) don't choose a language of their own, except that zh-HK and
-zh-MO are Cantonese, as with other speech services; zh-CN, zh-TW, zh-SG, zh-Hans and zh-Hant are Mandarin, zh, and so is
-whatever says so (cmn-HK). Codes with which films say that no language is told (und, mul, zxx, mis, qaa) tell none.
+zh-MO are Cantonese, as with other speech services; zh-CN, zh-TW, zh-SG, zh-Hans and zh-Hant are Mandarin, zh, and so
+are explicit codes for it (cmn-HK). Codes for an unspecified language (und, mul, zxx, mis, qaa) give no language.
 """
 
 import re
@@ -134,7 +134,7 @@ _QWEN_NAMES = {"tl": "Filipino"}  # where Qwen3-ASR's name isn't the usual one
 
 
 def _read_table() -> tuple[dict[str, str], dict[str, str]]:
-    """English names by code, and codes by everything that a language may be called."""
+    """English names by code, and codes by every accepted name or code."""
     names: dict[str, str] = {}
     codes: dict[str, str] = {}
     for line in _TABLE.strip().splitlines():
@@ -153,14 +153,14 @@ def _read_table() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _forms(name: str) -> tuple[str, ...]:
-    """A name, and what else it is written like in Chinese."""
+    """A name, and its other Chinese spellings."""
     if name.endswith("语"):
         return name, f"{name[:-1]}語", f"{name[:-1]}文"
     return (name, f"{name[:-1]}文") if name.endswith("語") else (name,)
 
 
 def _normal(text: str) -> str:
-    """As names are compared: without case, width, accents and outer space, and with hyphens for underscores."""
+    """The form in which names are compared: no case, width, accents or outer space; hyphens for underscores."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text)).casefold()
     return " ".join("".join(c for c in folded if not unicodedata.combining(c)).replace("_", "-").split())
 
@@ -187,8 +187,8 @@ def _find(text: str) -> str | None:
 def parse(text: str, param: str = "language") -> str:
     """The code of the language that a client names by code, regional code, or name in English or Chinese.
 
-    "", "auto" and codes for no language leave it to the model and give "". Raises `InvalidRequest` with the codes there
-    are.
+    "", "auto" and codes for an unspecified language give "": the model detects the language. Raises `InvalidRequest`,
+    which lists the codes, for an unknown one.
     """
     called = _normal(text)
     match = _REGIONAL.fullmatch(called)
@@ -197,7 +197,7 @@ def parse(text: str, param: str = "language") -> str:
     if (code := _find(text)) is None:
         raise InvalidRequest(
             f"{text[:40]!r} is no language known here. Give a code or an English or Chinese name, or leave {param} out "
-            f"to have it told. Codes: {', '.join(CODES)}.",
+            f"to have it detected. Codes: {', '.join(CODES)}.",
             param=param,
         )
     return code
@@ -209,7 +209,7 @@ def english_name(code: str) -> str:
 
 
 def names_of_qwen() -> frozenset[str]:
-    """All that `name_for_qwen` gives."""
+    """Every name that `name_for_qwen` can return."""
     return frozenset(map(name_for_qwen, CODES))
 
 
@@ -222,5 +222,5 @@ def name_for_qwen(code: str) -> str:
 
 
 def code_of(name: str) -> str | None:
-    """The code for what a model says that it heard; "" where it says "None" (no speech), None if that is unknown."""
+    """The code of a language as a model names it; "" for "None" (no speech), None for an unknown name."""
     return "" if _normal(name) in ("none", "") else _find(name)

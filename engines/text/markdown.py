@@ -1,4 +1,4 @@
-"""Markdown as a reader sees it, in lines: by CommonMark's rules, but where those would take words away.
+"""Markdown as the text that a reader sees, in lines. Follows CommonMark, except where its rules would remove words.
 
 `a*b*c` is no emphasis and `List<String>` no tag; lines that begin with blanks are no code; a definition is one only if
 an address is defined. Strikethrough, highlights, tables, tasks, footnotes and formulas are read too.
@@ -24,7 +24,7 @@ _DEEP = re.compile(rf"^(?:[ \t]*(?:>|(?:[-+*]|\d{{1,9}}[.)])[ \t])){{{DEEPEST}}}
 _WIDE = re.compile(rf"^[ \t]{{{WIDEST},}}", re.MULTILINE)
 _ADDRESS = re.compile(r"\[[^\]]{1,999}\]:\s*<?(?:[a-z][a-z0-9+.-]*:|[/#.]|\S{1,200}?[./]\w)", re.IGNORECASE)
 _FOOTNOTE = re.compile(r"\[\^([^\]\s]{1,60})\](:?)[ \t]*")
-# A formula has no blank within its dollars, no digit behind them, and something that prices have not.
+# A formula has no blank inside its dollars, no digit after them, and a sign that doesn't occur in prices.
 _FORMULA = re.compile(r"\$\$([^$]{1,2000})\$\$|\$(?=\S)([^$\n]{0,300}[\\^_={][^$\n]{0,300}|[A-Za-z])(?<=\S)\$(?!\d)")
 _COMMAND = re.compile(r"\\(?=[A-Za-z])|\\[,;:! ]|[{}]")
 _PREFIXED_TAG = re.compile(r"</?(?:mstts|amazon|ssml|apple):[a-z][\w.-]{0,40}(?:\s[^<>]{0,300})?/?>", re.IGNORECASE)
@@ -39,17 +39,17 @@ _LINK = re.compile(
 _RULER = re.compile(r"^[ \t]*\|?[ \t]*:?-{2,}[-:| \t]*$", re.MULTILINE)
 _CELLS = re.compile(r"(?<=\S)[ \t]+\|[ \t]+(?=\S)")
 _BREAKS = ("softbreak", "hardbreak")
-# Signs that are meant as they stand take these characters' places until all others are gone.
+# Literal signs are replaced with these private characters until all markup is removed.
 _SIGNS = "*~=|`-["
 _KEPT = {ord(sign): 0xE000 + place for place, sign in enumerate(_SIGNS)}
 _BACK = {kept: sign for sign, kept in _KEPT.items()}
 
 
 def read(text: str, shown: Callable[[str], str]) -> str:
-    """What is seen of a text without private characters, in lines. `shown` says what is seen of a character that is
-    written by its number or name.
+    """The visible text, in lines. `text` has no private-use characters; `shown` maps a character reference (`&amp;`)
+    to its visible text.
 
-    Where that is nothing, the addresses that it has.
+    If nothing is visible, the addresses of the links and pictures.
     """
     env: dict[str, object] = {}
     source = _WIDE.sub(" " * WIDEST, _DEEP.sub(r"\g<0>\\", text))
@@ -91,7 +91,7 @@ def _shallow(state: StateCore) -> None:
 
 
 def _comment(state: StateBlock, line: int, end: int, silent: bool) -> bool:
-    """A comment over paragraphs, with lines of its own."""
+    """A comment that spans paragraphs, on lines of its own."""
     start = state.bMarks[line] + state.tShift[line]
     if not state.src.startswith("<!--", start):
         return False
@@ -109,7 +109,7 @@ def _comment(state: StateBlock, line: int, end: int, silent: bool) -> bool:
 
 
 def _footnote(state: StateBlock, line: int, end: int, silent: bool) -> bool:
-    """`[^1]: its text`, which is read where it stands."""
+    """`[^1]: its text`; the text is read in place."""
     start = state.bMarks[line] + state.tShift[line]
     match = _FOOTNOTE.match(state.src, start, state.eMarks[line])
     if match is None or not match[2]:
@@ -209,7 +209,7 @@ class _Reading:
         return "\n".join(lines).translate(_BACK)
 
     def _fenced(self, token: Token) -> list[str]:
-        """The lines of code; and what is written beside its beginning, where it has no end: so it was none."""
+        """The lines of a code block. Without a closing fence it isn't code, so the info string is text too."""
         start, end = token.map or [0, 0]
         closed = end - start > 1 and set(self._source[end - 1].strip(" \t>")) == {token.markup[0]}
         return [*([] if closed else [token.info]), *token.content.split("\n")]

@@ -1,8 +1,8 @@
-"""A model that repeats itself: found in the text, and cut to one.
+"""Hallucination loops: found in a text, and cut to one repetition.
 
-Models that write speech down fall into loops on bad sound: a word or phrase over and over, up to the limit of tokens.
+Transcription models fall into loops on bad sound: a word or phrase over and over, up to the limit of tokens.
 People repeat themselves too. So a loop is a phrase of 1 to 40 units (a word, or a character of a script without
-spaces) that stands so many times in a row: 24 times for one unit (laughter, 哈哈哈, counting "no no no"), 12 for two,
+spaces) that is repeated in a row: 24 times for one unit (laughter, 哈哈哈, counting "no no no"), 12 for two,
 8 for three, and 6 for four or more (chants, choruses). Case and marks between don't matter. Figures and words of more
 than 30 letters are taken letter by letter: 88888888 is a number, a hundred 8s are a loop.
 """
@@ -23,7 +23,7 @@ _MARKS = re.compile(r"[^\w\n]*")
 
 
 class Loop(msgspec.Struct, frozen=True):
-    """`text[start:end]` repeats `text[start:once]`. What is left when it is cut to one is without `text[once:end]`."""
+    """`text[start:end]` repeats `text[start:once]`. Cutting it to one repetition removes `text[once:end]`."""
 
     start: int
     once: int
@@ -61,10 +61,10 @@ def collapsed(text: str, told: int = 0) -> str:
 
 
 def collapsed_segments(segments: Sequence[Segment], told: int = 0) -> tuple[Segment, ...]:
-    """Loops cut to one, also those that go through many segments; segments that had part in one are marked `looped`.
+    """Loops cut to one, also across segments; segments that a loop covers are marked `looped`.
 
-    What is left of their words has its times; segments of which nothing is left are gone. The first `told` characters
-    of the first one stay.
+    The remaining words keep their times; empty segments are removed. The first `told` characters of the first segment
+    stay.
     """
     kept = tuple(segments)
     while loops := _behind(told, find(_SEPARATOR.join(segment.text for segment in kept))):
@@ -73,12 +73,12 @@ def collapsed_segments(segments: Sequence[Segment], told: int = 0) -> tuple[Segm
 
 
 def has_loop(segments: Sequence[Segment]) -> bool:
-    """Whether there is a loop in what the segments say together."""
+    """Whether there is a loop in the segments' joined text."""
     return bool(find(_SEPARATOR.join(segment.text for segment in segments)))
 
 
 def _behind(told: int, loops: Sequence[Loop]) -> list[Loop]:
-    """What is to be cut of loops, if the first `told` characters stay."""
+    """The loops, moved so that cutting them keeps the first `told` characters."""
     return [msgspec.structs.replace(loop, once=max(loop.once, told)) for loop in loops if loop.end > told]
 
 
@@ -102,7 +102,7 @@ def _with_marks(text: str, once: int, end: int) -> tuple[int, int]:
 
 
 def _repeated(units: Sequence[str], period: int) -> list[int]:
-    """For each place, how many units from there on are the same as `period` places before."""
+    """For each index, how many units in a row, starting there, equal the unit `period` before them."""
     repeated = [0] * (len(units) + 1)
     for at in range(len(units) - 1, period - 1, -1):
         repeated[at] = repeated[at + 1] + 1 if units[at] == units[at - period] else 0

@@ -22,7 +22,7 @@ _OTHERS_WITH_HAN = ("ja", "ko")
 
 # Forms that OpenCC takes for another region's, and that are right in either.
 _EITHER = frozenset("爲牀痹癡皁祕竈糉繮纔羣梁棱樑檐污泄僞啓喫嫺嬀峯幺脣衆裏覈踊鉢鍼鮎齶着睾潙潨蔘蔿麪")
-# Simplified forms that are also traditional characters of their own, as 后 in 皇后: they don't tell the script.
+# Simplified forms that are also traditional characters of their own, as 后 in 皇后: they don't decide the script.
 _AMBIGUOUS = _EITHER | frozenset(
     "熏淀郁适雇采里辟荐胜苹虫跖腊腌范蚝蝎蜡膻准几凶厂厘划占台叶吁后帘岩岳党夸咨咸尸干广征确种筑挂涂涌杠杰极游据斗愿朴棱"
     "柜万丑丰伙于云亘仆价余佣㐹恒虱霉揾晒吓"
@@ -51,7 +51,7 @@ class Converter:
         self._dictionaries: tuple[_Dictionary, _Dictionary] | None = None
 
     async def segments(self, segments: Sequence[Segment], script: Script, language: str = "") -> tuple[Segment, ...]:
-        """As `text` for each segment and its words, in a thread: nothing waits for dictionaries or for a long text."""
+        """`text` for each segment and its words, in a thread, so that the event loop never waits for it."""
         if script == "as-is":
             return tuple(segments)
         return await asyncio.to_thread(self._segments, segments, script, language)
@@ -82,7 +82,7 @@ class Converter:
         return msgspec.structs.replace(segment, text=text, words=self._words(segment.words, script, language))
 
     def _words(self, words: Sequence[Word], script: Script, language: str) -> tuple[Word, ...]:
-        """Converted together, for a character's neighbours choose its form, and handed out again by length."""
+        """Converts the joined words, as a form depends on its neighbours, and splits them again by length."""
         whole = self.text("".join(word.text for word in words), script, language)
         converted, at = [], 0
         for word in words:
@@ -94,7 +94,7 @@ class Converter:
     def _load(self) -> tuple[_Dictionary, _Dictionary]:
         with self._lock:
             if self._dictionaries is None:
-                from opencc import OpenCC  # a server that nobody asks for a script does without its 28 MB
+                from opencc import OpenCC  # 28 MB that are needed only if a request names a script
 
                 self._dictionaries = OpenCC("s2tw"), OpenCC("t2s")
             return self._dictionaries
@@ -125,7 +125,7 @@ def _traditional(text: str, language: str, to_traditional: _Dictionary, to_simpl
 
 
 def _simplified(text: str, to_simplified: _Dictionary) -> str:
-    """Without the forms that fonts lack: what OpenCC makes of 嗰 or 餸 shows as an empty box."""
+    """Simplified text without forms that fonts lack: OpenCC's result for 嗰 or 餸 shows as an empty box."""
     converted = to_simplified.convert(text)
     if len(converted) != len(text):
         return text

@@ -1,8 +1,8 @@
-"""Any text → what of it can be spoken. Pure.
+"""Any text → the part of it that can be spoken. Pure.
 
-Marks for screens and machines are taken out, words never: HTML and SSML tags, Markdown's signs (`markdown`), emoji,
-characters that can't be seen. Nothing here decides how a number or a name is read; that is the model's. Every pattern
-looks ahead a bounded way, so that a long text takes no more than its share of time.
+Markup is removed, words never: HTML and SSML tags, Markdown's signs (`markdown`), emoji,
+characters that can't be seen. How a number or a name is read is left to the model. Every pattern
+has bounded lookahead, so the time is linear in the length of the text.
 """
 
 import re
@@ -25,8 +25,8 @@ _LINE_ENDS = re.compile("\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def speakable(text: str) -> str:
-    """Paragraphs are lines, blanks single. Raises `InvalidRequest` when nothing is left that can be spoken."""
-    from engines.text import markdown  # its parser costs a seventh of a second, and most servers are never asked
+    """One line a paragraph, single blanks. Raises `InvalidRequest` when nothing remains that can be spoken."""
+    from engines.text import markdown  # the import takes 0.14 s, and most servers never need it
 
     clean = markdown.read(_PAUSE.sub("\n", _visible(_LINE_ENDS.sub("\n", text))), _visible)
     clean = _LINES.sub("\n", _BLANKS.sub(" ", clean)).strip()
@@ -37,7 +37,7 @@ def speakable(text: str) -> str:
 
 
 def is_spoken(text: str) -> bool:
-    """Whether there is anything in it that a voice would say."""
+    """Whether the text has a letter or digit that a voice would say."""
     return any(char.isalnum() for char in text)
 
 
@@ -46,7 +46,7 @@ def _visible(text: str) -> str:
 
 
 def _shown(char: str) -> str:
-    """The character, a blank in place of one that isn't seen or spoken, or nothing."""
+    """The character, or a blank or nothing for one that is neither visible nor spoken."""
     if char == "\n" or char.isascii() and char.isprintable():
         return char
     kind, code = unicodedata.category(char), ord(char)

@@ -1,7 +1,7 @@
-"""How much of a text that a model still writes may be told: nothing of it is ever taken back. Pure.
+"""The stable prefix of a text that is still being generated: the part that can be sent, as it can't change. Pure.
 
-If the model falls into a loop, that is cut to one repetition. So what is the same as some units before, up to the end
-of what is there, waits until it is known to be no loop; and a word waits until it has ended.
+A hallucination loop is cut to one repetition. So units that repeat earlier ones, up to the end of the text, are held
+back until it is known that they are no loop, and a word is held back until it has ended.
 """
 
 import re
@@ -14,41 +14,41 @@ from engines.text.repetition import LONGEST_PHRASE, fewest_repeated, units_in
 _LONG = 64  # characters; a word beyond isn't searched again with each of its parts
 
 
-class Telling:
-    """A text in the making, part by part. `told` is as much of its beginning as may be told.
+class StablePrefix:
+    """A text that arrives in parts. `stable` is its stable prefix.
 
-    It ends where a part does, but for the white space behind it: from between two of its tokens a model goes on best.
-    From a loop on nothing more may be told. Takes time in proportion to what is fed.
+    The prefix ends at the end of a part, without trailing white space: a model continues best from a token's end.
+    Once a loop is found it never grows. Takes time linear in the length of the parts.
     """
 
-    def __init__(self, told: str = "") -> None:
-        """`told` is the text's beginning, and was told before."""
-        self.told = told
+    def __init__(self, stable: str = "") -> None:
+        """`stable` is the beginning of the text, sent before."""
+        self.stable = stable
         self._looped = False
-        self._text = ""  # from the place `_base` on
+        self._text = ""  # from the index `_base` on
         self._base = 0
-        self._read = 0  # the place behind the last unit that is counted
+        self._read = 0  # the index after the last unit that is counted
         self._units: deque[str] = deque(maxlen=LONGEST_PHRASE)
-        self._repeated = [0] * (LONGEST_PHRASE + 1)  # by period, how many of the last units are as that many before
-        self._ends: deque[int] = deque()  # the places where units end: the last one that is safe, and those behind it
-        self._stops: deque[int] = deque()  # the places behind `told` where parts end
-        self._take(told)
+        self._repeated = [0] * (LONGEST_PHRASE + 1)  # by period: how many last units equal the one that far before
+        self._ends: deque[int] = deque()  # where units end: the last stable end, and those after it
+        self._stops: deque[int] = deque()  # the indices after `stable` where parts end
+        self._take(stable)
 
     def feed(self, part: str) -> str:
-        """What more may be told, with this part."""
+        """Adds a part; returns the text by which the stable prefix grows, which may be empty."""
         if part.strip():
             self._stops.append(self._base + len(self._text) + len(part.rstrip()))
         safe = 0 if self._looped else self._take(part)
-        until = len(self.told)
+        until = len(self.stable)
         while not self._looped and self._stops and self._stops[0] <= safe:
             until = self._stops.popleft()
-        more = self._text[len(self.told) - self._base : until - self._base]
-        self.told += more
+        more = self._text[len(self.stable) - self._base : until - self._base]
+        self.stable += more
         return more
 
     def _take(self, text: str) -> int:
-        """The place up to which no loop that may come can cut anything."""
-        gone = min(self._read, len(self.told)) - self._base
+        """The index up to which no later loop can cut anything."""
+        gone = min(self._read, len(self.stable)) - self._base
         self._text, self._base = self._text[gone:] + text, self._base + gone
         for unit, end in self._ended(text):
             self._count(unit)
@@ -58,7 +58,7 @@ class Telling:
         return self._ends[0] if self._ends else 0
 
     def _ended(self, more: str) -> Iterator[tuple[str, int]]:
-        """The units that have ended, with `more` at the text's end, each with the place of its end."""
+        """The units that have ended, with `more` at the text's end, each with the index of its end."""
         if self._base + len(self._text) - self._read > _LONG and WORD_GOES_ON.fullmatch(more):
             return
         for word in UNIT.finditer(self._text, self._read - self._base):
@@ -78,6 +78,6 @@ class Telling:
 
 
 def _goes_on(text: str, word: re.Match[str]) -> bool:
-    """Whether what follows the text may belong to this unit."""
-    behind = text[word.end() : word.end() + 2]
-    return len(behind) < 2 and behind in WITHIN_WORDS and not ALONE.fullmatch(word[0])
+    """Whether the text that follows may belong to this unit."""
+    after = text[word.end() : word.end() + 2]
+    return len(after) < 2 and after in WITHIN_WORDS and not ALONE.fullmatch(word[0])

@@ -1,8 +1,8 @@
 """Segments as subtitles: cues that can be read in the time that they stand, as SubRip (srt) or WebVTT (vtt).
 
 A cue has at most two lines of 42 columns (20 Han characters) and stands for at most seven seconds; where the next one
-leaves room, it stands long enough to be read. Cues follow each other in order and never overlap, but for those of
-channels that are written down separately: people speak at the same time.
+allows it, it stands long enough to be read. Cues are in order and never overlap, except those of channels that are
+transcribed separately.
 """
 
 import html
@@ -22,8 +22,8 @@ COLUMNS = 420  # a line, in tenths of a column
 LONGEST = 7_000  # milliseconds, as what follows
 _SHORTEST, _GAP, _LEAST = 1_000, 80, 100
 _NARROW, _WIDE = 1_000 / 17, 1_000 / 9  # to read a character
-_PAUSE = 2_000  # within a segment: what comes behind it is a new cue
-_NEAR = 500  # so near behind a short one, a cue joins it
+_PAUSE = 2_000  # within a segment: a longer one begins a new cue
+_NEAR = 500  # a cue joins a short one that ends less than this before it
 
 _OPENING = "“‘「『（([【《〈"
 _ATOM = re.compile(rf"{SPACELESS.pattern}[^\w\s]*|(?:(?!{SPACELESS.pattern})\S)+|\s+")
@@ -41,7 +41,7 @@ class Cue(msgspec.Struct, frozen=True):
 
 
 class _Atom(msgspec.Struct, frozen=True):
-    """Text that stays together, with the space behind it."""
+    """Text that is never split, with the space after it."""
 
     text: str
     start: int
@@ -170,7 +170,7 @@ def _fits(atoms: Sequence[_Atom]) -> bool:
 
 
 def _at_a_mark(atoms: Sequence[_Atom], first: int, stop: int) -> int:
-    """Behind the last sentence, or else clause, that ends behind the first third of what would fit."""
+    """After the last sentence, or else clause, that ends past the first third of the text that would fit."""
     for marks in (SENTENCE_MARKS + ".", CLAUSE_MARKS):
         for at in range(stop, first + (stop - first) // 3, -1):
             if atoms[at - 1].text.rstrip().rstrip(CLOSING).endswith(tuple(marks)):

@@ -1,6 +1,6 @@
-"""Which of the tags in a text are markup, and which only look like it: `List<String>`, `cp <source> <target>`. Pure.
+"""Which tags in a text are markup, and which only look like it: `List<String>`, `cp <source> <target>`. Pure.
 
-What has both its ends is markup, whatever its name. What stands alone is markup only where HTML or SSML can mean it so.
+A tag with an end tag is markup, whatever its name. One without is markup only where HTML or SSML allow it.
 """
 
 import re
@@ -11,14 +11,13 @@ _SHAPE = re.compile(r"<(?P<end>/?)(?P<name>[A-Za-z][\w:.-]*)(?P<rest>.*)>", re.D
 _COMMENT = re.compile(r"<!--.*-->|<!DOCTYPE\b.*>|<\?xml\b.*\?>", re.DOTALL | re.IGNORECASE)
 
 ENDS_LINE = frozenset("br p div li ul ol tr table hr break h1 h2 h3 h4 h5 h6".split())
-# Between letters nothing stands in place of these: H<sub>2</sub>O.
+# Removed without a blank, also between letters: H<sub>2</sub>O.
 _WITHIN_WORDS = frozenset(
     "a abbr b big bdi bdo cite code del dfn em font i ins kbd mark q s samp small span strike strong sub sup tt u var "
     "wbr emphasis phoneme prosody say-as w lang".split()
 )
 _ALWAYS = frozenset("br hr wbr".split())
-# HTML needs no end of these at the beginning of a line.
-# Nor do people, of these, who write <b>so.
+# HTML needs no end tag for `_OPENS_LINE` at the beginning of a line; people leave it out of `_OPENS_WORD` (<b>so).
 _OPENS_WORD = frozenset("b i u s em strong".split())
 _OPENS_LINE = frozenset("p li dt dd tr td th option speak".split())
 _KNOWN = frozenset(
@@ -32,7 +31,7 @@ _PREFIXED = re.compile(r"(?:mstts|amazon|ssml|apple):", re.IGNORECASE)
 
 
 class Tag(NamedTuple):
-    """A tag as it is written, and the characters of its line before and behind it; "" is the line's end."""
+    """A tag as it is written, and the characters before and after it; "" at either end of the line."""
 
     source: str
     before: str
@@ -40,7 +39,7 @@ class Tag(NamedTuple):
 
 
 def marks_of(tags: Sequence[Tag]) -> list[str | None]:
-    """What stands in place of each tag of a text, in order: "", a blank or the end of a line; None: it is text."""
+    """The replacement of each tag, in order: "", a blank or a line break; None for a tag that is text."""
     found = [_SHAPE.fullmatch(tag.source) for tag in tags]
     paired = _paired(found)
     marks: list[str | None] = []
@@ -56,7 +55,7 @@ def marks_of(tags: Sequence[Tag]) -> list[str | None]:
 
 
 def _paired(found: Sequence[re.Match[str] | None]) -> set[int]:
-    """The places of tags that have an end, and of their ends: each end is that of the nearest before it."""
+    """The indices of start tags that have an end tag, and of these: an end tag closes the nearest one before it."""
     paired: set[int] = set()
     opened: dict[str, list[int]] = {}
     for place, match in enumerate(found):

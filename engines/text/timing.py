@@ -1,4 +1,4 @@
-"""Times for text that came without any: apportioned by how long each character takes to say."""
+"""Estimated times for text without any, by how long each character takes to say."""
 
 import math
 import re
@@ -17,9 +17,9 @@ from engines.text.characters import (
 from engines.types.audio import Segment, Word
 
 LONGEST = 32.0  # syllables or so
-_LONGEST_SECONDS, _SHORTEST = 7.0, 8.0  # and in slow speech not longer than this, down to so many syllables
+_LONGEST_SECONDS, _SHORTEST = 7.0, 8.0  # in slow speech no longer than this, but at least this many syllables
 
-# An ASCII mark ends something only where a space or the like follows: not in 3.14, nor in an address.
+# An ASCII mark ends a clause only before a space or a closing mark: not in 3.14, nor in an address.
 _BEHIND = rf"(?=[\s{re.escape(CLOSING)}]|{SPACELESS.pattern}|$)"
 _SENTENCE_END = re.compile(rf"(?:[.!?]+{_BEHIND}|[{WIDE_SENTENCE_MARKS}]+[!?]*)[{re.escape(CLOSING)}]*|\n+")
 _CLAUSE_END = re.compile(rf"(?:[,:;]{_BEHIND}|[{WIDE_CLAUSE_MARKS}])[{re.escape(CLOSING)}]*")
@@ -30,7 +30,7 @@ _KANA = re.compile(r"[\u3041-\u30ff]")
 def apportioned(text: str, start: float, end: float) -> tuple[Segment, ...]:
     """The text from `start` to `end` in seconds, as segments of a sentence, or clauses of one, that fill that time.
 
-    Nothing of the text is lost but space. Segments follow each other without a gap or an overlap.
+    Only white space is dropped. The segments have no gaps and no overlaps.
     """
     rate = weight(text) / (end - start) if end > start else LONGEST
     stretches = list(_stretches(text, min(LONGEST, max(_LONGEST_SECONDS * rate, _SHORTEST))))
@@ -48,8 +48,8 @@ def apportioned(text: str, start: float, end: float) -> tuple[Segment, ...]:
 def by_words(text: str, words: Sequence[Word]) -> tuple[Segment, ...]:
     """The text as segments of a sentence, or clauses of one, each from its first word's beginning to its last's end.
 
-    `words` are those of the text, in order, without its marks. A stretch for which none is left ends where the one
-    before it does.
+    `words` are those of the text, in order, without its marks. A segment without words ends where the one before it
+    does.
     """
     segments: list[Segment] = []
     left = list(words)
@@ -74,9 +74,9 @@ def _letters(text: str) -> int:
 
 
 def placed(segments: Sequence[Segment], start: float, end: float) -> tuple[Segment, ...]:
-    """Segments with times from the beginning of a piece, as ones of the recording, in which it is at `start` to `end`.
+    """Moves the times of segments from a piece to its recording, where the piece is from `start` to `end`, in seconds.
 
-    Whatever a model says, times don't go backwards, overlap, or leave the piece; segments without text are gone.
+    Whatever the model returns, times are in order, without overlaps, and within the piece. Empty segments are dropped.
     """
     result: list[Segment] = []
     since = start
@@ -92,7 +92,7 @@ def placed(segments: Sequence[Segment], start: float, end: float) -> tuple[Segme
 
 
 def weight(text: str) -> float:
-    """About how many syllables it takes to say this, with a mark's pause."""
+    """The approximate number of syllables, with the pauses of marks."""
     return sum(map(_character_weight, text))
 
 
@@ -122,7 +122,7 @@ def _character_weight(character: str) -> float:
 
 
 def _stretches(text: str, longest: float) -> Iterator[str]:
-    """Sentences, without outer space; heavier ones as a few clauses, and longer ones of these cut by length."""
+    """Stripped sentences; ones over `longest` are split into clauses, and clauses over it by length."""
     for sentence in _with_letters(_split(text, _SENTENCE_END)):
         if weight(sentence) <= longest:
             yield sentence.strip()
@@ -132,13 +132,13 @@ def _stretches(text: str, longest: float) -> Iterator[str]:
 
 
 def _split(text: str, ends: re.Pattern[str]) -> list[str]:
-    """Cut behind each match; all parts together are the text."""
+    """Splits after each match; the parts joined are the text."""
     cuts = [0, *(match.end() for match in ends.finditer(text)), len(text)]
     return [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False) if start < end]
 
 
 def _with_letters(parts: Sequence[str]) -> list[str]:
-    """Parts that are only marks or space join the one before, or the first the one behind it."""
+    """Joins parts of only marks or space to the part before, or, for the first, to the part after."""
     joined: list[str] = []
     for part in parts:
         if joined and not (any(map(str.isalnum, part)) and any(map(str.isalnum, joined[-1]))):
@@ -164,7 +164,7 @@ def _by_length(text: str, longest: float) -> Iterator[str]:
 
 
 def _filled(parts: Sequence[str], longest: float) -> Iterator[str]:
-    """Neighbours together, as long as they aren't heavier than `longest`."""
+    """Joins neighbours while their weight stays within `longest`."""
     whole = ""
     for part in parts:
         if whole and weight(whole) + weight(part) > longest:

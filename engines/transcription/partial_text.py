@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-from engines.text.stable_prefix import Telling
+from engines.text.stable_prefix import StablePrefix
 from engines.types.audio import PieceRequest, PieceText
 
 # What Qwen3-ASR may write of silence where its language was given: whether somebody said it isn't known until it ends.
@@ -17,7 +17,7 @@ class Early:
     """What may be told of one piece before it is final. It stays, however often the model is asked: see `continued`."""
 
     def __init__(self) -> None:
-        self._telling = Telling()
+        self._prefix = StablePrefix()
         self._language = ""
         self._doubted = ""
         self._ready: asyncio.Queue[str] = asyncio.Queue()
@@ -25,7 +25,7 @@ class Early:
     @property
     def told(self) -> str:
         """All of it, as the model wrote it."""
-        return self._telling.told
+        return self._prefix.stable
 
     def continued(self, request: PieceRequest) -> PieceRequest:
         """The request for the rest, in the language that was heard. It begins with what was told."""
@@ -35,7 +35,7 @@ class Early:
 
     def begin(self) -> None:
         """The model begins to answer, behind what was told."""
-        self._telling = Telling(self.told)
+        self._prefix = StablePrefix(self.told)
         self._doubted = ""
 
     def take(self, text: PieceText) -> None:
@@ -45,7 +45,7 @@ class Early:
             self._doubted += text.text
             return
         doubted, self._doubted = self._doubted, ""
-        if more := self._telling.feed(doubted) + self._telling.feed(text.text):
+        if more := self._prefix.feed(doubted) + self._prefix.feed(text.text):
             self._ready.put_nowait(more)
 
     def end(self) -> None:

@@ -3,7 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.text.repetition import collapsed, find
-from engines.text.stable_prefix import Telling
+from engines.text.stable_prefix import StablePrefix
 
 PHRASES = [
     "a",
@@ -34,13 +34,13 @@ def cut(text: str, data: st.DataObject) -> list[str]:
     return [text[begin:end] for begin, end in zip([0, *places], [*places, len(text)], strict=True)]
 
 
-def told_of(parts: list[str], telling: Telling | None = None) -> str:
+def told_of(parts: list[str], telling: StablePrefix | None = None) -> str:
     """All that was told; which is checked to be `told` at any time."""
-    telling = telling or Telling()
-    told = telling.told
+    telling = telling or StablePrefix()
+    told = telling.stable
     for part in parts:
         told += telling.feed(part)
-        assert telling.told == told
+        assert telling.stable == told
     return told
 
 
@@ -68,7 +68,7 @@ def test_what_was_told_begins_the_text_and_what_is_left_of_it_without_its_loops(
 def test_a_text_that_goes_on_otherwise_keeps_what_was_told_of_it(text: str, data: st.DataObject) -> None:
     told = told_of(cut(text, data))
     other = told + data.draw(TEXTS)
-    more = told_of(cut(other[len(told) :], data), Telling(told))
+    more = told_of(cut(other[len(told) :], data), StablePrefix(told))
     assert other.startswith(more) and more.startswith(told)
     assert collapsed(other, len(more)).startswith(more)
     if not find(other):
@@ -76,7 +76,7 @@ def test_a_text_that_goes_on_otherwise_keeps_what_was_told_of_it(text: str, data
 
 
 def test_a_word_is_told_as_soon_as_it_has_ended() -> None:
-    telling = Telling()
+    telling = StablePrefix()
     parts = [" So", " he", " said", ",", " it", "'", "s", " fine", ".", "好", "的", "。", "ไ", "ม่", "!", " "]
     assert [telling.feed(part) for part in parts] == [
         *["", " So", " he", " said", "", "", "", ", it's", " fine", ".好", "的", "", "", "。ไ", "ม่", ""]
@@ -84,7 +84,7 @@ def test_a_word_is_told_as_soon_as_it_has_ended() -> None:
 
 
 def test_what_is_told_ends_where_a_part_does() -> None:
-    telling = Telling()
+    telling = StablePrefix()
     parts = ["今天", "谢谢", "大家", "。 ", "yes ", "wo", "rd", "s, ", "and ", "on"]
     assert [telling.feed(part) for part in parts] == [
         "今天",
@@ -101,7 +101,7 @@ def test_what_is_told_ends_where_a_part_does() -> None:
 
 
 def test_space_is_told_with_what_follows_it() -> None:
-    telling = Telling()
+    telling = StablePrefix()
     parts = [" ", "\n", "yes", " ", " ", "no", " ", "\n", "。", " "]
     assert [telling.feed(part) for part in parts] == ["", "", "", " \nyes", "", "", "  no", "", "", ""]
     assert told_of(["yes", " ", " ", "no。"]) == "yes"
@@ -146,7 +146,7 @@ def test_what_was_told_stays_where_cutting_a_loop_makes_another() -> None:
 
 
 def test_long_texts_and_long_words_are_read_once() -> None:
-    telling = Telling()
+    telling = StablePrefix()
     words = [f" {number}" for number in range(20_000)]
     assert told_of(words, telling) == "".join(words[:-1])
     assert told_of(["x"] * 50_000) == ""
