@@ -1,36 +1,29 @@
-"""OpenAI's `service_tier`: the one field by which a client moves a request's priority. Pure."""
-
-from collections.abc import Mapping
+"""OpenAI's `service_tier`: a request's priority, and what the answer says of it. Pure."""
 
 from engines.types.common import Priority
 from engines.types.field_reader import Reader
 
-NAME = "service_tier"
-BY_KIND = "default"
-_TIERS: Mapping[str, Priority | None] = {
-    "auto": None,
-    BY_KIND: None,
-    "flex": "background",
-    "priority": "interactive",
-}
+FIELD = "service_tier"
+TIERS = ("auto", "default", "flex", "priority")
+WHAT = (
+    "`flex` is background work: it waits while interactive requests compute, and while the machine is short of memory, "
+    "hot or low on battery; `priority` is interactive; `auto` and `default` are what the route is if the field is "
+    "missing: "
+)
 
 
-def priority(fields: Reader, by_kind: Priority) -> Priority:
-    """What the client asks for; `by_kind` where it doesn't. Raises `InvalidRequest` for a tier that isn't known."""
-    return _TIERS[fields.one_of(NAME, tuple(_TIERS), BY_KIND)] or by_kind
+def priority(fields: Reader, usual: Priority) -> Priority:
+    """What the request is; `usual` is that of its kind. Raises `InvalidRequest` for a tier that there isn't."""
+    match fields.one_of(FIELD, TIERS, "auto"):
+        case "flex":
+            return "background"
+        case "priority":
+            return "interactive"
+        case _:
+            return usual
 
 
-def answered(fields: Reader) -> str:
-    """The tier that acts, as OpenAI says it in an answer: "" where none was asked for."""
-    tier = fields.one_of(NAME, tuple(_TIERS), "")
-    return tier if not tier or _TIERS[tier] else BY_KIND
-
-
-def described(by_kind: Priority) -> str:
-    """For a route's reference."""
-    first = "as interactive work" if by_kind == "interactive" else "as background work"
-    return (
-        f"`auto` and `default`, as if missing: {first}. `flex`: in the background, which yields the device to "
-        "interactive work, waits up to 10 s longer for a place, and is paused, a minute at most, where memory is "
-        "scarce, the machine hot or the battery low. `priority`: as interactive work"
-    )
+def tier(fields: Reader) -> str:
+    """The tier that served it, for the answer; "" where the client named none."""
+    named = fields.one_of(FIELD, TIERS, "")
+    return "default" if named == "auto" else named

@@ -96,13 +96,11 @@ class Credit(msgspec.Struct, frozen=True, tag=True):
     deltas: int
 
 
-class TakeTurns(msgspec.Struct, frozen=True, tag=True):
-    """Compute in turns with other runners, until told otherwise (`device_lock.py`). Not answered.
+class ShareDevice(msgspec.Struct, frozen=True, tag=True):
+    """Whether other runners compute as well, from now on; `yields`: this one leaves them the device, but for its share
+    (`runner.device_lock`). Not answered."""
 
-    A runner that `yields` computes for as long as interactive work of others has paid for.
-    """
-
-    on: bool
+    shared: bool
     yields: bool = False
 
 
@@ -110,7 +108,7 @@ class Ping(msgspec.Struct, frozen=True, tag=True):
     """Answered by `Beat` as soon as the main thread has time, with or without a model."""
 
 
-Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit | TakeTurns | Ping
+Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit | ShareDevice | Ping
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):

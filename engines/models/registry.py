@@ -56,8 +56,9 @@ class Architecture(msgspec.Struct, frozen=True):
     "" if it is of another kind. `loader` is the module that makes its preparer and its engine, in a runner.
     `kv_size`, `missing`, `translates` and `work_bytes` read a checkpoint's folder or configuration. `weights` are glob
     patterns. `rows` caches of `row_tokens` (0: as long as the context) are the room that it would like. `voices`
-    are those of a folder's model that speaks. `defaults` are names that are known from the start, and the repositories
-    they stand for.
+    are those of a folder's model that speaks. `has_long_steps`: they take longer than a chat's token, and are computed
+    in slices beside others (`runner.time_slice`). `defaults` are names that are known from the start, and the
+    repositories they stand for.
     """
 
     model_types: frozenset[str]
@@ -74,6 +75,7 @@ class Architecture(msgspec.Struct, frozen=True):
     defaults: Mapping[str, str] = {}
     recognises: Callable[[Json], str] = _plainly
     voices: Callable[[Path], Sequence[Voice]] = _no_voices
+    has_long_steps: bool = False
 
 
 Architectures = tuple[Architecture, ...]
@@ -146,6 +148,7 @@ CHAT = Architecture(
 QWEN3_ASR = Architecture(
     model_types=frozenset({"qwen3_asr"}),
     capability="transcription",
+    has_long_steps=True,
     loader="engines.runner.qwen3_asr.loader",
     kv_size=kv_size.transformer,
     missing=required_files.tokenizer,
@@ -156,6 +159,7 @@ QWEN3_ASR = Architecture(
 WHISPER = Architecture(
     model_types=frozenset({"whisper"}),
     capability="transcription",
+    has_long_steps=True,
     loader="engines.runner.whisper.loader",
     kv_size=kv_size.whisper,
     missing=required_files.whisper,
@@ -172,6 +176,7 @@ WHISPER = Architecture(
 ALIGNER = Architecture(
     model_types=frozenset({"qwen3_forced_aligner"}),
     capability="alignment",
+    has_long_steps=True,
     loader="engines.runner.aligner.loader",
     recognises=_aligner,
     kv_size=kv_size.transformer,
@@ -181,6 +186,7 @@ ALIGNER = Architecture(
 QWEN3_TTS = Architecture(
     model_types=frozenset({"qwen3_tts"}),
     capability="speech",
+    has_long_steps=True,
     loader="engines.runner.qwen3_tts.loader",
     voices=voices_of,
     kv_size=kv_size.transformer,

@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 
 from engines.models import checkpoint
 from engines.models.registry import ARCHITECTURES, Architectures
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.engine import Engine, Preparer
 from engines.types.errors import CheckpointUnusable
 
@@ -18,9 +18,9 @@ class Loader(Protocol):
         """Reads the tokenizer and what else requests are prepared with. Raises `CheckpointUnusable` for what can't be
         run, before any weight is read."""
 
-    def engine(self, folder: Path, kv_bytes: int, turns: Turns | None) -> Engine[Any]:
+    def engine(self, folder: Path, kv_bytes: int, lock: DeviceLock | None) -> Engine[Any]:
         """Loads the weights. What the engine keeps beside them fits into `kv_bytes`; long passes share the device by
-        `turns`."""
+        `lock`."""
 
 
 class Loaders:
@@ -37,8 +37,8 @@ class Loaders:
     def preparer(self, folder: Path, context_limit: int) -> Preparer[Any, Any]:
         return self._loader(folder).preparer(folder, context_limit)
 
-    def engine(self, folder: Path, kv_bytes: int, turns: Turns | None = None) -> Engine[Any]:
-        return self._loader(folder).engine(folder, kv_bytes, turns)
+    def engine(self, folder: Path, kv_bytes: int, lock: DeviceLock | None = None) -> Engine[Any]:
+        return self._loader(folder).engine(folder, kv_bytes, lock)
 
     def _loader(self, folder: Path) -> Loader:
         found = checkpoint.inspect(folder, self._architectures).entry

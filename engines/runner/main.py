@@ -23,7 +23,7 @@ from engines.host.system import Host
 from engines.ipc import device_fault, runner_protocol
 from engines.models.registry import ARCHITECTURES, Architectures
 from engines.runner import lean_imports
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.helper import ForHelper, ForHelperAlone, Helper
 from engines.runner.loaders import Loaders
 from engines.types.errors import CheckpointUnusable, Failure, LoadFailed, ServiceError
@@ -66,11 +66,13 @@ def keep_heap(host: Host) -> None:
 class Loop:
     """The main thread: take what arrived, step once, send what came out."""
 
-    def __init__(self, helper: Helper, outbox: "queue.SimpleQueue[Reports]", turns: Turns, loaders: Loaders) -> None:
+    def __init__(
+        self, helper: Helper, outbox: "queue.SimpleQueue[Reports]", lock: DeviceLock, loaders: Loaders
+    ) -> None:
         self.inbox: queue.SimpleQueue[runner_protocol.Command] = queue.SimpleQueue()
         self._helper = helper
         self._outbox = outbox
-        self._turns = turns
+        self._lock = lock
         self._loaders = loaders
         self._engine: Engine[Any] | None = None
         self._folder = Path()
@@ -111,7 +113,7 @@ class Loop:
         try:
             models.set_limits(command.lease_bytes)
             models.set_wired_limit(command.wired_bytes)
-            self._engine = self._loaders.engine(self._folder, command.kv_bytes, self._turns)
+            self._engine = self._loaders.engine(self._folder, command.kv_bytes, self._lock)
         except ServiceError as error:
             self._outbox.put([runner_protocol.LoadFailed(Failure.of(error))])
         except Exception as cause:
@@ -135,10 +137,10 @@ class Loop:
     def _step(self, engine: "Engine[Any]") -> None:
         from engines.runner.generation import model as models
 
-        with self._turns.step():
+        with self._lock.step():
             began = time.monotonic()
             reports = list(engine.step())
-            if self._turns.shared:  # a pass that was begun ahead is computed in this turn, and what is known is told
+            if self._lock.shared:  # a pass that was begun ahead is computed with the lock; what is known is sent
                 self._send(reports)
                 reports = []
                 models.synchronize()
@@ -172,17 +174,17 @@ def _load_error(cause: Exception) -> ServiceError:
     )
 
 
-def read(link: socket.socket, helper: Helper, loop: Loop, turns: Turns) -> None:
+def read(link: socket.socket, helper: Helper, loop: Loop, lock: DeviceLock) -> None:
     """The reader's thread. The end of the server, or of its patience with us, is the end of this process."""
     decoder: runner_protocol.Decoder[runner_protocol.Command] = runner_protocol.Decoder(runner_protocol.Command)
     try:
         while data := link.recv(RECEIVE_BYTES):
             for command in decoder.feed(data):
-                if isinstance(command, runner_protocol.TakeTurns):
-                    turns.share(command.on, command.yields)  # also in mid-step
+                if isinstance(command, runner_protocol.ShareDevice):
+                    lock.share(command.shared, command.yields)  # also in mid-step
                 if isinstance(command, ForHelper):
                     helper.put(command)
-                if not isinstance(command, ForHelperAlone | runner_protocol.TakeTurns):
+                if not isinstance(command, ForHelperAlone | runner_protocol.ShareDevice):
                     loop.inbox.put(command)
     finally:
         os._exit(0)
@@ -206,10 +208,10 @@ def main(architectures: Architectures = ARCHITECTURES) -> None:
     outbox: queue.SimpleQueue[Reports] = queue.SimpleQueue()
     loaders = Loaders(architectures)
     helper = Helper(outbox, loaders)
-    turns = Turns(int(sys.argv[2]))
-    loop = Loop(helper, outbox, turns, loaders)
+    lock = DeviceLock(int(sys.argv[2]))
+    loop = Loop(helper, outbox, lock, loaders)
     # Before the slow imports: an end of file during them must end the process as well.
-    threading.Thread(target=read, args=(link, helper, loop, turns), daemon=True).start()
+    threading.Thread(target=read, args=(link, helper, loop, lock), daemon=True).start()
     threading.Thread(target=write, args=(link, outbox), daemon=True).start()
 
     descriptors.raise_limit()

@@ -1,4 +1,4 @@
-"""How far a long step goes before others have their turns: as far as the time that is left to it reaches."""
+"""How far background work goes before it lets others compute: as far as its time budget reaches."""
 
 import math
 from collections.abc import Hashable
@@ -7,41 +7,41 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 
 
-class Pace:
-    """What is computed in equal units, some of them at a time while turns are taken, by how long they took before.
+class TimeSlice:
+    """Work in equal units, some of them at a time while it yields to others, by how long they took before.
 
-    A `kind` is what takes equally long: a layer over so many tokens, a place of a sound.
+    Units of one `kind` take equally long: a layer over a number of tokens, a position of a sound.
     """
 
-    def __init__(self, turns: Turns | None) -> None:
-        self._turns = turns
+    def __init__(self, lock: DeviceLock | None) -> None:
+        self._lock = lock
         self._seconds: dict[Hashable, float] = {}
         self._passed = 0
 
     @property
-    def shared(self) -> bool:
-        """Whether turns are taken."""
-        return self._turns is not None and self._turns.shared
+    def yields(self) -> bool:
+        """Whether others are to compute in between."""
+        return self._lock is not None and self._lock.yields
 
     def size(self, kind: Hashable, most: int) -> int:
-        """How many units to go on with; `most` where no turns are taken, one where nobody knows how long it takes."""
-        if self._turns is None or not self._turns.shared:
+        """How many units to go on with; `most` where it doesn't yield, one where their seconds aren't known."""
+        if self._lock is None or not self._lock.yields:
             return most
-        return units_within(self._turns.left(), self._seconds.get(kind), most)
+        return units_within(self._lock.left(), self._seconds.get(kind), most)
 
     def reached(self, kind: Hashable, units: int, *computed: mx.array) -> None:
-        """So many units are behind these arrays: while turns are taken, compute them now, and let others go on."""
-        if self._turns is not None and self._turns.shared:
+        """These arrays are the result of `units`: where it yields, compute them now, and let others go on."""
+        if self._lock is not None and self._lock.yields:
             mx.eval(computed)
-            if worked := self._turns.pause():  # none before the first turn
+            if worked := self._lock.pause():  # 0 before the lock was taken
                 self._seconds[kind] = worked / units
 
     def passed(self, number: int, result: mx.array) -> None:
         """The result [rows, tokens, width] of a model's layer, by its number; layers are passed in order."""
-        if not self.shared:
+        if not self.yields:
             return
         kind = result.shape[:-1]
         self._passed = 1 if number == 0 else self._passed + 1
@@ -51,16 +51,16 @@ class Pace:
 
 
 def units_within(left: float, seconds: float | None, most: int) -> int:
-    """Of `most` units that take so long each, those that begin within the time that is `left`; one at least."""
+    """Of `most` units of `seconds` each, those that begin within the seconds that are `left`; at least one."""
     if seconds is None:
         return 1
     return min(most, max(1, math.ceil(left / seconds))) if seconds > 0 else most
 
 
-class Paced(nn.Module):  # type: ignore[name-defined, misc]
-    """A layer, as it is, whose results others may go on behind."""
+class SlicedLayer(nn.Module):  # type: ignore[name-defined, misc]
+    """A layer, as it is, after which others may compute."""
 
-    def __init__(self, layer: Any, number: int, pace: Pace) -> None:
+    def __init__(self, layer: Any, number: int, pace: TimeSlice) -> None:
         super().__init__()
         self.layer = layer
         self._number = number

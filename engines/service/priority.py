@@ -1,25 +1,33 @@
-"""How runners share the device, by the priorities of the requests in work at each. Pure."""
+"""How runners share the device, by the requests that they run. Pure."""
 
 from collections.abc import Collection, Mapping
+from enum import IntEnum
 
-import msgspec
-
+from engines.ipc.runner_protocol import ShareDevice
 from engines.types.common import Priority
 
 
-class Share(msgspec.Struct, frozen=True):
-    """Of one runner: whether its steps are taken in turns with others', and whether it yields to those that don't."""
+class Rank(IntEnum):
+    """What yields to what: the larger to the smaller. Long steps would be gaps in a stream whose steps are short."""
 
-    in_turns: bool = False
-    yields: bool = False
+    STREAM = 0
+    LONG_STEPS = 1
+    BACKGROUND = 2
 
 
-def shares(at_work: Mapping[str, Collection[Priority]]) -> dict[str, Share]:
-    """By model, from the priorities of its requests in work; models without any are left out.
+def rank(priorities: Collection[Priority], has_long_steps: bool) -> Rank | None:
+    """Of a runner, by the priorities of its requests in work; None where there are none."""
+    if "interactive" in priorities:
+        return Rank.LONG_STEPS if has_long_steps else Rank.STREAM
+    return Rank.BACKGROUND if priorities else None
 
-    Turns are taken where a runner has interactive work and another one has work at all. A runner with nothing but
-    background work then yields. Where all work is in the background, nobody waits for a step, and all compute at once.
+
+def sharing(ranks: Mapping[str, Rank], key: str) -> ShareDevice:
+    """What the runner of a model does, by the ranks of those that have requests in work.
+
+    Several runners compute in turns, unless all are in the background. One that isn't of the first rank yields.
     """
-    busy = {model: "interactive" not in priorities for model, priorities in at_work.items() if priorities}
-    in_turns = len(busy) > 1 and not all(busy.values())
-    return {model: Share(in_turns, in_turns and yields) for model, yields in busy.items()}
+    first = min(ranks.values(), default=Rank.BACKGROUND)
+    if key not in ranks or len(ranks) == 1 or first == Rank.BACKGROUND:
+        return ShareDevice(False)
+    return ShareDevice(True, yields=ranks[key] > first)

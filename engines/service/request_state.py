@@ -10,7 +10,7 @@ from engines.host.clock import AwakeClock
 from engines.ipc import runner_protocol
 from engines.models.catalog import Entry
 from engines.service.runner_handle import Worker
-from engines.types.common import Accepted, Priority, Started
+from engines.types.common import Accepted, Started
 from engines.types.errors import ServiceError
 
 Happening = Accepted | Started | runner_protocol.Saying | runner_protocol.End
@@ -44,10 +44,6 @@ class Ticket:
         self._inbox: asyncio.Queue[Started | runner_protocol.Said | runner_protocol.Finished | ServiceError] = (
             asyncio.Queue()
         )
-
-    @property
-    def priority(self) -> Priority:
-        return "interactive" if self.request is None else self.request.priority
 
     @property
     def asking(self) -> bool:

@@ -5,7 +5,6 @@ import asyncio
 from engines.ipc import runner_protocol
 from engines.ipc.child import RunnerProcess
 from engines.ipc.liveness import PING_SECONDS, Facts
-from engines.service.priority import Share
 from engines.types.errors import ServiceError
 
 
@@ -31,7 +30,7 @@ class Worker:
         self._steps = 0
         self._slowest = 0.0
         self.active_bytes = 0
-        self._share = Share()
+        self._sharing = runner_protocol.ShareDevice(False)
 
     def send(self, command: runner_protocol.Command) -> None:
         self.process.send(command)
@@ -48,11 +47,11 @@ class Worker:
             self._pinged = now
             self.send(runner_protocol.Ping())
 
-    def share_device(self, share: Share) -> None:
-        """With others, from now on."""
-        if share != self._share:
-            self._share = share
-            self.send(runner_protocol.TakeTurns(share.in_turns, share.yields))
+    def share_device(self, sharing: runner_protocol.ShareDevice) -> None:
+        """Tell it, if it isn't what it knows."""
+        if sharing != self._sharing:
+            self._sharing = sharing
+            self.send(sharing)
 
     def kill(self) -> None:
         """From now on its end is expected."""

@@ -60,7 +60,7 @@ class Runners:
         self._nameless: set[Worker] = set()  # of no model: the spare, and what may become one
         self._spare_due = 0.0
         self._tasks = Tasks()
-        self._turns = tempfile.TemporaryFile()  # of which runners lock bytes
+        self._lock = tempfile.TemporaryFile()  # of which runners lock bytes
         self._closed = False
 
     def __iter__(self) -> Iterator[Worker]:
@@ -111,7 +111,7 @@ class Runners:
         for worker in workers:
             worker.fail_opening(stopping())
             worker.gone.set()
-        self._turns.close()
+        self._lock.close()
 
     async def _started(self, entry: Entry) -> Worker:
         worker = self._take_spare() or await self._new()
@@ -139,7 +139,7 @@ class Runners:
         """A process that is starting, of no model yet."""
         if self._closed:
             raise stopping()
-        process = await RunnerProcess.start(self._command, self._turns.fileno())
+        process = await RunnerProcess.start(self._command, self._lock.fileno())
         if self._closed:
             await _end(process)
             raise stopping()

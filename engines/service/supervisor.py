@@ -13,16 +13,18 @@ from engines.ipc import runner_protocol
 from engines.ipc.tasks import Tasks
 from engines.ipc.unread import TOO_SLOW, Unread, to_end
 from engines.models.catalog import Entry
-from engines.service import pool, priority
+from engines.service import pool
 from engines.service.admission import Admission
 from engines.service.condition import Changes
 from engines.service.options import Options
+from engines.service.priority import Rank, rank, sharing
 from engines.service.request_state import Question, Ticket
 from engines.service.runner_handle import Worker
 from engines.service.runners import Heard, Runners
 from engines.types import trace
-from engines.types.common import Capability
+from engines.types.common import Capability, Priority
 from engines.types.errors import CheckpointUnusable, ClientTooSlow, LoadFailed, RunnerDied, ServiceError, stopping
+from engines.types.streams import retry_on_death
 
 RETRY_SECONDS = 1.0
 
@@ -70,14 +72,15 @@ class Supervisor:
     async def ask(self, ticket: Ticket, question: Question) -> runner_protocol.Answer:
         """What the model's tokenizer says; its weights aren't needed. Once more if the runner dies over it: it may have
         been on its way out."""
-        try:
-            return await ticket.ask(await self.runners.open(ticket.entry), question, self._clock.now)
-        except RunnerDied:
+
+        async def ask() -> runner_protocol.Answer:
             return await ticket.ask(await self.runners.open(ticket.entry), question, self._clock.now)
 
-    def queue(self, ticket: Ticket, arrived: float, modest: bool = False) -> None:
+        return await retry_on_death(ask)
+
+    def queue(self, ticket: Ticket, arrived: float, priority: Priority, modest: bool = False) -> None:
         """A request that its runner has prepared waits, to be started or refused."""
-        job = pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived, modest=modest, priority=ticket.priority)
+        job = pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived, modest=modest, priority=priority)
         pool.arrive(self.state, job)
         self.settle()
 
@@ -155,11 +158,18 @@ class Supervisor:
         self._changes.announce()
 
     def _share_device(self) -> None:
-        """Tell each runner how it shares the device, by the priorities of what is in work in all of them."""
-        running = {key: resident.running.values() for key, resident in self.state.residents.items()}
-        shares = priority.shares({key: {job.priority for job in jobs} for key, jobs in running.items()})
+        """Tell each runner how it shares the device, by what runs in all of them."""
+        ranks: dict[str, Rank] = {}
+        for key, resident in self.state.residents.items():
+            found = rank({job.priority for job in resident.running.values()}, self._has_long_steps(key))
+            if found is not None:
+                ranks[key] = found
         for worker in self.runners:
-            worker.share_device(shares.get(worker.key, priority.Share()))
+            worker.share_device(sharing(ranks, worker.key))
+
+    def _has_long_steps(self, key: str) -> bool:
+        known = self._entries[key].checkpoint.entry if key in self._entries else None
+        return known is not None and known.has_long_steps
 
     def _carry_out(self, effect: pool.Load | pool.Resize | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:

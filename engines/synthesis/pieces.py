@@ -4,6 +4,7 @@ import asyncio
 from array import array
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +16,8 @@ from engines.synthesis.recall import recall
 from engines.synthesis.sentences import Piece
 from engines.types.audio import VOICE_RATE, Sound, SpeechProgress, UtteranceDone, UtteranceRequest
 from engines.types.common import Started, Usage
-from engines.types.errors import InternalError, RunnerDied
+from engines.types.errors import InternalError
+from engines.types.streams import retry_on_death
 
 TRIES = 3
 
@@ -101,16 +103,11 @@ class Work:
         """The best of some tries."""
         tries: list[Made] = []
         while not is_enough(tries, TRIES):
-            tries.append(await self._checked(number, await self._survived(number, len(tries))))
+            # If the model's process dies, nobody has heard any of it.
+            made = await retry_on_death(partial(self._tried, number, len(tries)))
+            tries.append(await self._checked(number, made))
         best = min(tries, key=lambda made: made.rank)
         return msgspec.structs.replace(best, usage=_total([made.usage for made in tries]))
-
-    async def _survived(self, number: int, attempt: int) -> Made:
-        """A try; once more if the model's process dies in it, for nobody has heard any of it."""
-        try:
-            return await self._tried(number, attempt)
-        except RunnerDied:
-            return await self._tried(number, attempt)
 
     async def _tried(self, number: int, attempt: int) -> Made:
         sound = array("f")

@@ -13,8 +13,8 @@ from engines.text.languages import parse
 from engines.transcription.word_times import is_plausible, reckoned
 from engines.types.audio import EAR_RATE, Aligned, AlignmentDone, AlignmentRequest, AlignRequest, Segment
 from engines.types.common import Started
-from engines.types.errors import InvalidRequest, RunnerDied
-from engines.types.streams import last
+from engines.types.errors import InvalidRequest
+from engines.types.streams import last, retry_on_death
 
 MOST_SECONDS = 300.0
 
@@ -101,10 +101,7 @@ class Alignment:
 
 async def aligned(place: Place, request: AlignmentRequest) -> AlignmentDone:
     """What a model says of one piece. A runner that died is asked once more."""
-    try:
-        return await last(place(request), AlignmentDone)
-    except RunnerDied:
-        return await last(place(request), AlignmentDone)
+    return await retry_on_death(lambda: last(place(request), AlignmentDone))
 
 
 def guessed_language(text: str) -> str:

@@ -16,7 +16,8 @@ from engines.transcription.word_times import reckoned
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, PieceText, Script, Segment
 from engines.types.chat import Delta
 from engines.types.common import Started, Usage
-from engines.types.errors import InternalError, RunnerDied
+from engines.types.errors import InternalError
+from engines.types.streams import retry_on_death
 
 Hear = Callable[[PieceRequest], AsyncGenerator[Started | Delta | PieceDone]]
 BeforeNext = Callable[[], Awaitable[None]]
@@ -49,8 +50,8 @@ class Hearing:
     """Hears the pieces of one recording, several at a time. `asked` is the request for a piece, but for its samples.
 
     `known_language` says what was heard in the recording so far, "" at first. `known` is what was heard in the same
-    pieces before. `before_next` is awaited before each piece but the first. `started` is set when the model began with
-    the first piece, or none has to.
+    pieces before. `before_next` is awaited before each background piece but the first. `started` is set when the model
+    began with the first piece, or none has to.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Hearing:
         on behind it, and there are no halves, since it doesn't say where in the sound it is. One that takes longer than
         its client waits is heard in halves too, or no retry would ever come further.
         """
-        if self.started.done() and not self.knows(samples):
+        if self._asked.priority == "background" and self.started.done() and not self.knows(samples):
             await self._before_next()
         seconds = _seconds(samples)
         asked = msgspec.structs.replace(self._asked, samples=samples)
@@ -119,11 +120,12 @@ class Hearing:
         return better, added(done.usage, again.usage)
 
     async def _ask(self, request: PieceRequest, early: Early | None = None) -> PieceDone:
-        try:
-            done = await self._ask_once(request, early)
-        except RunnerDied:
+        def again() -> Awaitable[PieceDone]:
+            nonlocal request
             request = early.continued(request) if early is not None else request
-            done = await self._ask_once(request, early)
+            return self._ask_once(request, early)
+
+        done = await retry_on_death(lambda: self._ask_once(request, early), again)
         return msgspec.structs.replace(done, language=request.language or done.language)
 
     async def _ask_once(self, request: PieceRequest, early: Early | None) -> PieceDone:

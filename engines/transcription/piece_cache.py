@@ -111,7 +111,7 @@ class KnownPieces:
         return request.temperature == 0 and not self._cache.is_off
 
     def _key(self, request: PieceRequest) -> bytes:
-        """Of all that the answer depends on: the sound, the options, and whose it is; not the name or the priority."""
+        """Of all that the answer depends on: the sound, the options, and whose it is; not the name it is asked by."""
         options = msgspec.structs.replace(request, model="", samples=b"", trace="", priority="background")
         digest = hashlib.blake2b(msgspec.json.encode((self._scope, options)), digest_size=32)
         digest.update(request.samples)

@@ -64,7 +64,8 @@ class Recordings(Protocol):
 class Transcription:
     """`ear` finds the model that a request means, and loads nothing; it raises what that model can't do.
 
-    `before_next` is awaited before each piece but the first of a recording in the background, which may be paused.
+    `before_next` is awaited before each piece but the first of a recording that is background work, which may be
+    paused.
     """
 
     def __init__(
@@ -111,8 +112,7 @@ class Transcription:
         result = _Result(language, left_out)
         script = request.script or self._script
         known = KnownPieces(self._cache, (request.tenant, ear.model, ear.identity))
-        wait = self._before_next if request.priority == "background" else at_once
-        hearing = Hearing(ear.hear, asked, self._converter, script, result.heard_language, known, wait)
+        hearing = Hearing(ear.hear, asked, self._converter, script, result.heard_language, known, self._before_next)
         as_written = request.streamed and script == "as-is" and not request.words and request.channels != "separate"
         selection = Selection(request.track, request.channels)
         reader = Reader()

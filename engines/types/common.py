@@ -18,10 +18,10 @@ DOES: Mapping[Capability, str] = {
 }
 
 
-Json = dict[str, Any]
-
-# Who goes first: somebody waits for what is interactive; background work gets what that leaves.
+# Background requests leave the device to interactive ones: they wait longer, and no request waits for them.
 Priority = Literal["interactive", "background"]
+
+Json = dict[str, Any]
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -13,10 +13,10 @@ from engines.types.audio import VOICE_RATE, SoundFormat, SpeechRequest
 from engines.types.errors import InvalidRequest, UnsupportedField
 from engines.types.field_reader import LONGEST, Reader, decode_object
 from http_server.multipart import Form
-from openai_compat import service_tier
 from openai_compat.audio.form_fields import Checked, Kind, check
 from openai_compat.audio.table import ABOUT_SOUND, SPEECH, SPEECH_ALIASES
 from openai_compat.names import OPENAI_SPEAKS
+from openai_compat.service_tier import priority
 
 FORMATS: tuple[SoundFormat, ...] = ("wav", "mp3", "flac", "opus", "aac", "pcm")
 STREAMED = frozenset({"mp3", "opus", "aac", "pcm"})  # if the request doesn't say
@@ -126,7 +126,7 @@ def _request(fields: Reader, trace: str, longest: int, reference_path: str) -> S
         reference_path=reference_path,
         reference_text=_reference_text(fields, imitates),
         trace=trace,
-        priority=service_tier.priority(fields, "interactive"),
+        priority=priority(fields, "interactive"),
     )
 
 

@@ -32,7 +32,7 @@ _LISTEN = {
     "timestamp_granularities": "`segment` (the default), `word` or both: what a `verbose_json` tells the times of; "
     "`word` with that format alone",
     "stream": "server-sent events as text is written, instead of one answer",
-    "service_tier": service_tier.described("background"),
+    service_tier.FIELD: f"{service_tier.WHAT}background, whose first piece waits for no condition of the machine",
 }
 _NOT_BUILT: dict[str, tuple[object, ...]] = {
     "chunking_strategy": ("auto",),
@@ -52,10 +52,10 @@ ALIGNMENTS = Table(
     acts={
         "file": _FILE,
         "model": _MODEL,
-        "service_tier": service_tier.described("background"),
         "text": "what is spoken in it",
         "track": "as in `/v1/audio/transcriptions`",
         "channels": "`mix` (the default) or the number of one channel, counted from 1",
+        service_tier.FIELD: "as in `/v1/audio/transcriptions`",
         "language": "as in `/v1/audio/transcriptions`; if missing, the text's script tells, and for Latin letters none "
         "is told (`null`); one that the model doesn't know is refused with those that it knows",
     },
@@ -102,7 +102,7 @@ SPEECH = Table(
         "reference_audio": "a recording of a voice to imitate, instead of `voice`: a `data:` URL with base64, or an "
         "upload where the body is a multipart form; never a path or link",
         "reference_text": "what is spoken in it; if missing, it is transcribed",
-        "service_tier": service_tier.described("interactive"),
+        service_tier.FIELD: f"{service_tier.WHAT}interactive",
     }
     | {alias: f"as `{name}`" for alias, name in SPEECH_ALIASES.items()},
     refused={

@@ -11,9 +11,9 @@ from engines.types.audio import AlignRequest, Script, TranscriptionRequest
 from engines.types.errors import InvalidRequest, UnsupportedField
 from engines.types.field_reader import MOST_COUNTED, Reader, channels
 from http_server.multipart import Form
-from openai_compat import service_tier
 from openai_compat.audio.form_fields import Checked, Kind, check
 from openai_compat.audio.table import ALIGNMENTS, TRANSCRIPTIONS, TRANSLATIONS, VOICES
+from openai_compat.service_tier import priority
 
 Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
 
@@ -84,7 +84,7 @@ def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
         trace=trace,
         track=_track(fields),
         channels=channels(fields.raw("channels")),
-        priority=service_tier.priority(fields, "background"),
+        priority=priority(fields, "background"),
     )
     return Listening(
         request,
@@ -116,7 +116,7 @@ def parse_alignment(form: Form, trace: str) -> tuple[AlignRequest, tuple[str, ..
         trace,
         track=_track(fields),
         channel=None if channel == "mix" else channel,
-        priority=service_tier.priority(fields, "background"),
+        priority=priority(fields, "background"),
     )
     return request, checked.ignored
 

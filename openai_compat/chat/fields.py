@@ -31,7 +31,7 @@ class Parsed(msgspec.Struct, frozen=True):
     """What to do: the requests whose answers are the choices, in order.
 
     `names` are those by which fields were given that the engine knows by other ones. `service_tier` is what the answer
-    says of it, "" for nothing.
+    says of its own, "" for nothing.
     """
 
     requests: tuple[Request, ...]
@@ -111,7 +111,7 @@ def _parsed(fields: Reader, requests: Sequence[Request], ignored: tuple[str, ...
         include_usage=options.flag("include_usage", False),
         ignored=tuple(sorted(set(ignored))),
         names=_names_given(fields),
-        service_tier=service_tier.answered(fields),
+        service_tier=service_tier.tier(fields),
     )
 
 

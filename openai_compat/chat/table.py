@@ -91,7 +91,7 @@ _BOTH = {
     "guided_regex": "as `regex`",
     "guided_choice": "as `choice`",
     "guided_grammar": "as `grammar`",
-    "service_tier": service_tier.described("interactive") + "; the answer and its chunks say which one acted",
+    service_tier.FIELD: f"{service_tier.WHAT}interactive. The answer says which served it",
 }
 _STRUCTURE_REFUSED: dict[str, tuple[object, ...]] = {"guided_whitespace_pattern": (), "structural_tag": ()}
 _BOOKKEEPING = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from engines.runner.chat.prompt import PromptWriter
 from engines.runner.chat.stop_tokens import end_ids
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.generation import model
 from engines.runner.generation.engine import DecodingEngine
 from engines.runner.tokenization import detokenize
@@ -16,5 +16,5 @@ def preparer(folder: Path, context_limit: int) -> PromptWriter:
     return PromptWriter.read(folder, context_limit)
 
 
-def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> DecodingEngine:
+def engine(folder: Path, kv_bytes: int, lock: DeviceLock | None = None) -> DecodingEngine:
     return DecodingEngine(model.load(folder, end_ids(folder)), TokenTable.read(folder), kv_bytes)

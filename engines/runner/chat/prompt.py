@@ -162,8 +162,8 @@ class PromptWriter:
             grammar,
             calls,
             continues=request.continue_final,
+            background=request.priority == "background",
             adjusted=adjusted,
-            priority=request.priority,
         )
 
     def _rendered(self, request: ChatRequest, patience: Patience) -> tuple[str, str]:
@@ -281,8 +281,8 @@ class PromptWriter:
             grammar=grammar,
             echo=echo,
             continues=True,
+            background=request.priority == "background",
             adjusted=adjusted,
-            priority=request.priority,
         )
 
     def _given(self, prompt: str | tuple[int, ...], most: int, patience: Patience) -> tuple[int, ...]:

@@ -39,4 +39,7 @@ def finished(sequence: Sequence, reason: FinishReason) -> runner_protocol.Finish
 
 def waiting(begins: Mapping[Sequence, int]) -> list[Waiting]:
     """Those in prefill, by where each begins."""
-    return [Waiting(one.id, one.positions - begin, one.computed, begin, one.order[0]) for one, begin in begins.items()]
+    return [
+        Waiting(one.id, one.positions - begin, one.computed, begin, one.prompt.background)
+        for one, begin in begins.items()
+    ]

@@ -229,8 +229,8 @@ class DecodingEngine(RowEngine[Sequence]):
     def _make_room(self) -> tuple[list[Sequence], list[Report]]:
         """Keep the caches in their budget, and say who may prefill. Stored blocks get what is left.
 
-        The last in order give their caches up, those that can't send anything before others, and prefill again when
-        there is room. A row that is too long even alone ends.
+        The youngest give their caches up, background rows before others and those that can't send anything before all,
+        and prefill again when there is room. A row that is too long even alone ends.
         """
         holding = sorted(self.rows, key=lambda one: (one in self._paused and one.credit <= 0, one.order))
         fits = self._memory.room([sequence.positions for sequence in holding])

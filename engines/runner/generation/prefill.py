@@ -25,7 +25,7 @@ log = logging.getLogger("decoding")
 
 
 class Prefill:
-    """`waiting` are the sequences that have something left to feed, in `Sequence.order`."""
+    """`waiting` are the sequences that have something left to feed, interactive ones first, in order of arrival."""
 
     def __init__(self, model: Model, mask: Padding, memory: Memory, budget: TokenBudget) -> None:
         self._model = model

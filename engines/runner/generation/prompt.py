@@ -8,7 +8,7 @@ from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.grammar.compiler import Grammar
 from engines.runner.generation.output_parser import Reader
 from engines.types.chat import Sampling
-from engines.types.common import Adjusted, Priority
+from engines.types.common import Adjusted
 
 
 class Reading(Protocol):
@@ -39,8 +39,8 @@ class Prompt(msgspec.Struct, frozen=True):
     in an answer that is free otherwise. `echo` is the text to give back first; with `Sampling.logprobs`, with those of
     the prompt's tokens. `spans` are positions whose embeddings are those of content, as of recorded sound, in order.
     A repetition penalty finds the tokens from position `repeatable_from` on.
-    `continues`: the answer goes on with a text, so that a blank at its beginning is one. `adjusted` is what acts
-    otherwise than the request has it.
+    `continues`: the answer goes on with a text, so that a blank at its beginning is one. `background`: other
+    requests come first. `adjusted` is what acts otherwise than the request has it.
     """
 
     ids: tuple[int, ...]
@@ -55,8 +55,8 @@ class Prompt(msgspec.Struct, frozen=True):
     spans: tuple[ContentSpan, ...] = ()
     repeatable_from: int = 0
     continues: bool = False
+    background: bool = False
     adjusted: tuple[Adjusted, ...] = ()
-    priority: Priority = "interactive"
 
     @property
     def prompt_tokens(self) -> int:

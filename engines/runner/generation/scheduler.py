@@ -12,8 +12,8 @@ CACHE_STEP = 256
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A sequence in prefill: how many tokens it still has to feed, how many were fed for it before, and how many
-    positions its cache begins with (those that it found in the prefix cache too). `background`: others go first."""
+    """A sequence in prefill: how many tokens it still has to feed, how many were fed for it before, how many
+    positions its cache begins with (those that it found in the prefix cache too), and whether others come first."""
 
     id: int
     remaining: int
@@ -24,7 +24,7 @@ class Waiting(msgspec.Struct, frozen=True):
     @property
     def short(self) -> bool:
         """Worth to be over with at once."""
-        return self.remaining + self.fed <= SHORT
+        return self.remaining + self.fed <= SHORT and not self.background
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -33,17 +33,12 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 def plan(waiting: Sequence[Waiting], budget: int, turn: int, longest: int) -> list[Chunk]:
-    """Chunks of at most `longest` tokens, and `budget` together, for sequences in order of priority and arrival.
+    """Chunks of at most `longest` tokens, and `budget` together, for sequences in the order in which they wait.
 
-    Of each priority, every second turn serves the shortest first, so that a short prompt doesn't wait for a long one;
-    the other turns serve the oldest, so that the long one advances as well. A short rest is fed whole, or waits where
-    others are fed.
+    Every second turn serves the shortest first, so that a short prompt isn't stuck behind a long one; the other turns
+    serve the oldest, so that the long one advances as well. A short rest is fed whole, or waits where others are fed.
     """
-    order = (
-        list(waiting)
-        if turn % 2 == 0
-        else sorted(waiting, key=lambda sequence: (sequence.background, sequence.remaining))
-    )
+    order = list(waiting) if turn % 2 == 0 else sorted(waiting, key=lambda one: (one.background, one.remaining))
     chunks: list[Chunk] = []
     for sequence in order:
         if budget <= 0:

@@ -52,8 +52,8 @@ class Sequence:
 
     @property
     def order(self) -> tuple[bool, int]:
-        """In which prompts are read and caches kept: interactive ones first, each kind by arrival."""
-        return self.prompt.priority == "background", self.arrival
+        """The order in which sequences are prefilled, and keep their caches: interactive ones first, then by age."""
+        return self.prompt.background, self.arrival
 
     @property
     def made(self) -> int:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from mlx.nn.layers.activations import gelu
 
 from engines.runner.qwen3_asr.sound import FRAMES, tokens_of
-from engines.runner.time_slice import Pace
+from engines.runner.time_slice import TimeSlice
 
 FAR = -1e9
 
@@ -16,13 +16,13 @@ FAR = -1e9
 class Tower:
     """Over the library's `audio_tower`, of a model whose convolutions see a second at a time."""
 
-    def __init__(self, tower: Any, pace: Pace) -> None:
+    def __init__(self, tower: Any, pace: TimeSlice) -> None:
         self._tower = tower
         self._pace = pace
 
     def __call__(self, frames: npt.NDArray[np.float32]) -> mx.array:
         """The embeddings [tokens, width] of a spectrogram [frames, bins], computed."""
-        if self._pace.shared:
+        if self._pace.yields:
             encoded = self._in_spells(frames)
         else:
             encoded = self._tower(mx.array(frames.T[None]))

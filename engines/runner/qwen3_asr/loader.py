@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.generation.engine import DecodingEngine
 from engines.runner.qwen3_asr import engine as asr
 from engines.runner.qwen3_asr.prompt import PieceWriter
@@ -14,5 +14,5 @@ def preparer(folder: Path, context_limit: int) -> PieceWriter:
     return PieceWriter.read(folder, context_limit)
 
 
-def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> DecodingEngine:
-    return asr.load(folder, kv_bytes, turns)
+def engine(folder: Path, kv_bytes: int, lock: DeviceLock | None = None) -> DecodingEngine:
+    return asr.load(folder, kv_bytes, lock)

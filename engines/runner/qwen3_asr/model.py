@@ -19,24 +19,24 @@ from engines.models import tokenizer as tokenizers
 from engines.models.config import eos_ids
 from engines.models.model_files import read_json
 from engines.runner import weights as weights_files
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.model import Embed, Model, Row, prefill_limits
 from engines.runner.qwen3_asr.encoder import Tower
 from engines.runner.qwen3_asr.sound import stretches
-from engines.runner.time_slice import Pace, Paced
+from engines.runner.time_slice import SlicedLayer, TimeSlice
 
 ENDS = ("<|im_end|>", "<|endoftext|>")
-PART = 64  # tokens of a row, where turns are taken
+PART = 64  # tokens of a row in a pass, where background work yields
 
 
 class HearingModel(Model):
     """Its rows begin with the embeddings of a sound, in the places that their tokens keep for them."""
 
-    def __init__(self, library: Any, eos: frozenset[int], identity: bytes, turns: Turns | None = None) -> None:
-        self._pace = _paced(library, turns)  # before its layers are taken over
+    def __init__(self, library: Any, eos: frozenset[int], identity: bytes, lock: DeviceLock | None = None) -> None:
+        self._pace = _paced(library, lock)  # before its layers are taken over
         super().__init__(_TextModule(library), eos, identity, prefill_limits({}))  # its heads have fused attention
         self._library = library
         self._tower = Tower(library.audio_tower, self._pace)
@@ -57,23 +57,23 @@ class HearingModel(Model):
         return super().prefill(last, cache)
 
     def prefill_rows(self, rows: Sequence[Row], own: Sequence[Cache]) -> tuple[mx.array, list[Cache]]:
-        if not self._pace.shared:
+        if not self._pace.yields:
             return super().prefill_rows(rows, own)
         copies = [caches.extract(caches.merge([one]), 0) if one[0].offset else self.new_cache() for one in own]
         return mx.concatenate([self.prefill(row, copy) for row, copy in zip(rows, copies, strict=True)]), copies
 
     def _parts_of(self, row: Row) -> list[Row]:
-        """Small ones while others wait for their turns, which they have behind each layer."""
-        size = PART if self._pace.shared else len(row)
+        """Small ones where it yields to others, which it does after each layer."""
+        size = PART if self._pace.yields else len(row)
         return [row[begin : begin + size] for begin in range(0, len(row), size)]
 
 
 class AligningModel:
     """Tells a time for every place of a row that is to have one. A row begins with the embeddings of a sound."""
 
-    def __init__(self, library: Any, turns: Turns | None = None) -> None:
+    def __init__(self, library: Any, lock: DeviceLock | None = None) -> None:
         self._library = library
-        self._tower = Tower(library.audio_tower, _paced(library, turns))
+        self._tower = Tower(library.audio_tower, _paced(library, lock))
         self._body = _TextBody(library.model)
         self.class_seconds: float = library.config.timestamp_segment_time / 1000
 
@@ -134,17 +134,17 @@ class Embedding:
         return self._encoded
 
 
-def load(folder: Path, turns: Turns | None = None) -> HearingModel:
+def load(folder: Path, lock: DeviceLock | None = None) -> HearingModel:
     """Qwen3-ASR from a checkpoint's folder, strictly: what is missing or too much is an error."""
     tokenizer = tokenizers.read(folder)
     ends = (tokenizer.token_to_id(token) for token in ENDS)
     eos = eos_ids(folder) | {id for id in ends if id is not None}
-    return HearingModel(load_module(folder), eos, checkpoint.identity(folder), turns)
+    return HearingModel(load_module(folder), eos, checkpoint.identity(folder), lock)
 
 
-def load_aligner(folder: Path, turns: Turns | None = None) -> AligningModel:
+def load_aligner(folder: Path, lock: DeviceLock | None = None) -> AligningModel:
     """The forced aligner from a checkpoint's folder, as strictly."""
-    return AligningModel(load_module(folder), turns)
+    return AligningModel(load_module(folder), lock)
 
 
 def load_module(folder: Path) -> Any:
@@ -159,11 +159,11 @@ def load_module(folder: Path) -> Any:
     return module
 
 
-def _paced(library: Any, turns: Turns | None) -> Pace:
-    """The pace at which it works; where turns may be taken, its text model's layers go by it from now on."""
-    pace, text = Pace(turns), library.model
-    if turns is not None:
-        text.layers = [Paced(layer, number, pace) for number, layer in enumerate(text.layers)]
+def _paced(library: Any, lock: DeviceLock | None) -> TimeSlice:
+    """Its time slice, by which the layers of its text model go from now on where there is a lock."""
+    pace, text = TimeSlice(lock), library.model
+    if lock is not None:
+        text.layers = [SlicedLayer(layer, number, pace) for number, layer in enumerate(text.layers)]
     return pace
 
 

@@ -94,7 +94,7 @@ class PieceWriter:
             sampling,
             request.trace,
             PieceReading(seconds, request.language, request.beginning),
-            priority=request.priority,
+            background=request.priority == "background",
             spans=(sound_span(frames, len(head)),),
             repeatable_from=len(ids) - len(begun),  # what was said; the context's names are there to be repeated
         )

@@ -215,7 +215,7 @@ class VoiceEngine(RowEngine[VoiceRow]):
         return ([*said, _finished(row, stopped)], True) if ended else (said, False)
 
     def _sound(self, row: VoiceRow) -> runner_protocol.Said:
-        samples = np.array(self._model.codec.decode(row.stream, _array(row.frames[row.heard :]).T))
+        samples = self._decoded(row)
         if not np.isfinite(samples).all():
             raise ValueError("the sound isn't finite")
         row.heard = len(row.frames)
@@ -223,6 +223,17 @@ class VoiceEngine(RowEngine[VoiceRow]):
         row.samples += len(samples)
         row.credit -= 1
         return runner_protocol.Said(row.id, Sound(samples.astype("<f4").tobytes()))
+
+    def _decoded(self, row: VoiceRow) -> npt.NDArray[np.float32]:
+        """The samples of the frames that weren't heard yet; some frames at a time where others compute as well."""
+        parts = []
+        frames = row.frames[row.heard :]
+        while frames:
+            count = self._model.time_slice.size("codec", len(frames))
+            parts.append(self._model.codec.decode(row.stream, _array(frames[:count]).T))
+            self._model.time_slice.reached("codec", count, parts[-1])
+            frames = frames[count:]
+        return np.concatenate([np.array(part) for part in parts])
 
     def _retain(self, rows: list[VoiceRow]) -> None:
         """Drop all others from the batch."""

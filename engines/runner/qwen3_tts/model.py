@@ -22,12 +22,14 @@ from mlx_audio.utils import apply_quantization
 
 from engines.models.model_files import read_json
 from engines.runner import weights as weights_files
+from engines.runner.device_lock import DeviceLock
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.qwen3_tts import sampling
 from engines.runner.qwen3_tts.codec import Codec
 from engines.runner.qwen3_tts.prompt import FRAME_SAMPLES, Utterance
 from engines.runner.qwen3_tts.sampling import Choosing
+from engines.runner.time_slice import SlicedLayer, TimeSlice
 from engines.types.errors import CheckpointUnusable
 
 CONTROL = 1024  # so many of the talker's last ids are no codes
@@ -51,7 +53,13 @@ class Voice:
 class VoiceModel:
     """A loaded checkpoint. Use it on the thread that loaded it."""
 
-    def __init__(self, module: Any, codec: Codec, choosing: Choosing) -> None:
+    def __init__(self, module: Any, codec: Codec, choosing: Choosing, lock: DeviceLock | None = None) -> None:
+        self.time_slice = TimeSlice(lock)
+        if lock is not None:
+            layers = module.talker.model.layers
+            module.talker.model.layers = [
+                SlicedLayer(layer, number, self.time_slice) for number, layer in enumerate(layers)
+            ]
         self._module = module
         self._talker = module.talker
         self._predictor = module.talker.code_predictor
@@ -176,6 +184,7 @@ class VoiceModel:
             logits, cache, _ = self._predictor(inputs, cache=cache, generation_step=group)
             start = wide + group * narrow
             codes.append(sampling.choose(logits[:, -1], noise[:, start : start + narrow], self._choosing))
+            self.time_slice.passed(group, codes[-1][:, None])
             inputs = self._predictor.codec_embedding[group](codes[-1])[:, None]
         return mx.stack(codes, axis=1)
 
@@ -183,7 +192,7 @@ class VoiceModel:
 # -- loading ------------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path) -> VoiceModel:
+def load(folder: Path, lock: DeviceLock | None = None) -> VoiceModel:
     """Load a checkpoint's folder. Raises `CheckpointUnusable` for one of which anything is missing.
 
     The library's loader passes over a codec that can't be read, loads that one's weights as far as they are there, and
@@ -198,7 +207,7 @@ def load(folder: Path) -> VoiceModel:
     codec = Codec(_load_codec(folder / "speech_tokenizer"))
     if config.get("tts_model_type", "base") == "base" and not codec.encodes:
         raise CheckpointUnusable(f"{folder / 'speech_tokenizer'} has no encoder, which a model that imitates needs.")
-    return VoiceModel(module, codec, Choosing.read(folder))
+    return VoiceModel(module, codec, Choosing.read(folder), lock)
 
 
 def _load_codec(folder: Path) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.row_engine import Report, RowEngine, guarded_row
 from engines.runner.whisper import model as models
 from engines.runner.whisper import words
@@ -210,7 +210,7 @@ class WhisperEngine(RowEngine[Hearing]):
         return reports
 
 
-def load(folder: Path, kv_bytes: int, turns: Turns | None = None) -> WhisperEngine:
+def load(folder: Path, kv_bytes: int, lock: DeviceLock | None = None) -> WhisperEngine:
     """The engine of a checkpoint's folder. Raises `CheckpointUnusable`."""
-    model = models.load(folder, turns)
+    model = models.load(folder, lock)
     return WhisperEngine(model, Vocabulary.read(folder, model.vocabulary_size), kv_bytes)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.whisper import engine as whisper
 from engines.runner.whisper.engine import WhisperEngine
 from engines.runner.whisper.prepare import WhisperPreparer
@@ -13,5 +13,5 @@ def preparer(folder: Path, context_limit: int) -> WhisperPreparer:
     return WhisperPreparer.read(folder)
 
 
-def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> WhisperEngine:
-    return whisper.load(folder, kv_bytes, turns)
+def engine(folder: Path, kv_bytes: int, lock: DeviceLock | None = None) -> WhisperEngine:
+    return whisper.load(folder, kv_bytes, lock)

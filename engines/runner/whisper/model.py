@@ -18,8 +18,8 @@ from mlx_audio.stt.models.whisper.whisper import ModelDimensions
 
 from engines.models.model_files import read_json
 from engines.runner import weights as weights_files
-from engines.runner.device_lock import Turns
-from engines.runner.time_slice import Pace
+from engines.runner.device_lock import DeviceLock
+from engines.runner.time_slice import TimeSlice
 from engines.runner.whisper.caches import KeysValues, Row, Rows
 from engines.types.errors import CheckpointUnusable
 
@@ -33,9 +33,9 @@ Cross = Sequence[KeysValues]  # a layer each: keys and values [rows, heads, audi
 class Model:
     """A loaded checkpoint. Use it on the thread that loaded it. `alignment_heads` are (layer, head)."""
 
-    def __init__(self, module: Any, alignment_heads: Sequence[tuple[int, int]], turns: Turns | None = None) -> None:
+    def __init__(self, module: Any, alignment_heads: Sequence[tuple[int, int]], lock: DeviceLock | None = None) -> None:
         self._module = module
-        self._pace = Pace(turns)
+        self._pace = TimeSlice(lock)
         self._decoder = module.decoder
         self.alignment_heads = tuple(alignment_heads)
 
@@ -216,7 +216,7 @@ def _fed_forward(block: Any, hidden: mx.array) -> mx.array:
 # -- loading ------------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path, turns: Turns | None = None) -> Model:
+def load(folder: Path, lock: DeviceLock | None = None) -> Model:
     """Load a checkpoint's folder, strictly; never looks at a hub. float32 on a CPU, where half precision is slow.
 
     Raises `CheckpointUnusable` when the weights are missing or aren't those of the configuration.
@@ -232,7 +232,7 @@ def load(folder: Path, turns: Turns | None = None) -> Model:
         raise CheckpointUnusable(f"The weights in {folder} aren't those of its config.json: {error}") from error
     module.eval()
     mx.eval(module.parameters())
-    return Model(module, _alignment_heads(folder, module), turns)
+    return Model(module, _alignment_heads(folder, module), lock)
 
 
 def _tolerated(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:

@@ -7,7 +7,6 @@ loaded or unloaded included, never exceed the budget.
 
 from engines.service.pool.decisions import decide, fits_beside, held_up, left_alone, never_fits
 from engines.service.pool.state import (
-    YIELD_SECONDS,
     Effect,
     Fault,
     Job,
@@ -37,7 +36,6 @@ from engines.service.pool.state import (
 )
 
 __all__ = [
-    "YIELD_SECONDS",
     "Effect",
     "Fault",
     "Job",

@@ -11,7 +11,7 @@ from engines.types.common import Priority
 from engines.types.errors import QueueFull, ServiceError
 
 LONGEST_BACK_OFF = 60.0
-YIELD_SECONDS = 10.0  # interactive requests that arrive within this time go before a background one
+YIELD_SECONDS = 10.0
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Job(msgspec.Struct, frozen=True):
     """A request that waits or runs; `kv_bytes` is the room that it needs.
 
     One that is `modest` takes only what nobody else needs: for it nothing is unloaded or shrunk, and where there is no
-    room it is refused.
+    room it is refused. A background job gives way to interactive ones that arrive within `YIELD_SECONDS` after it.
     """
 
     id: int
@@ -54,8 +54,7 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def age(self) -> tuple[float, int]:
-        """The order in which requests are served; no two are equal. Background work lets others go first for a time,
-        and not for ever."""
+        """The order in which requests are served; no two are equal."""
         return self.arrived + (YIELD_SECONDS if self.priority == "background" else 0.0), self.id
 
 

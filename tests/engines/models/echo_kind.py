@@ -5,7 +5,7 @@ from pathlib import Path
 from engines.models.kv_size import KvSize
 from engines.models.registry import ARCHITECTURES, Architecture
 from engines.runner import main
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.patience import Patience
 from engines.types.chat import ChatRequest
 from tests.engines.runner.echo_engine import EchoEngine, Words
@@ -32,7 +32,7 @@ def preparer(folder: Path, context_limit: int) -> EchoPreparer:
     return EchoPreparer()
 
 
-def engine(folder: Path, kv_bytes: int, turns: Turns | None = None) -> EchoEngine:
+def engine(folder: Path, kv_bytes: int, lock: DeviceLock | None = None) -> EchoEngine:
     return EchoEngine()
 
 

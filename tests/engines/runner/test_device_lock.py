@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.runner import device_lock
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 
 OTHER = """
 import fcntl, sys
 from engines.runner import device_lock
-mine = device_lock.Turns(int(sys.argv[1]))
+mine = device_lock.DeviceLock(int(sys.argv[1]))
 mine.share(True)
 def somebody_waits():
     try:
@@ -78,7 +78,7 @@ def other(file: IO[bytes]) -> Iterator[Other]:
 class Stepping:
     """Our own step, on a thread: it begins when its turn comes, and ends when it is told."""
 
-    def __init__(self, mine: Turns) -> None:
+    def __init__(self, mine: DeviceLock) -> None:
         self.begun, self.end = threading.Event(), threading.Event()
         self._mine = mine
         self.thread = threading.Thread(target=self._run)
@@ -95,8 +95,8 @@ class Stepping:
         self.thread.join(30)
 
 
-def shared(file: IO[bytes]) -> Turns:
-    mine = Turns(file.fileno())
+def shared(file: IO[bytes]) -> DeviceLock:
+    mine = DeviceLock(file.fileno())
     mine.share(True)
     return mine
 
@@ -142,16 +142,17 @@ def test_nobody_waits_for_ever_for_one_that_hangs(
 def test_where_no_turns_are_taken_nobody_waits(file: IO[bytes], other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_lock, "PATIENCE_SECONDS", 1e9)
     other.does("take")
-    with Turns(file.fileno()).step():
+    with DeviceLock(file.fileno()).step():
         pass
 
 
-def test_patient_work_goes_on_while_the_account_lasts_and_then_lets_who_waits_go_on(
+def test_background_work_goes_on_while_the_account_lasts_and_then_lets_who_waits_go_on(
     file: IO[bytes], other: Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_lock, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(device_lock, "SHARE", 0.5)
     now = [0.0]
-    chat, mine = (Turns(file.fileno(), clock=lambda: now[0]) for _ in range(2))
+    chat, mine = (DeviceLock(file.fileno(), clock=lambda: now[0]) for _ in range(2))
     chat.share(True)
     mine.share(True, yields=True)
     for seconds in (0.008, 0.08):  # a long one among short ones counts as one of them
@@ -169,26 +170,26 @@ def test_patient_work_goes_on_while_the_account_lasts_and_then_lets_who_waits_go
         thread = threading.Thread(target=mine.pause)
         thread.start()
         other.done()
-        assert chat._book()[0] == pytest.approx(-0.001)  # others see what is owed
+        assert chat._read_budget()[0] == pytest.approx(-0.001)  # others see what is owed
         other.does("see who waits")
         other.does("give")
         thread.join(30)
         assert mine._began == now[0]
 
 
-def test_patient_work_that_nobody_waits_for_goes_on(file: IO[bytes]) -> None:
+def test_background_work_that_nobody_waits_for_goes_on(file: IO[bytes]) -> None:
     now = [0.0]
-    mine = Turns(file.fileno(), clock=lambda: now[0])
+    mine = DeviceLock(file.fileno(), clock=lambda: now[0])
     mine.share(True, yields=True)
     with mine.step():
         for _ in range(3):
             now[0] += 1.0
             assert mine.pause() == 1.0 and mine._began == now[0]
-        assert mine._book()[0] == -1.0  # and owes for the last of it alone
+        assert mine._read_budget()[0] == -1.0  # and owes for the last of it alone
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 1.0), st.floats(0.0005, 0.5)), min_size=1))
-def test_patient_work_gets_its_share_of_a_chats_time_and_no_gap_grows_by_more_than_that_and_a_piece(
+def test_background_work_gets_its_share_of_a_chats_time_and_no_gap_grows_by_more_than_that_and_a_piece(
     history: list[tuple[float, float]],
 ) -> None:
     account = before = steps = spells = 0.0
@@ -203,32 +204,11 @@ def test_patient_work_gets_its_share_of_a_chats_time_and_no_gap_grows_by_more_th
     assert spells <= device_lock.SHARE * steps + max(piece for _, piece in history) + 1e-6
 
 
-def test_nothing_is_saved_up_while_nobody_has_patient_work() -> None:
+def test_nothing_is_saved_up_while_nobody_has_background_work() -> None:
     assert device_lock.paid_in(device_lock.paid_in(0.0, 8.0, 8.0), 2.0, 8.0) == 2.0 * device_lock.SHARE
 
 
-def test_a_long_interactive_step_lets_who_waits_go_on_at_each_pause(
-    file: IO[bytes], other: Other, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(device_lock, "PATIENCE_SECONDS", 60.0)
-    now = [0.0]
-    mine = Turns(file.fileno(), clock=lambda: now[0])
-    mine.share(True)
-    with mine.step():
-        now[0] += 0.1
-        other.tell("take")
-        while other_waits(mine) is False:
-            pass
-        thread = threading.Thread(target=mine.pause)
-        thread.start()
-        other.done()
-        other.does("see who waits")
-        other.does("give")
-        thread.join(30)
-        assert mine._began == now[0]
-
-
-def other_waits(mine: Turns) -> bool:
+def other_waits(mine: DeviceLock) -> bool:
     """Whether another process holds the place of the next."""
     if not mine._wait(device_lock._NEXT, until=mine._clock()):
         return True
@@ -237,7 +217,7 @@ def other_waits(mine: Turns) -> bool:
 
 
 def test_turns_that_begin_or_end_in_mid_step_are_kept_from_the_next_pause_on(file: IO[bytes], other: Other) -> None:
-    mine = Turns(file.fileno())
+    mine = DeviceLock(file.fileno())
     with mine.step():
         mine.share(True)
         mine.pause()

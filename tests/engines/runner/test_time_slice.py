@@ -4,16 +4,16 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
-from engines.runner.device_lock import Turns
-from engines.runner.time_slice import Pace, Paced, units_within
+from engines.runner.device_lock import DeviceLock
+from engines.runner.time_slice import SlicedLayer, TimeSlice, units_within
 
 
-class Scripted(Turns):
+class Scripted(DeviceLock):
     """Time as the test says: a unit takes `seconds`, and so much is `time` till others are to go on."""
 
     def __init__(self) -> None:
         super().__init__(-1)
-        self.shared = True
+        self.share(True, yields=True)
         self.time = 0.0
         self.took = 0.0
         self.pauses = 0
@@ -42,50 +42,50 @@ def test_as_many_units_as_begin_in_time(left: float, seconds: float | None, most
 
 
 def test_a_size_follows_what_the_same_kind_took_before() -> None:
-    turns = Scripted()
-    pace = Pace(turns)
+    lock = Scripted()
+    pace = TimeSlice(lock)
     assert pace.size("fed", 8) == 1
-    turns.took, turns.time = 0.004, 0.01
+    lock.took, lock.time = 0.004, 0.01
     pace.reached("fed", 2, mx.zeros(1))
     assert pace.size("fed", 8) == 5 and pace.size("heard", 8) == 1
-    turns.took = 0.02
+    lock.took = 0.02
     pace.reached("fed", 2, mx.zeros(1))
     assert pace.size("fed", 8) == 1
 
 
 def test_a_pause_before_the_first_turn_tells_nothing_of_how_long_a_unit_takes() -> None:
-    turns = Scripted()
-    pace = Pace(turns)
+    lock = Scripted()
+    pace = TimeSlice(lock)
     pace.reached("fed", 2, mx.zeros(1))
-    assert turns.took == 0.0 and pace.size("fed", 8) == 1
+    assert lock.took == 0.0 and pace.size("fed", 8) == 1
 
 
 def test_where_no_turns_are_taken_all_is_done_at_once() -> None:
-    turns = Scripted()
-    turns.shared = False
-    for pace in (Pace(None), Pace(turns)):
+    lock = Scripted()
+    lock.shared = False
+    for pace in (TimeSlice(None), TimeSlice(lock)):
         assert pace.size("fed", 8) == 8
         pace.reached("fed", 8, mx.zeros(1))
         pace.passed(0, mx.zeros((1, 1, 1)))
-    assert turns.pauses == 0
+    assert lock.pauses == 0
 
 
 def test_layers_are_computed_as_many_at_a_time_as_there_is_time_for() -> None:
-    turns = Scripted()
-    pace = Pace(turns)
-    layers = [Paced(nn.Identity(), number, pace) for number in range(6)]  # type: ignore[attr-defined]
+    lock = Scripted()
+    pace = TimeSlice(lock)
+    layers = [SlicedLayer(nn.Identity(), number, pace) for number in range(6)]  # type: ignore[attr-defined]
 
     def pauses(tokens: int) -> int:
-        before, hidden = turns.pauses, mx.zeros((1, tokens, 4))
+        before, hidden = lock.pauses, mx.zeros((1, tokens, 4))
         for layer in layers:
             hidden = layer(hidden)
-        return turns.pauses - before
+        return lock.pauses - before
 
-    turns.took, turns.time = 0.002, 0.0
+    lock.took, lock.time = 0.002, 0.0
     assert pauses(1) == 6
-    turns.time, turns.took = 0.006, 0.006
+    lock.time, lock.took = 0.006, 0.006
     assert pauses(1) == 2
-    turns.took = 0.001
+    lock.took = 0.001
     assert pauses(64) == 1  # the first layer tells how long one takes
-    turns.time = 1.0
+    lock.time = 1.0
     assert pauses(1) == 0  # the step's own end computes them

@@ -1,4 +1,4 @@
-"""Which runners take turns, and which of them yield."""
+"""How runners share the device."""
 
 from collections.abc import Mapping
 
@@ -6,39 +6,51 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.service.priority import Share, shares
+from engines.ipc.runner_protocol import ShareDevice
+from engines.service.priority import Rank, rank, sharing
 from engines.types.common import Priority
 
-PAYS, YIELDS, ALONE = Share(in_turns=True), Share(in_turns=True, yields=True), Share()
-NOW: Priority = "interactive"
-LATER: Priority = "background"
+ALONE, IN_TURN, YIELDING = ShareDevice(False), ShareDevice(True), ShareDevice(True, yields=True)
+STREAM, LONG_STEPS, BACKGROUND = Rank
 
 
 @pytest.mark.parametrize(
-    ("at_work", "shared"),
+    ("priorities", "has_long_steps", "expected"),
     [
-        ({"chat": {NOW}, "whisper": {LATER}}, {"chat": PAYS, "whisper": YIELDS}),
-        ({"chat": {NOW}, "speech": {NOW}, "whisper": {LATER}}, {"chat": PAYS, "speech": PAYS, "whisper": YIELDS}),
-        ({"chat": {NOW}, "speech": {NOW}}, {"chat": PAYS, "speech": PAYS}),
-        ({"chat": {LATER}, "whisper": {NOW}}, {"chat": YIELDS, "whisper": PAYS}),
-        ({"chat": {NOW, LATER}, "whisper": {LATER, NOW}}, {"chat": PAYS, "whisper": PAYS}),
-        ({"chat": {LATER}, "whisper": {LATER}}, {"chat": ALONE, "whisper": ALONE}),
-        ({"chat": {NOW}, "whisper": set()}, {"chat": ALONE}),
-        ({}, {}),
+        ({"interactive"}, False, STREAM),
+        ({"interactive"}, True, LONG_STEPS),
+        ({"interactive", "background"}, False, STREAM),
+        ({"background"}, False, BACKGROUND),
+        ({"background"}, True, BACKGROUND),
+        (set(), True, None),
     ],
 )
-def test_interactive_work_takes_turns_with_all_other_and_background_work_yields_to_it(
-    at_work: Mapping[str, set[Priority]], shared: Mapping[str, Share]
+def test_a_runner_has_the_rank_of_its_first_request(
+    priorities: set[Priority], has_long_steps: bool, expected: Rank | None
 ) -> None:
-    assert shares(at_work) == shared
+    assert rank(priorities, has_long_steps) == expected
 
 
-@given(st.dictionaries(st.integers().map(str), st.frozensets(st.sampled_from([NOW, LATER])), max_size=5))
-def test_nobody_yields_where_no_interactive_work_is_and_turns_are_for_all_or_none(
-    at_work: Mapping[str, frozenset[Priority]],
+@pytest.mark.parametrize(
+    ("ranks", "expected"),
+    [
+        ({"chat": STREAM}, {"chat": ALONE}),
+        ({"chat": STREAM, "another": STREAM}, {"chat": IN_TURN, "another": IN_TURN}),
+        ({"chat": STREAM, "speech": LONG_STEPS}, {"chat": IN_TURN, "speech": YIELDING}),
+        ({"chat": STREAM, "recording": BACKGROUND}, {"chat": IN_TURN, "recording": YIELDING}),
+        ({"speech": LONG_STEPS, "recording": BACKGROUND}, {"speech": IN_TURN, "recording": YIELDING}),
+        ({"flex chat": BACKGROUND, "recording": LONG_STEPS}, {"flex chat": YIELDING, "recording": IN_TURN}),
+        ({"recording": BACKGROUND, "another": BACKGROUND}, {"recording": ALONE, "another": ALONE}),
+    ],
+)
+def test_runners_compute_in_turns_and_yield_to_those_of_the_first_rank(
+    ranks: Mapping[str, Rank], expected: Mapping[str, ShareDevice]
 ) -> None:
-    shared = shares(at_work)
-    assert len({one.in_turns for one in shared.values()}) <= 1
-    for model, one in shared.items():
-        assert not (one.yields and NOW in at_work[model])
-        assert not one.yields or any(NOW in priorities for priorities in at_work.values())
+    assert {key: sharing(ranks, key) for key in ranks} == expected
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.sampled_from(Rank), min_size=1))
+def test_somebody_never_yields(ranks: dict[str, Rank]) -> None:
+    found = [sharing(ranks, key) for key in ranks]
+    assert not all(one.yields for one in found)
+    assert sharing(ranks, "an idle one") == ALONE

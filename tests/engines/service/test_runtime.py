@@ -22,7 +22,7 @@ from engines.service.runtime import Runtime
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import PieceDone, PieceRequest
 from engines.types.chat import ChatRequest, Delta, Done, Event, Message, Sampling
-from engines.types.common import Accepted, Priority, Started
+from engines.types.common import Accepted, Started
 from engines.types.errors import (
     ContextLengthExceeded,
     DoesNotFit,
@@ -436,9 +436,8 @@ def test_a_client_that_leaves_in_any_phase_frees_its_place(catalog: Catalog, ste
     run(catalog, body)
 
 
-@pytest.mark.parametrize("asked", ["background", "interactive"])
-def test_a_chat_and_a_recording_take_turns_while_both_are_at_work_and_the_one_in_the_background_yields(
-    asked: Priority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_chat_and_a_recording_share_the_device_while_both_are_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_qwen3(tmp_path / "toy-chat")
     make_qwen3_asr(tmp_path / "toy-asr")
@@ -446,8 +445,8 @@ def test_a_chat_and_a_recording_take_turns_while_both_are_at_work_and_the_one_in
     send = Worker.send
 
     def noted(worker: Worker, command: runner_protocol.Command) -> None:
-        if isinstance(command, runner_protocol.TakeTurns):
-            told.append((Path(worker.key).name, command.on, command.yields))
+        if isinstance(command, runner_protocol.ShareDevice):
+            told.append((Path(worker.key).name, command.shared, command.yields))
         send(worker, command)
 
     monkeypatch.setattr(Worker, "send", noted)
@@ -457,10 +456,10 @@ def test_a_chat_and_a_recording_take_turns_while_both_are_at_work_and_the_one_in
         async with aclosing(runtime.run(ask("toy-chat", max_tokens=3000))) as events:
             while not isinstance(await anext(events), Delta):
                 pass
-            async with aclosing(runtime.run(PieceRequest("toy-asr", samples, priority=asked))) as heard:
+            async with aclosing(runtime.run(PieceRequest("toy-asr", samples))) as heard:
                 assert isinstance([event async for event in heard][-1], PieceDone)
         await runtime.unload("toy-asr")
 
     run(Catalog(Roots(configured=(tmp_path,)), {}), body)
-    assert sorted(told[:2]) == [("toy-asr", True, asked == "background"), ("toy-chat", True, False)]
-    assert sorted(told[2:]) == [("toy-asr", False, False), ("toy-chat", False, False)]
+    assert sorted(told[:2]) == [("toy-asr", True, True), ("toy-chat", True, False)]
+    assert told[2:] == [("toy-chat", False, False), ("toy-asr", False, False)]

@@ -407,6 +407,7 @@ FIELDS: dict[str, Any] = {
     "seed": 7,
     "reference_path": "/a.wav",
     "reference_text": "This is what the recording says, more or less.",
+    "priority": "background",
 }
 
 

@@ -122,7 +122,7 @@ def test_every_option_of_a_piece_is_another_piece() -> None:
     known.keep(ASKED, done("x"))
     for field, value in OTHERS.items():
         assert known.find(msgspec.structs.replace(ASKED, **{field: value})) is None, field
-    same = msgspec.structs.replace(ASKED, model="Qwen/other-name", trace="another try", priority="interactive")
+    same = msgspec.structs.replace(ASKED, model="Qwen/other-name", trace="another try")
     assert known.find(same) == done("x")
 
 

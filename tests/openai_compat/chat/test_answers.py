@@ -30,15 +30,6 @@ def test_a_thought_is_reasoning_content_streamed_and_whole(client: openai.OpenAI
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "it is blue"
 
 
-def test_the_tier_that_acts_is_in_the_answer_and_in_each_chunk_where_one_was_asked_for(client: openai.OpenAI) -> None:
-    whole = client.chat.completions.create(**asking("one two"), service_tier="flex")
-    assert whole.service_tier == "flex" and "service_tier" in whole.model_dump(exclude_unset=True)
-    chunks = list(client.chat.completions.create(**asking("one two"), service_tier="auto", stream=True))
-    assert {chunk.service_tier for chunk in chunks} == {"default"}
-    without = client.chat.completions.create(**asking("one two"))
-    assert "service_tier" not in without.model_dump(exclude_unset=True)
-
-
 def test_a_call_is_read_whole_and_put_together_from_a_stream(client: openai.OpenAI) -> None:
     asked = {**asking('call: weather {"city": "x"}'), "tools": TOOLS}
     whole = client.chat.completions.create(**asked).choices[0]

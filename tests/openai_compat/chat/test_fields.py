@@ -191,27 +191,7 @@ def test_a_stop_string_and_a_list_of_it_are_the_same(stop: object, expected: tup
     assert chat(stop=stop).sampling.stop == expected
 
 
-@pytest.mark.parametrize(
-    ("tier", "priority", "answered"),
-    [
-        ("flex", "background", "flex"),
-        ("priority", "interactive", "priority"),
-        ("auto", "interactive", "default"),
-        ("default", "interactive", "default"),
-        (None, "interactive", ""),
-    ],
-)
-def test_a_service_tier_moves_a_request_and_the_answer_says_which_one_acts(
-    tier: str | None, priority: str, answered: str
-) -> None:
-    for parse in (parsed, completed):
-        made = parse(service_tier=tier, n=2)
-        assert {one.priority for one in made.requests} == {priority}
-        assert made.service_tier == answered
-
-
 BAD: dict[str, list[Any]] = {
-    "service_tier": ["scale", "", 5, ["flex"], {}],
     "stop": ["", 5, ["a", 5], list("abcde")],
     "messages": [{"messages": []}, "hello", [], None],
     "temperature": [-1, 3, "hot", True],

@@ -41,7 +41,7 @@ def rendered(name: str, messages: list[Message], tools: tuple[Tool, ...] = (), g
 
 
 def said(*roles: str) -> list[Message]:
-    """Turns of these roles, `call` being an assistant's that calls, each with a word of its own."""
+    """DeviceLock of these roles, `call` being an assistant's that calls, each with a word of its own."""
     made: list[Message] = []
     for place, role in enumerate(roles):
         word = f"{role}{place}word"

@@ -6,6 +6,7 @@ import mlx.core as mx
 import pytest
 from mlx_lm.generate import generate_step
 from mlx_lm.utils import load_model
+from msgspec import structs
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.ipc import runner_protocol
@@ -15,6 +16,7 @@ from engines.runner.generation.engine import DecodingEngine
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.prompt import Prompt
+from engines.runner.row_engine import Report
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.types.chat import Delta, Done, Sampling
 from tests.promises import promise
@@ -206,6 +208,31 @@ def test_a_preempted_row_says_the_same_and_is_prefilled_once_more_at_most(folder
         engine.submit(length, prompt(length), 10_000)
     assert run(engine) == expected
     assert 12 + 40 < model.prompt_tokens <= 12 + 2 * 40 + 24
+
+
+def test_where_there_is_no_room_for_both_the_row_in_the_background_gives_way(folder: Path) -> None:
+    model, table = Counting(folder), TokenTable.read(folder)
+    expected = {length: alone(DecodingEngine(model, table, ROOM), prompt(length)) for length in (12, 40)}
+    cache = model.new_cache()
+    model.prefill([300], cache)
+    engine = DecodingEngine(model, table, caches.kv_shape(cache).bytes(2, 256) - 1)
+    engine.submit(12, structs.replace(prompt(12), background=True), 10_000)
+    texts: dict[int, str] = {}
+    while 12 not in texts:
+        texts |= said(engine.step())
+    engine.submit(40, prompt(40), 10_000)
+    ended: list[int] = []
+    for report in iterate(engine):
+        if isinstance(report, runner_protocol.Finished):
+            ended.append(report.id)
+        else:
+            texts[report.id] = texts.get(report.id, "") + said([report])[report.id]
+    assert ended == [40, 12]
+    assert texts == expected
+
+
+def said(reports: Sequence[Report]) -> dict[int, str]:
+    return {one.id: text_of(one) for one in reports if isinstance(one, runner_protocol.Said)}
 
 
 def test_a_lone_row_that_outgrows_the_budget_ends_by_length(folder: Path) -> None:

@@ -38,13 +38,6 @@ def test_a_short_prompt_is_not_stuck_behind_a_long_one() -> None:
     assert (chunks[0].id, chunks[0].tokens) == (2, 10)
 
 
-@given(st.integers(0, 1), st.integers(1, 600))
-def test_a_background_prompt_is_fed_only_what_interactive_ones_leave(turn: int, budget: int) -> None:
-    waiting = [Waiting(1, 300), Waiting(2, 200), Waiting(3, 1, background=True)]
-    fed = {chunk.id: chunk.tokens for chunk in plan(waiting, budget, turn, longest=600)}
-    assert 3 not in fed or (fed[1], fed[2]) == (300, 200)
-
-
 def test_short_prompts_are_fed_whole_or_wait() -> None:
     waiting = [Waiting(1, 100), Waiting(2, 100), Waiting(3, 40)]
     assert [(chunk.id, chunk.tokens) for chunk in plan(waiting, budget=150, turn=0, longest=LONGEST)] == [
@@ -87,3 +80,14 @@ def test_those_with_room_fit_together_and_the_first_always_has_it(positions: lis
 def test_who_begins_is_not_preempted_within_256_tokens(positions: list[int], budget: int, more: int) -> None:
     begun = positions[: room(positions, SHAPE, budget).begin]
     assert room([held + more - 1 for held in begun], SHAPE, budget).keep == len(begun)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2000), st.booleans()), min_size=1, max_size=8), st.integers(0, 1))
+def test_an_interactive_prompt_is_read_before_those_in_the_background(
+    prompts: list[tuple[int, bool]], turn: int
+) -> None:
+    waiting = [Waiting(id, tokens, background=late) for id, (tokens, late) in enumerate(prompts)]
+    waiting.sort(key=lambda one: (one.background, one.id))
+    late = [prompts[chunk.id][1] for chunk in plan(waiting, 600, turn, LONGEST)]
+    assert late == sorted(late)
+    assert not any(one.short for one in waiting if one.background)

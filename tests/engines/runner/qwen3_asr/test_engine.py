@@ -17,7 +17,7 @@ from demo.speech_checkpoints import ADDED, make_qwen3_asr
 from engines.ipc import runner_protocol
 from engines.models import checkpoint
 from engines.models.config import eos_ids
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.engine import DecodingEngine
 from engines.runner.generation.kv.blocks import BLOCK
@@ -359,9 +359,9 @@ def test_the_same_is_heard_where_turns_are_taken(folder: Path, make_engine: Make
     prompts = [writer.write(PieceRequest("m", sound(seconds), language="en")) for seconds in (1.3, 9.37, 20.0, 20.0)]
     expected = [alone(make_engine(ROOM), prompt)[0] for prompt in prompts]
     with tempfile.TemporaryFile() as file:
-        turns = Turns(file.fileno())
-        turns.share(True)
-        engine = qwen3_engine.load(folder, ROOM, turns)
+        lock = DeviceLock(file.fileno())
+        lock.share(True, yields=True)
+        engine = qwen3_engine.load(folder, ROOM, lock)
         for id, prompt in enumerate(prompts):
             engine.submit(id, prompt, 1000)
         texts, _ = run(engine)
@@ -369,7 +369,7 @@ def test_the_same_is_heard_where_turns_are_taken(folder: Path, make_engine: Make
 
 
 def test_a_long_pass_is_cut_into_short_ones_where_turns_are_taken(folder: Path, writer: PieceWriter) -> None:
-    class Counted(Turns):
+    class Counted(DeviceLock):
         count = 0
 
         def pause(self) -> float:
@@ -384,7 +384,7 @@ def test_a_long_pass_is_cut_into_short_ones_where_turns_are_taken(folder: Path, 
     engine.submit(1, writer.write(PieceRequest("m", sound(20.0), language="en")), 1000)
     engine.step()
     assert counted.count == 0
-    counted.share(True)
+    counted.share(True, yields=True)
     engine.submit(2, writer.write(PieceRequest("m", sound(20.0), language="en")), 1000)
     run(engine)
     assert counted.count > 50

@@ -11,6 +11,7 @@ import pytest
 
 from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
 from engines.ipc import runner_protocol
+from engines.runner.device_lock import DeviceLock
 from engines.runner.qwen3_tts import engine as engines
 from engines.runner.qwen3_tts import model as models
 from engines.runner.qwen3_tts.engine import VoiceEngine
@@ -121,6 +122,32 @@ def test_an_utterance_that_comes_to_others_begins_with_more_frames_at_a_time(
         if isinstance(report, runner_protocol.Said) and isinstance(report.delta, Sound):
             first.setdefault(report.id, len(report.delta.samples) // (4 * FRAME_SAMPLES))
     assert first[1] == engines.FIRST_CHUNK_ALONE and first[2] >= engines.FIRST_CHUNK
+
+
+def test_where_speech_yields_to_others_it_pauses_often_and_sounds_the_same(
+    folder: Path, model: models.VoiceModel, write: Callable[..., Utterance]
+) -> None:
+    class Counted(DeviceLock):
+        count = 0
+
+        def pause(self) -> float:
+            self.count += 1
+            return 1.0
+
+        def left(self) -> float:
+            return 0.0
+
+    prompt = write("Hello there.")
+    expected, _ = alone(model, prompt)
+    lock = Counted(-1)
+    sliced = models.load(folder, lock)
+    whole, _ = alone(sliced, prompt)
+    assert lock.count == 0
+    lock.share(True, yields=True)
+    parts, done = alone(sliced, prompt)
+    assert lock.count > 12.5 * done.seconds * sliced.groups
+    for sound in (whole, parts):
+        np.testing.assert_allclose(sound, expected, atol=1e-4)
 
 
 def test_a_limit_ends_an_utterance_and_is_said(model: models.VoiceModel, write: Callable[..., Utterance]) -> None:

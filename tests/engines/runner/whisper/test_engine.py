@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.ipc import runner_protocol
-from engines.runner.device_lock import Turns
+from engines.runner.device_lock import DeviceLock
 from engines.runner.whisper import model as models
 from engines.runner.whisper import rules, token_choice
 from engines.runner.whisper.caches import Rows
@@ -522,16 +522,16 @@ def test_the_same_is_heard_where_turns_are_taken(multilingual: Path) -> None:
     asked = [request(3.0), request(30.0, seed=1)]
     expected = Desk(multilingual).ask(*asked)
     with tempfile.TemporaryFile() as file:
-        turns = Turns(file.fileno())
-        turns.share(True)
-        heard = Desk(multilingual, model=models.load(multilingual, turns)).ask(*asked)
+        lock = DeviceLock(file.fileno())
+        lock.share(True, yields=True)
+        heard = Desk(multilingual, model=models.load(multilingual, lock)).ask(*asked)
     assert [[one.text for one in piece.segments] for piece in heard] == [
         [one.text for one in piece.segments] for piece in expected
     ]
 
 
 def test_a_window_that_is_encoded_in_parts_is_the_one_that_is_encoded_whole(multilingual: Path) -> None:
-    class Hurried(Turns):
+    class Hurried(DeviceLock):
         def pause(self) -> float:
             return 1.0
 
@@ -541,7 +541,7 @@ def test_a_window_that_is_encoded_in_parts_is_the_one_that_is_encoded_whole(mult
     features = np.random.default_rng(5).standard_normal((FRAMES - 700, models.load(multilingual).bins), np.float32)
     expected = models.load(multilingual).listen(features)
     hurried = Hurried(-1)
-    hurried.share(True)
+    hurried.share(True, yields=True)
     for lefts in ((0.0,), (3.0, 1.0, 7.0, 2.0)):
         left = itertools.cycle(lefts)
         heard = models.load(multilingual, hurried).listen(features)

@@ -34,15 +34,6 @@ def test_a_request_loads_its_model_and_then_starts() -> None:
     assert pool.decide(it, 1.0) == [Start(job)]
 
 
-def test_background_work_lets_interactive_requests_of_the_next_seconds_go_first_and_not_those_after() -> None:
-    it = state(chat=ready("chat", 8))
-    later = Job(1, "chat", 0, 0.0, priority="background")
-    soon, late = Job(2, "chat", 0, 1.0), Job(3, "chat", 0, pool.YIELD_SECONDS + 1.0)
-    for job in (later, soon, late):
-        pool.arrive(it, job)
-    assert it.queue == [soon, later, late]
-
-
 @promise("core:unload:not-under-requests")
 def test_a_model_that_is_answering_is_not_unloaded_for_one_that_waits() -> None:
     it = state(chat=ready("chat", 8, running=1))
@@ -427,3 +418,12 @@ def test_idle_models_go_within_seconds_when_memory_is_scarce_and_busy_and_pinned
 def test_a_model_that_is_never_to_be_unloaded_stays_when_memory_is_scarce() -> None:
     it = State(Limits(12 * GB, 2, 3, -1.0, 30.0), residents={"chat": ready("chat", 8)}, memory_is_scarce=True)
     assert pool.decide(it, 1e6) == []
+
+
+def test_a_background_request_starts_after_interactive_ones_that_came_a_little_later_and_not_after_all() -> None:
+    it = state(chat=ready("chat", 8, running=2))
+    late = Job(1, "chat", 0, 0.0, priority="background")
+    soon, later = Job(2, "chat", 0, 5.0), Job(3, "chat", 0, 11.0)
+    for job in (late, soon, later):
+        pool.arrive(it, job)
+    assert [job.id for job in it.queue] == [2, 1, 3]
