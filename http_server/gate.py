@@ -17,7 +17,7 @@ from http_server.callers import Callers
 from http_server.encoding import inflated
 
 
-class Limits(NamedTuple):
+class GateLimits(NamedTuple):
     """Most bytes of a body: of any, and of a multipart form to one of the paths that take uploads."""
 
     body: int
@@ -33,7 +33,7 @@ class Limits(NamedTuple):
 class Gate:
     """Refuses before any work: other hosts and origins (DNS rebinding), unknown keys, bodies that are too large."""
 
-    def __init__(self, app: ASGIApp, callers: Callers, keys: Sequence[str], limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, keys: Sequence[str], limits: GateLimits) -> None:
         self._app = app
         self._callers = callers
         self._keys = [(spelling, _tenant(key)) for key in keys for spelling in _spellings(key)]

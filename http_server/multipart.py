@@ -1,4 +1,5 @@
-"""multipart/form-data as it arrives: `Parts` is the protocol without sockets or files, `receive` spools to a folder.
+"""multipart/form-data as it arrives: `FormParts` is the protocol without sockets or files, `receive` spools to a
+folder.
 
 A file is never whole in memory, and the name that a client gives it is never used.
 """
@@ -31,20 +32,20 @@ class Began(msgspec.Struct, frozen=True):
     named: bool
 
 
-class Data(msgspec.Struct, frozen=True):
+class PartData(msgspec.Struct, frozen=True):
     """More of the part that began last."""
 
     data: bytes
 
 
-class Ended(msgspec.Struct, frozen=True):
+class PartEnded(msgspec.Struct, frozen=True):
     """The part that began last is whole."""
 
 
-PartEvent = Began | Data | Ended
+PartEvent = Began | PartData | PartEnded
 
 
-class Parts:
+class FormParts:
     """Bytes in, parts out. Raises `InvalidRequest` for what is no form."""
 
     def __init__(self, content_type: str) -> None:
@@ -66,8 +67,8 @@ class Parts:
                     "on_header_value": self._on_header_value,
                     "on_header_end": self._on_header_end,
                     "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": lambda data, start, end: self._events.append(Data(data[start:end])),
-                    "on_part_end": lambda: self._events.append(Ended()),
+                    "on_part_data": lambda data, start, end: self._events.append(PartData(data[start:end])),
+                    "on_part_end": lambda: self._events.append(PartEnded()),
                     "on_end": self._on_end,
                 },
             )
@@ -132,7 +133,7 @@ async def receive(content_type: str, body: AsyncIterator[bytes], folder: Path, f
 
     Raises `InvalidRequest` for a broken form, texts that are too long, a file that is empty or sent twice.
     """
-    parts = Parts(content_type)
+    parts = FormParts(content_type)
     receiver = _Receiver(folder, files)
     try:
         async for chunk in body:
@@ -162,13 +163,13 @@ class _Receiver:
         match event:
             case Began():
                 await self._begin(event)
-            case Data() if self._spool:
+            case PartData() if self._spool:
                 await self._spool.write(event.data)
-            case Data() if self._kind == "text":
+            case PartData() if self._kind == "text":
                 self._add(event.data)
-            case Ended() if self._spool:
+            case PartEnded() if self._spool:
                 await self._keep(self._spool)
-            case Ended() if self._kind == "text":
+            case PartEnded() if self._kind == "text":
                 self.form.texts.setdefault(self._now.name, []).append(_decoded(self._text, self._now.name))
 
     async def close(self) -> None:

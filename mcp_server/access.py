@@ -20,7 +20,7 @@ from mcp_server import client_paths
 _CHUNK = 1 << 20
 
 
-class Reading(NamedTuple):
+class ReadableFile(NamedTuple):
     """A file to read: where it can be opened until `close`, and what its name is without the suffix."""
 
     path: Path
@@ -35,7 +35,7 @@ class Reading(NamedTuple):
 class Access(Protocol):
     """All of it blocks; what can't be named raises `InvalidRequest` with the argument's name."""
 
-    def to_read(self, given: str, name: str) -> Reading: ...
+    def to_read(self, given: str, name: str) -> ReadableFile: ...
 
     def to_write(self, given: str, name: str, suffix: str) -> Path: ...
 
@@ -45,9 +45,9 @@ class Access(Protocol):
 class Anything:
     """What the user can."""
 
-    def to_read(self, given: str, name: str) -> Reading:
+    def to_read(self, given: str, name: str) -> ReadableFile:
         path = client_paths.to_read(given, name)
-        return Reading(path, path.stem)
+        return ReadableFile(path, path.stem)
 
     def to_write(self, given: str, name: str, suffix: str) -> Path:
         return client_paths.to_write(given, name, suffix)
@@ -70,12 +70,12 @@ class Below:
         self._readable = (*roots, *only_read)
         self._scratch = scratch
 
-    def to_read(self, given: str, name: str) -> Reading:
+    def to_read(self, given: str, name: str) -> ReadableFile:
         try:
             path = Path(os.path.realpath(_path(given, name), strict=True))
             folder = _walk(path.parent, self._readable)
             try:
-                return Reading(self._held(folder, path.name), path.stem, temporary=True)
+                return ReadableFile(self._held(folder, path.name), path.stem, temporary=True)
             finally:
                 os.close(folder)
         except (OSError, ValueError):

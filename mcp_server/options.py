@@ -7,7 +7,7 @@ import msgspec
 from mcp_server.access import Access, Anything
 
 
-class Options(msgspec.Struct, frozen=True):
+class McpOptions(msgspec.Struct, frozen=True):
     """Models for calls that name none, and the folder for results that no path is given for; it exists.
 
     `tenant` is whose call it is, by its API key; "" where there is none.

@@ -12,7 +12,7 @@ from mcp.server.lowlevel import Server
 
 from engines.types.errors import ServiceError, shortage
 from engines.types.inference import Inference
-from mcp_server.options import Options
+from mcp_server.options import McpOptions
 from mcp_server.tools import registry
 from mcp_server.tools.tool import Context
 
@@ -30,7 +30,7 @@ def _tenant(context: ServerRequestContext[Any]) -> str:
     return str(scope.get("state", {}).get("tenant", ""))
 
 
-def build(inference: Inference, options: Options) -> Server[Any]:
+def build(inference: Inference, options: McpOptions) -> Server[Any]:
     """Tools only: clients add useless tools of their own for prompts and resources that a server claims to have."""
 
     async def list_tools(

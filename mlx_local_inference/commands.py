@@ -15,7 +15,7 @@ from mlx_local_inference.ports import local_url
 from mlx_local_inference.settings import Resolved, SettingsError
 
 
-class _Parser(argparse.ArgumentParser):
+class _CommandParser(argparse.ArgumentParser):
     """Its help can fail as any output can; `argparse` alone would swallow it."""
 
     def print_help(self, file: Any = None) -> None:
@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and flags; those of the settings derive from `Settings`."""
-    root = _Parser(prog="mlx-local", description="An AI service of your own, offline, on Apple's MLX.")
+    root = _CommandParser(prog="mlx-local", description="An AI service of your own, offline, on Apple's MLX.")
     verbs = root.add_subparsers(dest="verb", required=True, metavar="COMMAND")
 
     serve = verbs.add_parser("serve", help="start the service and stay in the foreground")

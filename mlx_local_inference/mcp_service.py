@@ -58,13 +58,13 @@ class McpService:
     def _build(self, inference: Inference, listener: socket.socket) -> Parts:
         from mcp_server import server
         from mcp_server.access import Below
-        from mcp_server.options import Options
+        from mcp_server.options import McpOptions
         from mcp_server.transports import http, stream
 
         settings = self._settings
         models = (settings.audio_transcription_model, settings.speech_model, settings.imitation_model)
         roots = [Path(root).expanduser() for root in settings.file_roots]
         below = Below([*roots, self._files], self._scratch, self._only_read)
-        routes, lifespan = http.routes(server.build(inference, Options(self._files, *models, access=below)))
-        for_relays = server.build(inference, Options(self._files, *models))
+        routes, lifespan = http.routes(server.build(inference, McpOptions(self._files, *models, access=below)))
+        for_relays = server.build(inference, McpOptions(self._files, *models))
         return Router(routes), lifespan, stream.serve_unix(for_relays, listener)

@@ -21,12 +21,12 @@ from engines.ipc.tasks import Tasks
 from engines.models.catalog import Catalog, Roots, default_roots
 from engines.models.registry import DEFAULTS
 from engines.service import pool
-from engines.service.options import Options
+from engines.service.options import RuntimeOptions
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import Script
 from engines.types.trace import Traced
 from http_server.transport.connections import Connections
-from http_server.transport.limits import Limits, most_connections
+from http_server.transport.limits import TransportLimits, most_connections
 from http_server.transport.protocol import Guard
 from http_server.transport.server import Site, serving
 from mcp_server import paths
@@ -39,7 +39,7 @@ from mlx_local_inference.settings import Settings
 from mlx_local_inference.stopping import Stop
 from openai_compat import app as http
 from openai_compat.dialect import OPENAI
-from openai_compat.names import Defaults
+from openai_compat.names import DefaultModels
 
 GIB = 1 << 30
 BUDGET_SHARE = 0.75
@@ -160,10 +160,10 @@ def _folders(names: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(Path(name).expanduser() for name in names)
 
 
-def _runtime_options(settings: Settings) -> Options:
+def _runtime_options(settings: Settings) -> RuntimeOptions:
     total = psutil.virtual_memory().total
     asked = settings.memory_budget_gb
-    limits = pool.Limits(
+    limits = pool.PoolLimits(
         budget=int(total * BUDGET_SHARE) if asked is None else min(total, int(asked * GIB)),
         max_running=settings.max_running,
         queue_limit=settings.queue_limit,
@@ -171,7 +171,7 @@ def _runtime_options(settings: Settings) -> Options:
         patience=settings.patience,
         ceiling=total,
     )
-    return Options(
+    return RuntimeOptions(
         limits,
         settings.context_limit,
         settings.pinned,
@@ -202,7 +202,7 @@ async def _listening(runtime: Local, settings: Settings, places: Places, demo: b
     samples = (RECORDINGS,) if demo else ()
     mcp = McpService(places.files, places.uploads.with_name("held"), settings, samples)
     speakers = (settings.speech_model, settings.imitation_model)
-    main = Defaults(settings.transcription_model, settings.translation_model, settings.alignment_model, *speakers)
+    main = DefaultModels(settings.transcription_model, settings.translation_model, settings.alignment_model, *speakers)
     audio = msgspec.structs.replace(main, transcription=settings.audio_transcription_model)
     agents = {path: http.Beside(mcp, methods) for path, methods in paths.METHODS.items()}
     main_app = http.build(runtime, _front(settings, places, main), agents)
@@ -222,11 +222,11 @@ def _guard(settings: Settings) -> Guard:
     """What connections may do; there are as many as files can be opened, if the settings don't say less."""
     limit = settings.max_connections or most_connections(descriptors.raise_limit())
     connections = Connections(limit, asyncio.get_running_loop().time)
-    return Guard(Limits(), connections, OPENAI.error)
+    return Guard(TransportLimits(), connections, OPENAI.error)
 
 
-def _front(settings: Settings, places: Places, defaults: Defaults) -> http.Options:
-    return http.Options(
+def _front(settings: Settings, places: Places, defaults: DefaultModels) -> http.AppOptions:
+    return http.AppOptions(
         api_keys=settings.api_keys,
         hosts=(
             *(plain(host).partition("%")[0] for host in (settings.host, settings.audio_host)),

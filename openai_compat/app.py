@@ -23,16 +23,16 @@ from http_server.boundary import Boundary
 from http_server.callers import Callers
 from http_server.disconnect import until_gone
 from http_server.errors import error_handlers
-from http_server.gate import Gate, Limits
+from http_server.gate import Gate, GateLimits
 from http_server.response_headers import ignored
 from http_server.streaming import StreamOptions
-from openai_compat.audio.routes import UPLOADS, AudioOptions, AudioRoutes
+from openai_compat.audio.routes import UPLOADS, AudioRouteOptions, AudioRoutes
 from openai_compat.chat.routes import TextRoutes
 from openai_compat.dialect import OPENAI
-from openai_compat.names import Defaults
+from openai_compat.names import DefaultModels
 
 
-class Options(msgspec.Struct, frozen=True):
+class AppOptions(msgspec.Struct, frozen=True):
     """`hosts` are names by which clients may call, beside those of the loopback. `max_upload_bytes` is for forms with
     recordings, which lie in the folder `scratch` ("": the system's) until they are answered."""
 
@@ -45,7 +45,7 @@ class Options(msgspec.Struct, frozen=True):
     max_upload_bytes: int = 2 << 30
     max_input_characters: int = LONGEST_TEXT
     scratch: str = ""
-    defaults: Defaults = Defaults()
+    defaults: DefaultModels = DefaultModels()
 
 
 class Beside(NamedTuple):
@@ -55,7 +55,7 @@ class Beside(NamedTuple):
     methods: Sequence[str]
 
 
-def build(inference: Inference, options: Options, beside: Mapping[str, Beside] | None = None) -> ASGIApp:
+def build(inference: Inference, options: AppOptions, beside: Mapping[str, Beside] | None = None) -> ASGIApp:
     """One app for one port, with further ones by path."""
     front = _Front(inference)
     streams = StreamOptions(OPENAI, options.admission_seconds, options.keepalive_seconds)
@@ -75,7 +75,7 @@ def build(inference: Inference, options: Options, beside: Mapping[str, Beside] |
         *(_route(path, one) for path, one in (beside or {}).items()),
     ]
     app = Starlette(routes=routes, exception_handlers=error_handlers())
-    limits = Limits(options.max_body_bytes, options.max_upload_bytes, UPLOADS)
+    limits = GateLimits(options.max_body_bytes, options.max_upload_bytes, UPLOADS)
     callers = Callers(options.hosts, options.origins)
     return Boundary(Gate(app, callers, options.api_keys, limits), callers, lambda path: OPENAI)
 
@@ -87,8 +87,8 @@ def _route(path: str, beside: Beside) -> Route:
     return route
 
 
-def _audio_options(options: Options, streams: StreamOptions) -> AudioOptions:
-    return AudioOptions(
+def _audio_options(options: AppOptions, streams: StreamOptions) -> AudioRouteOptions:
+    return AudioRouteOptions(
         defaults=options.defaults,
         scratch=options.scratch,
         longest_input=options.max_input_characters,

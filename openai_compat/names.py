@@ -17,7 +17,7 @@ OPENAI_SPEAKS = frozenset(
 )
 
 
-class Defaults(msgspec.Struct, frozen=True):
+class DefaultModels(msgspec.Struct, frozen=True):
     """The models of a port where a request names none, or one of OpenAI's."""
 
     transcription: str = "whisper-large-v3-turbo"

@@ -1,7 +1,7 @@
 """OpenAI's `service_tier`: a request's priority, and what the answer says of it. Pure."""
 
 from engines.types.common import Priority
-from engines.types.field_reader import Reader
+from engines.types.field_reader import FieldReader
 
 FIELD = "service_tier"
 TIERS = ("auto", "default", "flex", "priority")
@@ -12,7 +12,7 @@ WHAT = (
 )
 
 
-def priority(fields: Reader, usual: Priority) -> Priority:
+def priority(fields: FieldReader, usual: Priority) -> Priority:
     """What the request is; `usual` is that of its kind. Raises `InvalidRequest` for a tier that there isn't."""
     match fields.one_of(FIELD, TIERS, "auto"):
         case "flex":
@@ -23,7 +23,7 @@ def priority(fields: Reader, usual: Priority) -> Priority:
             return usual
 
 
-def tier(fields: Reader) -> str:
+def tier(fields: FieldReader) -> str:
     """The tier that served it, for the answer; "" where the client named none."""
     named = fields.one_of(FIELD, TIERS, "")
     return "default" if named == "auto" else named

@@ -12,7 +12,7 @@ import pytest
 
 from mcp_server.paths import METHODS
 from mlx_local_inference import settings
-from openai_compat.app import Options, build
+from openai_compat.app import AppOptions, build
 from tests.documents import PAGES, codes, is_file, links, members, vocabulary
 from tests.scripted import Scripted
 
@@ -116,7 +116,7 @@ ROUTE = re.compile(r"(?:[A-Z]+ |http://localhost:878[78])?(/(?:v1|mcp|sse|health
 @pytest.mark.parametrize("page", PAGES, ids=id_of)
 def test_every_route_is_served(page: Path) -> None:
     async def unknown() -> list[str]:
-        transport = httpx2.ASGITransport(build(Scripted(), Options()))
+        transport = httpx2.ASGITransport(build(Scripted(), AppOptions()))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
             return [route for route in routes if (await http.patch(route)).status_code != 405]
 

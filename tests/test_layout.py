@@ -47,6 +47,5 @@ def classes() -> dict[str, list[str]]:
     return found
 
 
-def test_a_class_beside_the_product_is_called_as_no_other() -> None:
-    several = {name: paths for name, paths in classes().items() if len(paths) > 1}
-    assert {name: paths for name, paths in several.items() if any(path.startswith(BESIDE) for path in paths)} == {}
+def test_no_two_classes_have_the_same_name() -> None:
+    assert {name: paths for name, paths in classes().items() if len(paths) > 1} == {}

@@ -34,7 +34,7 @@ class ChildProcess(Generic[CommandT, ReportT]):
         self._child = child
         self._reader = reader
         self._writer = writer
-        self._decoder: runner_protocol.Decoder[ReportT] = runner_protocol.Decoder(self.KIND)
+        self._decoder: runner_protocol.FrameDecoder[ReportT] = runner_protocol.FrameDecoder(self.KIND)
 
     @classmethod
     async def start(cls, command: tuple[str, ...], *files: int) -> Self:

@@ -3,14 +3,14 @@
 Frames are those of `engines.ipc.runner_protocol`.
 
 Every job ends with exactly one of `Ended`, `Failed` and `Dropped`, unless the process ends first. Bytes travel as
-`Data` in front of the report that says what they are: `Part` (a piece's samples), `Turn` (of an encoder, what came of a
-`Feed`), `Ended` (a clip's samples, the rest of a file).
+`Data` in front of the report that says what they are: `PieceMade` (a piece's samples), `Turn` (of an encoder, what came
+of a `Feed`), `Ended` (a clip's samples, the rest of a file).
 """
 
 import msgspec
 
+from engines.ipc.job import Cancel, Credit, Failed, Ping
 from engines.types.audio import Channels, SoundFormat
-from engines.types.errors import Failure
 
 MAX_DATA = 1 << 20  # bytes in one frame, so that what others wait for gets in between
 
@@ -40,7 +40,7 @@ class PieceOptions(msgspec.Struct, frozen=True):
             raise ValueError(f"pieces of {self.least} to {self.longest} seconds can't be made")
 
 
-class Piece(msgspec.Struct, frozen=True):
+class RecordingPiece(msgspec.Struct, frozen=True):
     """A stretch of a recording in which there is sound: float32 at `EAR_RATE`, and when it is, in seconds.
 
     So many seconds of the recording are `done`, i.e. decoded; `total` is None when the file doesn't say. `channel` is 0
@@ -55,7 +55,7 @@ class Piece(msgspec.Struct, frozen=True):
     channel: int = 0
 
 
-class Progress(msgspec.Struct, frozen=True):
+class DecodeProgress(msgspec.Struct, frozen=True):
     """There is no piece yet, for there is silence, but so much is done."""
 
     done: float
@@ -133,23 +133,6 @@ class Finish(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-class Credit(msgspec.Struct, frozen=True, tag=True):
-    """So many more pieces may be given."""
-
-    id: int
-    pieces: int
-
-
-class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """Nobody wants it any more; answered by the job's last report, whichever it is."""
-
-    id: int
-
-
-class Ping(msgspec.Struct, frozen=True, tag=True):
-    """Answered by `Pong`, with or without a job."""
-
-
 Job = Split | Clip | Encode
 Command = Job | Feed | Finish | Credit | Cancel | Ping
 
@@ -161,7 +144,7 @@ class Data(msgspec.Struct, frozen=True, tag=True):
     data: bytes
 
 
-class Part(msgspec.Struct, frozen=True, tag=True):
+class PieceMade(msgspec.Struct, frozen=True, tag=True):
     """The data so far are a piece that starts so many seconds into the recording."""
 
     id: int
@@ -177,7 +160,7 @@ class Turn(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
-class Beat(msgspec.Struct, frozen=True, tag=True):
+class JobProgress(msgspec.Struct, frozen=True, tag=True):
     """The job got on, to so many seconds; sent a few times a second at most."""
 
     id: int
@@ -196,11 +179,6 @@ class Ended(msgspec.Struct, frozen=True, tag=True):
     tracks: int = 1
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    id: int
-    failure: Failure
-
-
 class Dropped(msgspec.Struct, frozen=True, tag=True):
     """The job was cancelled."""
 
@@ -213,4 +191,4 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
     id: int = 0
 
 
-Report = Data | Part | Turn | Beat | Ended | Failed | Dropped | Pong
+Report = Data | PieceMade | Turn | JobProgress | Ended | Failed | Dropped | Pong

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from engines.ipc.job import Cancel, Credit, Failed, Ping
 from engines.types.audio import (
     AlignmentDone,
     AlignmentRequest,
@@ -83,29 +84,12 @@ class Submit(msgspec.Struct, frozen=True, tag=True):
     credit: int
 
 
-class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """Forget a request, in whatever phase; not answered. Unknown ids are ignored."""
-
-    id: int
-
-
-class Credit(msgspec.Struct, frozen=True, tag=True):
-    """The client took deltas: so many more may be sent."""
-
-    id: int
-    deltas: int
-
-
 class ShareDevice(msgspec.Struct, frozen=True, tag=True):
     """Whether other runners compute as well, from now on; `yields`: this one leaves them the device, but for its share
     (`runner.device_lock`). Not answered."""
 
     shared: bool
     yields: bool = False
-
-
-class Ping(msgspec.Struct, frozen=True, tag=True):
-    """Answered by `Beat` as soon as the main thread has time, with or without a model."""
 
 
 Command = Open | Prepare | Tokenize | Detokenize | Load | Resize | Submit | Cancel | Credit | ShareDevice | Ping
@@ -149,7 +133,7 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     active_bytes: int
 
 
-class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+class LoadingFailed(msgspec.Struct, frozen=True, tag=True):
     failure: Failure
 
 
@@ -165,11 +149,6 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
     end: End
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
-    id: int
-    failure: Failure
-
-
 class Beat(msgspec.Struct, frozen=True, tag=True):
     """Sent when a step ends, at most a few a second, and to answer a `Ping`: the watchdog's only evidence of life."""
 
@@ -180,7 +159,7 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
 
 
 Answer = Prepared | Tokens | Detokenized
-Report = Hello | Opened | OpenFailed | Answer | Loaded | LoadFailed | Said | Finished | Failed | Beat
+Report = Hello | Opened | OpenFailed | Answer | Loaded | LoadingFailed | Said | Finished | Failed | Beat
 
 
 T = TypeVar("T")
@@ -196,7 +175,7 @@ def encode(message: msgspec.Struct) -> bytes:
     return len(body).to_bytes(_HEADER, "big") + body
 
 
-class Decoder(Generic[T]):
+class FrameDecoder(Generic[T]):
     """Bytes in any pieces → messages. Raises `FrameTooLarge`, or msgspec's errors for what isn't a message."""
 
     def __init__(self, kind: object) -> None:

@@ -11,13 +11,14 @@ from typing import ClassVar, Self, TypeVar
 
 from engines.ipc import media_protocol
 from engines.ipc.child import ChildProcess
-from engines.ipc.media_protocol import Decoded, Ending, Piece, PieceOptions, Progress, Selection
+from engines.ipc.job import Cancel, Credit, Failed, Ping
+from engines.ipc.media_protocol import Decoded, DecodeProgress, Ending, PieceOptions, RecordingPiece, Selection
 from engines.ipc.tasks import Tasks
-from engines.media.decode_slots import Places, Reader
+from engines.media.decode_slots import DecodeSlots, SlotHolder
 from engines.types.audio import EAR_RATE, SoundFormat
 from engines.types.errors import InternalError, RunnerDied, ServiceError, Stalled, stopping
 
-__all__ = ["Decoded", "Encoding", "Ending", "Media", "Piece", "PieceOptions", "Progress", "Selection"]
+__all__ = ["Decoded", "Encoding", "Ending", "Media", "RecordingPiece", "PieceOptions", "DecodeProgress", "Selection"]
 
 COMMAND = ("-P", "-m", "engines.media.worker.main")
 PIECES_AHEAD = 2
@@ -54,7 +55,7 @@ class Line:
         self._link.process.send(command)
 
     def put(self, said: media_protocol.Report | ServiceError) -> None:
-        if isinstance(said, media_protocol.Ended | media_protocol.Failed | media_protocol.Dropped | ServiceError):
+        if isinstance(said, media_protocol.Ended | Failed | media_protocol.Dropped | ServiceError):
             self.ended.set()
         self._said.put_nowait(said)
 
@@ -73,7 +74,7 @@ class Line:
                 raise self._stalled()
         if isinstance(said, ServiceError):
             raise said
-        if isinstance(said, media_protocol.Failed):
+        if isinstance(said, Failed):
             raise said.failure.error()
         return said
 
@@ -95,7 +96,7 @@ class Line:
             said = await self.next()
             if isinstance(said, media_protocol.Data):
                 data.append(said.data)
-            elif not isinstance(said, media_protocol.Beat):
+            elif not isinstance(said, media_protocol.JobProgress):
                 return b"".join(data), said
 
 
@@ -166,7 +167,7 @@ class Link:
         """
         while self.alive:
             self._heard = False
-            self.process.send(media_protocol.Ping())
+            self.process.send(Ping())
             await asyncio.sleep(PING_SECONDS)
             self._has_answered = self._has_answered or self._heard
             self._silent = 0.0 if self._heard else self._silent + PING_SECONDS
@@ -242,7 +243,7 @@ class Media:
         self._command = command
         self._ids = itertools.count(1)
         self._starting = asyncio.Lock()
-        self._places = Places(MOST_RECORDINGS)
+        self._places = DecodeSlots(MOST_RECORDINGS)
         self._link: Link | None = None
         self._tasks = Tasks()
         self._closed = False
@@ -275,9 +276,9 @@ class Media:
             await self._tasks.close()
 
     async def pieces(
-        self, path: str, options: PieceOptions, reader: Reader | None = None
-    ) -> AsyncGenerator[Piece | Progress | Ending, None]:
-        """The sound of a file in pieces, in order, and its ending as the last; `Progress` while there is only silence.
+        self, path: str, options: PieceOptions, reader: SlotHolder | None = None
+    ) -> AsyncGenerator[RecordingPiece | DecodeProgress | Ending, None]:
+        """The sound of a file in pieces, in order, then its ending; `DecodeProgress` while there is only silence.
 
         Raises `InvalidRequest` for a file that isn't a recording, or is longer than the limit. A few pieces are made
         ahead. Close the generator to end it early. `reader` is stopped when others wait for its place and it doesn't
@@ -291,15 +292,15 @@ class Media:
                 match said := await line.next():
                     case media_protocol.Data():
                         data.append(said.data)
-                    case media_protocol.Part():
+                    case media_protocol.PieceMade():
                         samples, told = b"".join(data), said.done
                         data.clear()
                         end = said.start + len(samples) / (4 * EAR_RATE)
-                        yield Piece(said.start, end, samples, said.done, said.total, said.channel)
-                        line.send(media_protocol.Credit(line.id, 1))
-                    case media_protocol.Beat() if said.done - told >= PROGRESS_SECONDS:
+                        yield RecordingPiece(said.start, end, samples, said.done, said.total, said.channel)
+                        line.send(Credit(line.id, 1))
+                    case media_protocol.JobProgress() if said.done - told >= PROGRESS_SECONDS:
                         told = said.done
-                        yield Progress(said.done, said.total)
+                        yield DecodeProgress(said.done, said.total)
                     case media_protocol.Ended():
                         yield Ending(said.seconds, said.cut, said.gaps, said.track, said.tracks)
                         return
@@ -339,7 +340,7 @@ class Media:
                 yield line
             finally:
                 if not line.ended.is_set() and link.alive:
-                    line.send(media_protocol.Cancel(line.id))
+                    line.send(Cancel(line.id))
                     self._tasks.spawn(link.buried(line))
 
     async def _living_link(self) -> Link:

@@ -12,7 +12,7 @@ from engines.types.errors import ClientTooSlow
 TICK_SECONDS = 1.0
 
 
-class Reader:
+class SlotHolder:
     """Who is told of a recording while it is heard. `stop` is called when the place is to be free."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,16 +37,16 @@ class Reader:
         self.stop()
 
 
-class Places:
+class DecodeSlots:
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic, tick: float = TICK_SECONDS) -> None:
         self._free = asyncio.Semaphore(most)
         self._clock = clock
         self._tick = tick
-        self._readers: list[Reader] = []
+        self._readers: list[SlotHolder] = []
         self._waiting = 0
 
     @asynccontextmanager
-    async def place(self, reader: Reader | None = None) -> AsyncIterator[None]:
+    async def place(self, reader: SlotHolder | None = None) -> AsyncIterator[None]:
         """Waits for one. Only with a `reader` can it be taken away again."""
         await self._acquire()
         readers = [] if reader is None else [reader]

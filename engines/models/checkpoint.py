@@ -11,7 +11,7 @@ from engines.models.config import Json, positions
 from engines.models.kv_size import KvSize
 from engines.models.model_files import is_whole, read_json, whole_files
 from engines.models.registry import ARCHITECTURES, Architecture, Architectures, find
-from engines.models.sampling_defaults import Defaults
+from engines.models.sampling_defaults import SamplingDefaults
 from engines.models.weight_types import are_float32
 from engines.models.work_space import LEAST
 from engines.types.common import Capability
@@ -41,7 +41,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
     changed: int = 0
     foreign: str = ""
-    sampling: Defaults = Defaults()
+    sampling: SamplingDefaults = SamplingDefaults()
     translates: bool = False
     work_bytes: int = LEAST
     entry: Architecture | None = None

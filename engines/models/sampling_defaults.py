@@ -24,24 +24,26 @@ _RANGES: Mapping[str, tuple[float, float, bool, bool]] = {
 NAMES = tuple(_RANGES)
 
 
-class Defaults(msgspec.Struct, frozen=True):
+class SamplingDefaults(msgspec.Struct, frozen=True):
     """`values` hold where a client gives none; `refused` says in words which of the file's are out of range."""
 
     values: tuple[tuple[str, float | int], ...] = ()
     refused: tuple[str, ...] = ()
 
 
-def of(generation: Mapping[str, Any]) -> Defaults:
+def of(generation: Mapping[str, Any]) -> SamplingDefaults:
     """From the content of generation_config.json. Null is as good as absent."""
     given = {name: generation[name] for name in NAMES if generation.get(name) is not None}
     if generation.get("do_sample") is False:
         given["temperature"] = 0.0
     good = {name: value for name, value in given.items() if _is_good(name, value)}
     values = [(name, max(0, value) if name == "top_k" else value) for name, value in good.items()]
-    return Defaults(tuple(values), tuple(f"{name} {value!r}" for name, value in given.items() if name not in good))
+    return SamplingDefaults(
+        tuple(values), tuple(f"{name} {value!r}" for name, value in given.items() if name not in good)
+    )
 
 
-def applied(sampling: Sampling, defaults: Defaults) -> Sampling:
+def applied(sampling: Sampling, defaults: SamplingDefaults) -> Sampling:
     """With the checkpoint's values where the client gave none."""
     values = {name: value for name, value in defaults.values if name in sampling.unset}
     return msgspec.structs.replace(sampling, **values, unset=()) if values else sampling

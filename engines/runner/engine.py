@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.runner.patience import Patience
 from engines.types.chat import Request
 from engines.types.common import Adjusted
 
 Asked = TypeVar("Asked", contravariant=True, bound=runner_protocol.Work)
 Taken = TypeVar("Taken", contravariant=True)
-Given = TypeVar("Given", covariant=True, bound="Prepared")
+Given = TypeVar("Given", covariant=True, bound="PreparedPrompt")
 
 
-class Prepared(Protocol):
+class PreparedPrompt(Protocol):
     """A request, ready for its engine: how many tokens are to be read, and how many may be made at most."""
 
     @property
@@ -45,7 +45,7 @@ class Preparer(Protocol, Generic[Asked, Given]):
 
 
 @runtime_checkable
-class Tokens(Protocol):
+class TokenizingPreparer(Protocol):
     """What a preparer of text can tell beside."""
 
     def ids_of(self, request: Request, patience: Patience | None = None) -> tuple[int, ...]: ...
@@ -77,6 +77,6 @@ class Engine(Protocol, Generic[Taken]):
         """The lease has another size now: what is kept beside the weights must fit into so many bytes."""
         ...
 
-    def step(self) -> Sequence[runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed]:
+    def step(self) -> Sequence[runner_protocol.Said | runner_protocol.Finished | job.Failed]:
         """Advance once. An exception in one request's work fails that request alone."""
         ...

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines.ipc import runner_protocol
-from engines.runner.engine import Adjusting, Prepared, Preparer, Tokens
+from engines.ipc import job, runner_protocol
+from engines.runner.engine import Adjusting, PreparedPrompt, Preparer, TokenizingPreparer
 from engines.runner.loaders import Loaders
 from engines.runner.patience import Abandoned, Patience
 from engines.types.chat import ChatRequest, CompletionRequest, Tokenized
 from engines.types.errors import CheckpointUnusable, Failure, InternalError, ServiceError, WrongCapability
 
 ForHelperAlone = runner_protocol.Prepare | runner_protocol.Tokenize | runner_protocol.Detokenize
-ForHelper = ForHelperAlone | runner_protocol.Open | runner_protocol.Cancel
+ForHelper = ForHelperAlone | runner_protocol.Open | job.Cancel
 
 LONG = 64 * 1024  # characters; a few hundredths of a second
 
@@ -36,7 +36,7 @@ class Helper:
         self._preparer: Preparer[Any, Any] | None = None
         self._lock = threading.Lock()
         self._asked: set[int] = set()  # not answered yet, and still wanted
-        self._prepared: dict[int, Prepared] = {}
+        self._prepared: dict[int, PreparedPrompt] = {}
 
     def start(self) -> None:
         for lane in self._lanes:
@@ -44,7 +44,7 @@ class Helper:
 
     def put(self, command: ForHelper) -> None:
         match command:
-            case runner_protocol.Cancel():
+            case job.Cancel():
                 with self._lock:
                     self._asked.discard(command.id)
                     self._prepared.pop(command.id, None)
@@ -55,7 +55,7 @@ class Helper:
                     self._asked.add(command.id)
                 self._lanes[_length(command) > LONG].put(command)
 
-    def take(self, id: int) -> Prepared | None:
+    def take(self, id: int) -> PreparedPrompt | None:
         """The prepared request; None when it was cancelled meanwhile."""
         with self._lock:
             return self._prepared.pop(id, None)
@@ -65,7 +65,7 @@ class Helper:
             command = lane.get()
             if isinstance(command, runner_protocol.Open):
                 self._open(command)
-            elif not isinstance(command, runner_protocol.Cancel):
+            elif not isinstance(command, job.Cancel):
                 self._answer(command)
 
     def _open(self, command: runner_protocol.Open) -> None:
@@ -90,12 +90,12 @@ class Helper:
         except Abandoned:
             return
         except ServiceError as error:
-            report = runner_protocol.Failed(command.id, Failure.of(error))
+            report = job.Failed(command.id, Failure.of(error))
         except Exception:
             trace = "-" if isinstance(command, runner_protocol.Detokenize) else command.request.trace
             log.exception("request %s can't be prepared", trace)
             unexpected = InternalError("The request could not be prepared; the server's log says why.")
-            report = runner_protocol.Failed(command.id, Failure.of(unexpected))
+            report = job.Failed(command.id, Failure.of(unexpected))
         with self._lock:
             self._asked.discard(command.id)
         self._outbox.put([report])
@@ -112,7 +112,7 @@ class Helper:
                     self._prepared[command.id] = prepared
                 adjusted = prepared.adjusted if isinstance(prepared, Adjusting) else ()
                 return runner_protocol.Prepared(command.id, prepared.prompt_tokens, prepared.max_tokens, adjusted)
-            case _ if not isinstance(preparer, Tokens):
+            case _ if not isinstance(preparer, TokenizingPreparer):
                 raise WrongCapability("This model doesn't read or write text alone.", param="model")
             case runner_protocol.Tokenize():
                 ids = preparer.ids_of(command.request, patience)

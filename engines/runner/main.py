@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.host import descriptors
 from engines.host.system import Host
-from engines.ipc import device_fault, runner_protocol
+from engines.ipc import device_fault, job, runner_protocol
 from engines.models.registry import ARCHITECTURES, Architectures
 from engines.runner import lean_imports
 from engines.runner.device_lock import DeviceLock
@@ -63,7 +63,7 @@ def keep_heap(host: Host) -> None:
         mallopt(M_TRIM_THRESHOLD, HEAP_BYTES)
 
 
-class Loop:
+class StepLoop:
     """The main thread: take what arrived, step once, send what came out."""
 
     def __init__(
@@ -99,12 +99,12 @@ class Loop:
                 self._submit(command)
             case runner_protocol.Resize() if self._engine is not None:
                 self._resize(self._engine, command)
-            case runner_protocol.Cancel() if self._engine is not None:
+            case job.Cancel() if self._engine is not None:
                 self._engine.cancel(command.id)
-            case runner_protocol.Ping():
+            case job.Ping():
                 self._send([self._beat()])
-            case runner_protocol.Credit() if self._engine is not None:
-                self._engine.grant(command.id, command.deltas)
+            case job.Credit() if self._engine is not None:
+                self._engine.grant(command.id, command.count)
 
     def _load(self, command: runner_protocol.Load) -> None:
         from engines.runner.generation import model as models
@@ -115,10 +115,10 @@ class Loop:
             models.set_wired_limit(command.wired_bytes)
             self._engine = self._loaders.engine(self._folder, command.kv_bytes, self._lock)
         except ServiceError as error:
-            self._outbox.put([runner_protocol.LoadFailed(Failure.of(error))])
+            self._outbox.put([runner_protocol.LoadingFailed(Failure.of(error))])
         except Exception as cause:
             log.exception("%s can't be loaded", self._folder)
-            self._outbox.put([runner_protocol.LoadFailed(Failure.of(_load_error(cause)))])
+            self._outbox.put([runner_protocol.LoadingFailed(Failure.of(_load_error(cause)))])
         else:
             self._outbox.put([runner_protocol.Loaded(time.monotonic() - began, models.active_bytes())])
 
@@ -174,9 +174,11 @@ def _load_error(cause: Exception) -> ServiceError:
     )
 
 
-def read(link: socket.socket, helper: Helper, loop: Loop, lock: DeviceLock) -> None:
+def read(link: socket.socket, helper: Helper, loop: StepLoop, lock: DeviceLock) -> None:
     """The reader's thread. The end of the server, or of its patience with us, is the end of this process."""
-    decoder: runner_protocol.Decoder[runner_protocol.Command] = runner_protocol.Decoder(runner_protocol.Command)
+    decoder: runner_protocol.FrameDecoder[runner_protocol.Command] = runner_protocol.FrameDecoder(
+        runner_protocol.Command
+    )
     try:
         while data := link.recv(RECEIVE_BYTES):
             for command in decoder.feed(data):
@@ -209,7 +211,7 @@ def main(architectures: Architectures = ARCHITECTURES) -> None:
     loaders = Loaders(architectures)
     helper = Helper(outbox, loaders)
     lock = DeviceLock(int(sys.argv[2]))
-    loop = Loop(helper, outbox, lock, loaders)
+    loop = StepLoop(helper, outbox, lock, loaders)
     # Before the slow imports: an end of file during them must end the process as well.
     threading.Thread(target=read, args=(link, helper, loop, lock), daemon=True).start()
     threading.Thread(target=write, args=(link, outbox), daemon=True).start()

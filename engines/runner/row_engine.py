@@ -5,16 +5,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.ipc.device_fault import pass_on
 from engines.types.errors import Failure, InternalError, ServiceError
 
-Report = runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed
+Report = runner_protocol.Said | runner_protocol.Finished | job.Failed
 
 log = logging.getLogger("engine")
 
 
-class Row(Protocol):
+class EngineRow(Protocol):
     """A request in an engine. `credit` is how many deltas it may still send."""
 
     id: int
@@ -25,7 +25,7 @@ class Row(Protocol):
         """Its client's id, for the log."""
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=EngineRow)
 
 
 class RowEngine(ABC, Generic[R]):
@@ -80,19 +80,19 @@ def guarded(
         return [failed(row) for row in failing]
 
 
-def guarded_row(row: Row, work: Callable[[], tuple[list[Report], bool]]) -> tuple[list[Report], bool]:
+def guarded_row(row: EngineRow, work: Callable[[], tuple[list[Report], bool]]) -> tuple[list[Report], bool]:
     """What `work`, which concerns this row alone, reports, and whether the row is over. If it raises, the row fails."""
     try:
         return work()
     except ServiceError as error:
-        return [runner_protocol.Failed(row.id, Failure.of(error))], True
+        return [job.Failed(row.id, Failure.of(error))], True
     except Exception as error:
         pass_on(error)
         log.exception("request %s failed", row.trace)
         return [failed(row)], True
 
 
-def failed(row: Row) -> runner_protocol.Failed:
+def failed(row: EngineRow) -> job.Failed:
     """The last report of a row that failed for a reason which is the server's."""
     error = InternalError("This request failed; the server's log says why.")
-    return runner_protocol.Failed(row.id, Failure.of(error))
+    return job.Failed(row.id, Failure.of(error))

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from engines.ipc import runner_protocol
 from engines.models.catalog import Entry
-from engines.service.condition import Changes
-from engines.service.request_state import Ticket
+from engines.service.condition import Condition
+from engines.service.request_state import RequestState
 from engines.types.errors import stopping
 
 
@@ -17,14 +17,14 @@ class Admission:
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
-        self._tickets: dict[int, Ticket] = {}
+        self._tickets: dict[int, RequestState] = {}
         self._composites = 0
         self._stopping = False  # no new request is admitted
         self._closed = False  # nothing is
-        self._changes = Changes()
+        self._changes = Condition()
 
     @property
-    def tickets(self) -> Mapping[int, Ticket]:
+    def tickets(self) -> Mapping[int, RequestState]:
         return self._tickets
 
     @property
@@ -42,14 +42,14 @@ class Admission:
         if self._closed or (self._stopping and not is_piece):
             raise stopping()
 
-    def enter(self, entry: Entry, request: runner_protocol.Work | None, is_piece: bool) -> Ticket:
+    def enter(self, entry: Entry, request: runner_protocol.Work | None, is_piece: bool) -> RequestState:
         """A ticket, to be given back with `leave`. Raises as `check`."""
         self.check(is_piece)
-        ticket = Ticket(next(self._ids), entry, request)
+        ticket = RequestState(next(self._ids), entry, request)
         self._tickets[ticket.id] = ticket
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: RequestState) -> None:
         del self._tickets[ticket.id]
         self._changes.announce()
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from engines.host.clock import AwakeClock
 from engines.host.conditions import HEAVY, THERMAL_LEVELS, WARN, Conditions
-from engines.service.condition import Changes
+from engines.service.condition import Condition
 
 LONGEST_PAUSE_SECONDS = 60.0  # for each piece of work: then it runs
 READ_SECONDS = 2.0
@@ -44,7 +44,7 @@ class Background:
         self._read = read
         self._battery_floor = battery_floor
         self._read_at: float | None = None
-        self._changes = Changes()
+        self._changes = Condition()
         self._is_ended = False
         self.conditions = Conditions()
         self.advice = Advice()

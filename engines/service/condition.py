@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Changes:
+class Condition:
     """Its owner announces each change; who waits for one looks again, and waits on if that wasn't the one."""
 
     def __init__(self) -> None:

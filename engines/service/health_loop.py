@@ -9,7 +9,7 @@ from engines.ipc.liveness import Verdict, verdict, worst
 from engines.ipc.tasks import RecurringFault, Tasks
 from engines.service.admission import Admission
 from engines.service.background import Background
-from engines.service.runner_handle import Worker
+from engines.service.runner_handle import RunnerHandle
 from engines.service.supervisor import RETRY_SECONDS, Supervisor
 from engines.types.errors import Stalled
 
@@ -19,7 +19,7 @@ OPEN_IDLE_SECONDS = 30.0
 log = logging.getLogger("runtime")
 
 
-class Watch:
+class HealthLoop:
     """Moves the `clock`, of which all others read."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Watch:
             self._background.take(await asyncio.to_thread(self._background.read))
             self._supervisor.state.memory_is_scarce = self._background.advice.unload_idle
 
-    def _look_after(self, worker: Worker, now: float) -> None:
+    def _look_after(self, worker: RunnerHandle, now: float) -> None:
         if self._verdict(worker) == "stuck":
             self._end_hung(worker)
         elif worker.key and not self._is_used(worker) and now - worker.last_used > OPEN_IDLE_SECONDS:
@@ -80,28 +80,28 @@ class Watch:
         elif self._supervisor.phase(worker.key) != "loading":
             worker.ping(now)
 
-    def _verdict(self, worker: Worker) -> Verdict:
+    def _verdict(self, worker: RunnerHandle) -> Verdict:
         loading = self._supervisor.phase(worker.key) == "loading"
         facts = worker.facts(self._is_busy(worker), loading, self._asked_at(worker))
         return worst([verdict(one, self._clock.now) for one in facts])
 
-    def _is_busy(self, worker: Worker) -> bool:
+    def _is_busy(self, worker: RunnerHandle) -> bool:
         resident = self._supervisor.state.residents.get(worker.key)
         return resident is not None and bool(resident.running)
 
-    def _asked_at(self, worker: Worker) -> float | None:
+    def _asked_at(self, worker: RunnerHandle) -> float | None:
         """Since when its helper owes an answer: its tokenizer, or what somebody asked."""
         if worker.key and not worker.opened.done():
             return 0.0
         tickets = self._admission.tickets.values()
         return min((one.asked_at for one in tickets if one.worker is worker and one.asking), default=None)
 
-    def _is_used(self, worker: Worker) -> bool:
+    def _is_used(self, worker: RunnerHandle) -> bool:
         return worker.key in self._supervisor.state.residents or any(
             ticket.entry.key == worker.key for ticket in self._admission.tickets.values()
         )
 
-    def _end_hung(self, worker: Worker) -> None:
+    def _end_hung(self, worker: RunnerHandle) -> None:
         log.error("the runner of %s hangs and is ended", self._supervisor.main_name(worker.key) or "no model")
         for ticket in self._admission.tickets.values():
             if ticket.worker is worker and ticket.sent:

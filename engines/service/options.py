@@ -2,11 +2,11 @@
 
 import msgspec
 
-from engines.service.pool import Limits
+from engines.service.pool import PoolLimits
 from engines.service.runners import COMMAND
 
 
-class Options(msgspec.Struct, frozen=True):
+class RuntimeOptions(msgspec.Struct, frozen=True):
     """Model names as clients write them; `context_limit` in tokens; `runner` is what a runner is started with.
 
     `checkpoint_sampling`: where a request doesn't say how to sample, the checkpoint's own configuration does.
@@ -14,7 +14,7 @@ class Options(msgspec.Struct, frozen=True):
     `wired_limit` is the bytes that each runner asks macOS to keep resident at most; 0 leaves that to macOS.
     """
 
-    limits: Limits
+    limits: PoolLimits
     context_limit: int = 32768
     pinned: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()

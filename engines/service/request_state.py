@@ -7,9 +7,9 @@ from typing import assert_never
 import msgspec
 
 from engines.host.clock import AwakeClock
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.models.catalog import Entry
-from engines.service.runner_handle import Worker
+from engines.service.runner_handle import RunnerHandle
 from engines.types.common import Accepted, Started
 from engines.types.errors import ServiceError
 
@@ -21,7 +21,7 @@ RESERVED_TOKENS = 1024
 Question = runner_protocol.Prepare | runner_protocol.Tokenize | runner_protocol.Detokenize
 
 
-class Ticket:
+class RequestState:
     """`worker` is the runner that knows the request, None if there is none (any more).
 
     `sent` once a client may have seen something: then it can't be tried again. `asked_at` is when its runner's helper
@@ -33,7 +33,7 @@ class Ticket:
         self.id = id
         self.entry = entry
         self.request = request
-        self.worker: Worker | None = None
+        self.worker: RunnerHandle | None = None
         self.sent = False
         self.asked_at = 0.0
         self.unread_since: float | None = None
@@ -67,7 +67,7 @@ class Ticket:
         """The client's request id, for the log."""
         return self.request.trace if self.request is not None else "-"
 
-    async def ask(self, worker: Worker, question: Question, now: float) -> runner_protocol.Answer:
+    async def ask(self, worker: RunnerHandle, question: Question, now: float) -> runner_protocol.Answer:
         """What the runner's helper says; raises what is wrong with the request."""
         self.worker = worker
         self.asked_at = now
@@ -81,13 +81,13 @@ class Ticket:
             self._prepared = answer
         return answer
 
-    def start(self, worker: Worker) -> None:
+    def start(self, worker: RunnerHandle) -> None:
         """Run what was prepared."""
         self._inbox.put_nowait(Started(self.entry.names[0], self._prepared.prompt_tokens))
         worker.send(runner_protocol.Submit(self.id, CREDIT))
 
     def deliver(
-        self, report: runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed | runner_protocol.Answer
+        self, report: runner_protocol.Said | runner_protocol.Finished | job.Failed | runner_protocol.Answer
     ) -> None:
         """What the runner said."""
         match report:
@@ -95,7 +95,7 @@ class Ticket:
                 self.sent = self.sent or isinstance(report, runner_protocol.Said)
                 self._said += isinstance(report, runner_protocol.Said)
                 self._inbox.put_nowait(report)
-            case runner_protocol.Failed():
+            case job.Failed():
                 self.fail(report.failure.error())
             case _:
                 if self._answer is not None and not self._answer.done():
@@ -132,7 +132,7 @@ class Ticket:
                     yield item.delta
                     self._taken += 1
                     if self._taken % (CREDIT // 2) == 0 and self.worker is not None:
-                        self.worker.send(runner_protocol.Credit(self.id, CREDIT // 2))
+                        self.worker.send(job.Credit(self.id, CREDIT // 2))
                 case runner_protocol.Finished():
                     timings = msgspec.structs.replace(item.end.timings, queued=queued)
                     yield msgspec.structs.replace(item.end, timings=timings)

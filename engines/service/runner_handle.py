@@ -2,13 +2,13 @@
 
 import asyncio
 
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.ipc.child import RunnerProcess
 from engines.ipc.liveness import PING_SECONDS, Facts
 from engines.types.errors import ServiceError
 
 
-class Worker:
+class RunnerHandle:
     """Owned by `Runners`. `key` is its model's, "" for the spare. `ready` is set once its imports are done, or it is
     gone; `opened` is set to None once prompts can be prepared, or to the error that prevents it.
 
@@ -45,7 +45,7 @@ class Worker:
         """Asks for a sign of life, if that is due and none is owed already."""
         if self._pinged is None and now >= self._ping_due and self.ready.is_set():
             self._pinged = now
-            self.send(runner_protocol.Ping())
+            self.send(job.Ping())
 
     def share_device(self, sharing: runner_protocol.ShareDevice) -> None:
         """Tell it, if it isn't what it knows."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from engines.host.clock import AwakeClock
-from engines.ipc import device_fault, runner_protocol
+from engines.ipc import device_fault, job, runner_protocol
 from engines.ipc.child import RunnerProcess
 from engines.ipc.liveness import verdict
 from engines.ipc.tasks import Tasks
 from engines.models.catalog import Entry
-from engines.service.runner_handle import Worker
+from engines.service.runner_handle import RunnerHandle
 from engines.types.errors import RunnerDied, stopping
 
 COMMAND = ("-P", "-m", "engines.runner.main")
@@ -22,20 +22,20 @@ log = logging.getLogger("runners")
 
 Heard = (
     runner_protocol.Loaded
-    | runner_protocol.LoadFailed
+    | runner_protocol.LoadingFailed
     | runner_protocol.Said
     | runner_protocol.Finished
-    | runner_protocol.Failed
+    | job.Failed
     | runner_protocol.Answer
 )
 
 
-class Listener(Protocol):
+class RunnerListener(Protocol):
     """Who is told what runners say and when they end."""
 
-    def heard(self, worker: Worker, report: Heard) -> None: ...
+    def heard(self, worker: RunnerHandle, report: Heard) -> None: ...
 
-    def ended(self, worker: Worker, reason: str, expected: bool) -> None:
+    def ended(self, worker: RunnerHandle, reason: str, expected: bool) -> None:
         """`expected`: the runner was told to end; otherwise it died."""
         ...
 
@@ -48,31 +48,31 @@ class Runners:
     """At most one runner a model, by the model's key."""
 
     def __init__(
-        self, listener: Listener, clock: AwakeClock, context_limit: int, spare: bool, command: tuple[str, ...]
+        self, listener: RunnerListener, clock: AwakeClock, context_limit: int, spare: bool, command: tuple[str, ...]
     ) -> None:
         self._listener = listener
         self._clock = clock
         self._context_limit = context_limit
         self._command = command
         self._wants_spare = spare
-        self._spare: Worker | None = None
-        self._workers: dict[str, Worker] = {}
-        self._nameless: set[Worker] = set()  # of no model: the spare, and what may become one
+        self._spare: RunnerHandle | None = None
+        self._workers: dict[str, RunnerHandle] = {}
+        self._nameless: set[RunnerHandle] = set()  # of no model: the spare, and what may become one
         self._spare_due = 0.0
         self._tasks = Tasks()
         self._lock = tempfile.TemporaryFile()  # of which runners lock bytes
         self._closed = False
 
-    def __iter__(self) -> Iterator[Worker]:
+    def __iter__(self) -> Iterator[RunnerHandle]:
         """Those of models."""
         return iter(list(self._workers.values()))
 
     @property
-    def everybody(self) -> list[Worker]:
+    def everybody(self) -> list[RunnerHandle]:
         """The spare too."""
         return [*self._workers.values(), *self._nameless]
 
-    def get(self, key: str) -> Worker | None:
+    def get(self, key: str) -> RunnerHandle | None:
         """The model's runner, unless there is none or it is being ended."""
         worker = self._workers.get(key)
         return None if worker is None or worker.stopping else worker
@@ -87,7 +87,7 @@ class Runners:
             self._spare_due = self._clock.now + SPARE_SECONDS
             self._tasks.spawn(self._prepare_spare())
 
-    async def open(self, entry: Entry) -> Worker:
+    async def open(self, entry: Entry) -> RunnerHandle:
         """The model's runner with its tokenizer open; started if there is none. Raises what prevents it."""
         while (worker := self._workers.get(entry.key)) is not None and worker.stopping:
             await worker.gone.wait()
@@ -113,7 +113,7 @@ class Runners:
             worker.gone.set()
         self._lock.close()
 
-    async def _started(self, entry: Entry) -> Worker:
+    async def _started(self, entry: Entry) -> RunnerHandle:
         worker = self._take_spare() or await self._new()
         if (other := self._workers.get(entry.key)) is not None:
             worker.kill()  # somebody else was quicker
@@ -125,7 +125,7 @@ class Runners:
         self.prepare_spare()
         return worker
 
-    def _take_spare(self) -> Worker | None:
+    def _take_spare(self) -> RunnerHandle | None:
         """The spare, if it is ready and well, so that its imports cost nobody's time."""
         spare, self._spare = self._spare, None
         if spare is None or spare.stopping or not spare.process.alive:
@@ -135,7 +135,7 @@ class Runners:
             return None
         return spare
 
-    async def _new(self) -> Worker:
+    async def _new(self) -> RunnerHandle:
         """A process that is starting, of no model yet."""
         if self._closed:
             raise stopping()
@@ -143,7 +143,7 @@ class Runners:
         if self._closed:
             await _end(process)
             raise stopping()
-        worker = Worker("", process, self._clock.now)
+        worker = RunnerHandle("", process, self._clock.now)
         self._nameless.add(worker)
         self._tasks.spawn(self._follow(worker))
         return worker
@@ -158,7 +158,7 @@ class Runners:
         else:
             worker.kill()
 
-    async def _follow(self, worker: Worker) -> None:
+    async def _follow(self, worker: RunnerHandle) -> None:
         """Take in what a runner says, until it ends. One that can't be understood is ended, for requests wait on it."""
         try:
             await self._listen(worker)
@@ -166,7 +166,7 @@ class Runners:
             log.exception("what runner %d of %s says can't be taken in", worker.process.pid, worker.key or "no model")
         await self._end(worker)
 
-    async def _listen(self, worker: Worker) -> None:
+    async def _listen(self, worker: RunnerHandle) -> None:
         async for report in worker.process.reports():
             match report:
                 case runner_protocol.Opened():
@@ -186,7 +186,7 @@ class Runners:
                     worker.heard(self._clock.now)
                     self._listener.heard(worker, report)
 
-    async def _end(self, worker: Worker) -> None:
+    async def _end(self, worker: RunnerHandle) -> None:
         worker.process.kill()
         status = await worker.process.ended()
         expected, worker.stopping = worker.stopping, True
@@ -202,7 +202,7 @@ class Runners:
         if worker.key:
             self._listener.ended(worker, reason, expected)
 
-    def _forget(self, worker: Worker) -> None:
+    def _forget(self, worker: RunnerHandle) -> None:
         self._nameless.discard(worker)
         if self._spare is worker:
             self._spare = None

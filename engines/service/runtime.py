@@ -16,15 +16,15 @@ from engines.host.awake import KeepAwake
 from engines.host.clock import AwakeClock
 from engines.host.conditions import Conditions, Sensors
 from engines.host.system import Host
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.models import checkpoint, sampling_defaults
 from engines.models.catalog import Catalog, Entry, NotInstalled
 from engines.service import pool, status
 from engines.service.admission import Admission
 from engines.service.background import Background
-from engines.service.health_loop import Watch
-from engines.service.options import Options
-from engines.service.request_state import Question, Ticket
+from engines.service.health_loop import HealthLoop
+from engines.service.options import RuntimeOptions
+from engines.service.request_state import Question, RequestState
 from engines.service.supervisor import Supervisor
 from engines.types.audio import (
     AlignmentDone,
@@ -62,7 +62,7 @@ class Runtime:
     def __init__(
         self,
         catalog: Catalog,
-        options: Options,
+        options: RuntimeOptions,
         awake: KeepAwake | None = None,
         read_conditions: Callable[[], Conditions] | None = None,
     ) -> None:
@@ -73,7 +73,7 @@ class Runtime:
         self._supervisor = Supervisor(options, self._clock, self._admission)
         read = read_conditions or Sensors(Host()).read
         self._background = Background(self._clock, read, options.battery_floor)
-        self._watch = Watch(self._clock, self._admission, self._supervisor, awake or KeepAwake(), self._background)
+        self._watch = HealthLoop(self._clock, self._admission, self._supervisor, awake or KeepAwake(), self._background)
         self._counts: dict[str, int] = {"done": 0, "failed": 0, "cancelled": 0}
         self._counts |= {"tokens": 0, "prompt_tokens": 0, "cached_tokens": 0}
 
@@ -220,7 +220,7 @@ class Runtime:
             return await self._supervisor.ask(ticket, command(ticket.id))
         except asyncio.CancelledError:
             if ticket.worker is not None:
-                ticket.worker.send(runner_protocol.Cancel(ticket.id))
+                ticket.worker.send(job.Cancel(ticket.id))
             raise
         finally:
             self._forget(ticket)
@@ -234,7 +234,7 @@ class Runtime:
 
     async def _admit(
         self, model: str, capability: Capability, work: runner_protocol.Work | None = None, entry: Entry | None = None
-    ) -> Ticket:
+    ) -> RequestState:
         """Work on an `entry` that is known belongs to a composite request, which was let in before."""
         is_piece = entry is not None
         self._admission.check(is_piece)
@@ -249,13 +249,13 @@ class Runtime:
         self._counts["prompt_tokens"] += usage.prompt_tokens
         self._counts["cached_tokens"] += usage.cached_tokens
 
-    def _leave(self, ticket: Ticket, outcome: str) -> None:
+    def _leave(self, ticket: RequestState, outcome: str) -> None:
         """The one place where a request ends, however it does."""
         self._forget(ticket)
         self._counts[outcome] += 1
         self._supervisor.leave(ticket, well=outcome == "done")
 
-    def _forget(self, ticket: Ticket) -> None:
+    def _forget(self, ticket: RequestState) -> None:
         self._admission.leave(ticket)
         if ticket.worker is not None:
             ticket.worker.last_used = self._clock.now

@@ -14,16 +14,16 @@ from engines.host.conditions import Conditions
 from engines.media.client import Media, PieceOptions
 from engines.models.catalog import Catalog, Entry
 from engines.models.registry import DEFAULTS, Pieces
-from engines.service.options import Options
+from engines.service.options import RuntimeOptions
 from engines.service.runtime import Runtime
-from engines.synthesis.synthesis import Speaking
-from engines.synthesis.transcription_check import Listening
+from engines.synthesis.synthesis import Synthesis
+from engines.synthesis.transcription_check import TranscriptionCheck
 from engines.synthesis.voice_store import VoiceStore
 from engines.text.script import Converter
 from engines.transcription.alignment import Alignment, Place
 from engines.transcription.piece import Hear
 from engines.transcription.piece_cache import PieceCache
-from engines.transcription.transcription import Ear, Transcription
+from engines.transcription.transcription import Transcriber, Transcription
 from engines.transcription.word_timestamps import WithWords
 from engines.types.audio import (
     Aligned,
@@ -74,7 +74,7 @@ class Local:
     def __init__(
         self,
         catalog: Catalog,
-        options: Options,
+        options: RuntimeOptions,
         audio: AudioOptions,
         awake: KeepAwake | None = None,
         read_conditions: Callable[[], Conditions] | None = None,
@@ -85,9 +85,9 @@ class Local:
         self._media = Media()
         self._store = VoiceStore(audio.voices)
         self._converter = Converter()
-        listening = Listening(self._media, self._listener, self._comparable)
+        listening = TranscriptionCheck(self._media, self._listener, self._comparable)
         listen = listening.texts if audio.check_speech else None
-        self._speaking = Speaking(self._media, self._text_of, self._store, listen)
+        self._speaking = Synthesis(self._media, self._text_of, self._store, listen)
         self._cache = PieceCache(audio.known_seconds, time.monotonic)
         self._expiry: asyncio.TimerHandle | None = None
         wait = self.runtime.until_background_may_run
@@ -197,7 +197,7 @@ class Local:
         loop = asyncio.get_running_loop()
         self._expiry = None if seconds is None else loop.call_later(seconds, self._forget_in_time)
 
-    async def _ear(self, request: TranscriptionRequest) -> Ear:
+    async def _ear(self, request: TranscriptionRequest) -> Transcriber:
         entry = await self.runtime.resolve(request.model, "transcription")
         made_for, tokens = _pieces(entry), entry.checkpoint.context_length
         if request.translate and not entry.checkpoint.translates:
@@ -214,7 +214,7 @@ class Local:
             asked = WithWords(hear, lambda work: self.runtime.run(work, aligner), self._audio.aligner).hear
         pieces = PieceOptions(longest=made_for.seconds, limit=self._audio.longest_recording)
         context = min(made_for.context, tokens // CONTEXT_A_CHARACTER) if tokens else made_for.context
-        return Ear(entry.names[0], pieces, asked, context, "\n".join(identity))
+        return Transcriber(entry.names[0], pieces, asked, context, "\n".join(identity))
 
     def _no_translator(self, asked: str) -> WrongCapability:
         """Names those that can."""

@@ -10,16 +10,17 @@ from typing import assert_never
 from engines.host.clock import AwakeClock
 from engines.host.system import Host
 from engines.ipc import runner_protocol
+from engines.ipc.job import Cancel
 from engines.ipc.tasks import Tasks
 from engines.ipc.unread import TOO_SLOW, Unread, to_end
 from engines.models.catalog import Entry
 from engines.service import pool
 from engines.service.admission import Admission
-from engines.service.condition import Changes
-from engines.service.options import Options
+from engines.service.condition import Condition
+from engines.service.options import RuntimeOptions
 from engines.service.priority import Rank, rank, sharing
-from engines.service.request_state import Question, Ticket
-from engines.service.runner_handle import Worker
+from engines.service.request_state import Question, RequestState
+from engines.service.runner_handle import RunnerHandle
 from engines.service.runners import Heard, Runners
 from engines.types import trace
 from engines.types.common import Capability, Priority
@@ -35,13 +36,13 @@ class Supervisor:
     """Owns the pool's `state` and the `runners`, for others to look at. `deaths` counts runners that weren't told to
     end."""
 
-    def __init__(self, options: Options, clock: AwakeClock, admission: Admission) -> None:
+    def __init__(self, options: RuntimeOptions, clock: AwakeClock, admission: Admission) -> None:
         self._options = options
         self._clock = clock
         self._admission = admission
         self._entries: dict[str, Entry] = {}
         self._tasks = Tasks()
-        self._changes = Changes()
+        self._changes = Condition()
         self.state = pool.State(limits=options.limits)
         self.runners = Runners(self, clock, options.context_limit, options.spare, options.runner)
         self.deaths = 0
@@ -69,7 +70,7 @@ class Supervisor:
             pool.forgive(self.state, entry.key)
         pool.register(self.state, pool.Spec(entry.key, seen.weights_bytes + seen.work_bytes, wish, pinned))
 
-    async def ask(self, ticket: Ticket, question: Question) -> runner_protocol.Answer:
+    async def ask(self, ticket: RequestState, question: Question) -> runner_protocol.Answer:
         """What the model's tokenizer says; its weights aren't needed. Once more if the runner dies over it: it may have
         been on its way out."""
 
@@ -78,16 +79,16 @@ class Supervisor:
 
         return await retry_on_death(ask)
 
-    def queue(self, ticket: Ticket, arrived: float, priority: Priority, modest: bool = False) -> None:
+    def queue(self, ticket: RequestState, arrived: float, priority: Priority, modest: bool = False) -> None:
         """A request that its runner has prepared waits, to be started or refused."""
         job = pool.Job(ticket.id, ticket.entry.key, ticket.kv_bytes, arrived, modest=modest, priority=priority)
         pool.arrive(self.state, job)
         self.settle()
 
-    def leave(self, ticket: Ticket, *, well: bool) -> None:
+    def leave(self, ticket: RequestState, *, well: bool) -> None:
         """A request is over, wherever it was."""
         if ticket.worker is not None and not well:
-            ticket.worker.send(runner_protocol.Cancel(ticket.id))  # also of what is only prepared
+            ticket.worker.send(Cancel(ticket.id))  # also of what is only prepared
         pool.finished(self.state, ticket.id, self._clock.now, well=well)
         self.settle()
 
@@ -171,11 +172,11 @@ class Supervisor:
         known = self._entries[key].checkpoint.entry if key in self._entries else None
         return known is not None and known.has_long_steps
 
-    def _carry_out(self, effect: pool.Load | pool.Resize | pool.Unload | pool.Start | pool.Refuse) -> None:
+    def _carry_out(self, effect: pool.LoadModel | pool.ResizeLease | pool.Unload | pool.Start | pool.Refuse) -> None:
         match effect:
-            case pool.Load():
+            case pool.LoadModel():
                 self._tasks.spawn(self._load(self._entries[effect.model], effect.lease))
-            case pool.Resize():
+            case pool.ResizeLease():
                 self._resize(effect.model, effect.lease)
             case pool.Unload():
                 self._unload(effect.model)
@@ -206,7 +207,7 @@ class Supervisor:
         if (worker := self.runners.get(key)) is not None:
             worker.kill()
 
-    async def _start(self, ticket: Ticket) -> None:
+    async def _start(self, ticket: RequestState) -> None:
         """Hand a request to its model's runner; prepared again if that is not the one that prepared it."""
         trace.current.set(ticket.trace)
         worker = self.runners.get(ticket.entry.key)
@@ -224,14 +225,14 @@ class Supervisor:
             worker.work_begins(self._clock.now)
         ticket.start(worker)
 
-    # -- what runners say (`runners.Listener`) ------------------------------------------------------------------
+    # -- what runners say (`runners.RunnerListener`) ------------------------------------------------------------------
 
-    def heard(self, worker: Worker, report: Heard) -> None:
+    def heard(self, worker: RunnerHandle, report: Heard) -> None:
         match report:
             case runner_protocol.Loaded():
                 pool.loaded(self.state, worker.key, self._clock.now)
                 self.settle()
-            case runner_protocol.LoadFailed():
+            case runner_protocol.LoadingFailed():
                 worker.kill()
                 self._load_failed(worker.key, report.failure.error())
             case _:
@@ -245,7 +246,7 @@ class Supervisor:
             pool.load_failed(self.state, key, error.message, self._clock.now)
         self.settle()
 
-    def ended(self, worker: Worker, reason: str, expected: bool) -> None:
+    def ended(self, worker: RunnerHandle, reason: str, expected: bool) -> None:
         if expected:
             pool.unloaded(self.state, worker.key)
             jobs = {}
@@ -255,7 +256,7 @@ class Supervisor:
         self._give_back(worker, reason, jobs)
         self.settle()
 
-    def _give_back(self, worker: Worker, reason: str, jobs: Mapping[int, pool.Job]) -> None:
+    def _give_back(self, worker: RunnerHandle, reason: str, jobs: Mapping[int, pool.Job]) -> None:
         """Requests of a runner that is gone: what has sent nothing is tried once more; what waits, waits on."""
         waiting = {job.id for job in self.state.queue}
         for ticket in [ticket for ticket in self._admission.tickets.values() if ticket.worker is worker]:
@@ -297,7 +298,7 @@ class Supervisor:
         entry = self._entries.get(key)
         return entry.names[0] if entry is not None else key
 
-    def _busy_but(self, ticket: Ticket) -> bool:
+    def _busy_but(self, ticket: RequestState) -> bool:
         resident = self.state.residents.get(ticket.entry.key)
         return resident is not None and any(id != ticket.id for id in resident.running)
 

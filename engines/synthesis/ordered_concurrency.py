@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class OrderedTasks(Generic[T]):
     """The results of `make(0)`, `make(1)`, …, of which at most `most` are in work or wait to be taken.
 
     A task group can't stand around the `yield` of a generator that others close: so tasks are owned here, and `close`

@@ -11,9 +11,9 @@ import msgspec
 
 from engines.synthesis import crossfade, duration_check
 from engines.synthesis.completeness import Made, is_enough
-from engines.synthesis.ordered_concurrency import Ahead
+from engines.synthesis.ordered_concurrency import OrderedTasks
 from engines.synthesis.recall import recall
-from engines.synthesis.sentences import Piece
+from engines.synthesis.sentences import TextPiece
 from engines.types.audio import VOICE_RATE, Sound, SpeechProgress, UtteranceDone, UtteranceRequest
 from engines.types.common import Started, Usage
 from engines.types.errors import InternalError
@@ -31,7 +31,7 @@ class Work:
     """One text being spoken. What was made of it so far can be read at any time."""
 
     def __init__(
-        self, utter: Utter, asked: UtteranceRequest, pieces: Sequence[Piece], listen: Listen | None = None
+        self, utter: Utter, asked: UtteranceRequest, pieces: Sequence[TextPiece], listen: Listen | None = None
     ) -> None:
         self._utter = utter
         self._listen = listen
@@ -47,7 +47,7 @@ class Work:
 
     async def run(self, streamed: bool, most: int) -> AsyncGenerator[Started | bytes | SpeechProgress]:
         """`Started`, then the sound, joined, with progress behind each piece. At most so many are in work at a time."""
-        ahead = Ahead(self._made, 1 if streamed else 0, len(self._pieces), most)
+        ahead = OrderedTasks(self._made, 1 if streamed else 0, len(self._pieces), most)
         try:
             if streamed:
                 async with aclosing(self._heard(ahead)) as first:
@@ -75,7 +75,7 @@ class Work:
 
     # -- one piece ----------------------------------------------------------------------------------------------
 
-    async def _heard(self, ahead: Ahead[Made]) -> AsyncGenerator[Started | bytes]:
+    async def _heard(self, ahead: OrderedTasks[Made]) -> AsyncGenerator[Started | bytes]:
         """The first piece, as it is made. The next is begun as soon as there is sound of it."""
         running, whole = crossfade.Running(), array("f")
         done: UtteranceDone | None = None

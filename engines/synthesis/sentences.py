@@ -39,25 +39,25 @@ _ATOMS = re.compile(
 )
 
 
-class Piece(msgspec.Struct, frozen=True):
+class TextPiece(msgspec.Struct, frozen=True):
     """What is spoken in one go, and the seconds of silence after it."""
 
     text: str
     pause: float
 
 
-def split(text: str, *, soon: bool = False) -> tuple[Piece, ...]:
+def split(text: str, *, soon: bool = False) -> tuple[TextPiece, ...]:
     """Of `speakable` text. `soon`: the first piece is short where a sentence is.
 
     Nothing but blanks is lost; the last piece has no pause.
     """
-    pieces: list[Piece] = []
+    pieces: list[TextPiece] = []
     for line in text.split("\n"):
         sentences = [part for whole in _parts(line, _ENDS, _ends_here) for part in _shortened(whole)]
         merged = _merged(sentences, FIRST if soon and not pieces else TARGET)
-        pieces += [*merged[:-1], *(Piece(one.text, PARAGRAPH) for one in merged[-1:])]
+        pieces += [*merged[:-1], *(TextPiece(one.text, PARAGRAPH) for one in merged[-1:])]
     spoken = _voiced(pieces)
-    return (*spoken[:-1], *(Piece(one.text, 0.0) for one in spoken[-1:]))
+    return (*spoken[:-1], *(TextPiece(one.text, 0.0) for one in spoken[-1:]))
 
 
 def _parts(text: str, marks: re.Pattern[str], counts: Callable[[str, int, int], bool]) -> list[str]:
@@ -93,15 +93,15 @@ def _between(text: str, start: int, end: int) -> bool:
     return not (text[start - 1 : start].isdigit() and text[end : end + 1].isdigit())
 
 
-def _shortened(sentence: str) -> Iterator[Piece]:
+def _shortened(sentence: str) -> Iterator[TextPiece]:
     """A sentence whole, or in parts of equal length at its commas, at blanks, or where it must be."""
     if usual_seconds(sentence) <= LONGEST:
-        yield Piece(sentence, SENTENCE)
+        yield TextPiece(sentence, SENTENCE)
         return
     clauses = [part for clause in _parts(sentence, _COMMAS, _between) for part in _cut(clause)]
     packed = _packed(clauses, _even(sentence))
-    yield from (Piece(part, COMMA if _COMMAS.search(part[-2:]) else NOWHERE) for part in packed[:-1])
-    yield Piece(packed[-1], SENTENCE)
+    yield from (TextPiece(part, COMMA if _COMMAS.search(part[-2:]) else NOWHERE) for part in packed[:-1])
+    yield TextPiece(packed[-1], SENTENCE)
 
 
 def _cut(clause: str) -> list[str]:
@@ -149,28 +149,28 @@ def _packed(parts: Sequence[str], most: float) -> list[str]:
     return packed
 
 
-def _merged(pieces: Sequence[Piece], first: float) -> list[Piece]:
+def _merged(pieces: Sequence[TextPiece], first: float) -> list[TextPiece]:
     """Neighbours that are short, in one piece."""
-    merged: list[Piece] = []
+    merged: list[TextPiece] = []
     filled = 0.0
     for piece in pieces:
         seconds = usual_seconds(piece.text)
         most = first if len(merged) == 1 else TARGET
         if merged and merged[-1].pause == SENTENCE and filled + seconds <= most:
-            merged[-1] = Piece(merged[-1].text + piece.text, piece.pause)
+            merged[-1] = TextPiece(merged[-1].text + piece.text, piece.pause)
             filled += seconds
         else:
             merged.append(piece)
             filled = seconds
-    return [Piece(piece.text.strip(), piece.pause) for piece in merged]
+    return [TextPiece(piece.text.strip(), piece.pause) for piece in merged]
 
 
-def _voiced(pieces: Sequence[Piece]) -> list[Piece]:
+def _voiced(pieces: Sequence[TextPiece]) -> list[TextPiece]:
     """What holds only marks goes with what is before it, or after it at the beginning."""
-    voiced: list[Piece] = []
+    voiced: list[TextPiece] = []
     for piece in pieces:
         if voiced and not (is_spoken(piece.text) and is_spoken(voiced[-1].text)):
-            voiced[-1] = Piece(f"{voiced[-1].text} {piece.text}", piece.pause)
+            voiced[-1] = TextPiece(f"{voiced[-1].text} {piece.text}", piece.pause)
         else:
             voiced.append(piece)
     return voiced

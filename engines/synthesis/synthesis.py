@@ -32,7 +32,7 @@ AHEAD_STREAMED, AHEAD_WHOLE = 1, 3
 Transcribe = Callable[[str, str], Awaitable[str]]
 
 
-class Clip(Protocol):
+class DecodedClip(Protocol):
     """A recording's samples, float32."""
 
     @property
@@ -48,23 +48,23 @@ class Clip(Protocol):
     def gaps(self) -> tuple[tuple[float, float], ...]: ...
 
 
-class Encoder(Protocol):
+class SoundEncoder(Protocol):
     async def feed(self, samples: bytes) -> bytes: ...
 
     async def finish(self) -> bytes: ...
 
 
-class Media(Protocol):
+class SpeechMedia(Protocol):
     """What is needed of the media process."""
 
-    async def decode(self, path: str, rate: int, longest_seconds: float) -> Clip: ...
+    async def decode(self, path: str, rate: int, longest_seconds: float) -> DecodedClip: ...
 
     def encoder(
         self, format: SoundFormat, rate_in: int, rate_out: int | None = None, speed: float = 1.0, whole: bool = True
-    ) -> AbstractAsyncContextManager[Encoder]: ...
+    ) -> AbstractAsyncContextManager[SoundEncoder]: ...
 
 
-class Speaking:
+class Synthesis:
     """`transcribe` (path, language) tells what a recording says, `listen` what is heard of what was spoken.
 
     Without `transcribe`, a voice to imitate needs its text; without `store`, no voices are stored; without `listen`
@@ -73,7 +73,7 @@ class Speaking:
 
     def __init__(
         self,
-        media: Media,
+        media: SpeechMedia,
         transcribe: Transcribe | None = None,
         store: VoiceStore | None = None,
         listen: Listen | None = None,

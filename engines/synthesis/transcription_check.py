@@ -17,27 +17,27 @@ AROUND = bytes(4 * EAR_RATE // 10)  # silence before and behind, as recordings h
 Hear = Callable[[PieceRequest], AsyncGenerator[Started | Delta | PieceDone]]
 
 
-class Encoder(Protocol):
+class ResamplingEncoder(Protocol):
     async def feed(self, samples: bytes) -> bytes: ...
 
     async def finish(self) -> bytes: ...
 
 
-class Media(Protocol):
+class ResamplingMedia(Protocol):
     """What is needed of the media process."""
 
     def encoder(
         self, format: SoundFormat, rate_in: int, rate_out: int | None = None, speed: float = 1.0, whole: bool = True
-    ) -> AbstractAsyncContextManager[Encoder]: ...
+    ) -> AbstractAsyncContextManager[ResamplingEncoder]: ...
 
 
-class Listening:
+class TranscriptionCheck:
     """`listener` gives the main name of a model that is at hand and how it is asked, None for none; `written` puts a
     text in a language into the one script in which texts are compared."""
 
     def __init__(
         self,
-        media: Media,
+        media: ResamplingMedia,
         listener: Callable[[], Awaitable[tuple[str, Hear] | None]],
         written: Callable[[str, str], Awaitable[str]],
     ) -> None:

@@ -54,7 +54,7 @@ def read(text: str, shown: Callable[[str], str]) -> str:
     env: dict[str, object] = {}
     source = _WIDE.sub(" " * WIDEST, _DEEP.sub(r"\g<0>\\", text))
     tokens = _parser().parse(source, env)
-    reading = _Reading(source, tokens, shown)
+    reading = _MarkdownReading(source, tokens, shown)
     lines = reading.lines()
     if any(char.isalnum() for char in lines):
         return lines
@@ -178,7 +178,7 @@ def _prefixed_tag(state: StateInline, silent: bool) -> bool:
 # -- what is seen -------------------------------------------------------------------------------------------------
 
 
-class _Reading:
+class _MarkdownReading:
     """The text of parsed tokens; `addresses` are those of its links and pictures."""
 
     def __init__(self, source: str, tokens: Sequence[Token], shown: Callable[[str], str]) -> None:

@@ -22,7 +22,7 @@ _SEPARATOR = "\n"
 _MARKS = re.compile(r"[^\w\n]*")
 
 
-class Loop(msgspec.Struct, frozen=True):
+class TextLoop(msgspec.Struct, frozen=True):
     """`text[start:end]` repeats `text[start:once]`. Cutting it to one repetition removes `text[once:end]`."""
 
     start: int
@@ -31,12 +31,12 @@ class Loop(msgspec.Struct, frozen=True):
     times: int
 
 
-def find(text: str) -> tuple[Loop, ...]:
+def find(text: str) -> tuple[TextLoop, ...]:
     """The loops in a text, in order; they don't overlap. Takes time in proportion to its length."""
     spans = [span for word in UNIT.finditer(text) for span in units_in(word)]
     units = [text[start:end].casefold() for start, end in spans]
     periods = [(period, _repeated(units, period)) for period in range(1, min(LONGEST_PHRASE, len(units) // 2) + 1)]
-    found: list[Loop] = []
+    found: list[TextLoop] = []
     at = 0
     while at < len(units):
         period = next((period for period, repeated in periods if _is_loop(repeated, at, period)), 0)
@@ -47,7 +47,7 @@ def find(text: str) -> tuple[Loop, ...]:
         if end < len(units):
             end -= (end - at) % period  # what is broken off by the text's end belongs to the loop
         once, last = _with_marks(text, spans[at + period - 1][1], spans[end - 1][1])
-        found.append(Loop(spans[at][0], once, last, (end - at) // period))
+        found.append(TextLoop(spans[at][0], once, last, (end - at) // period))
         at = end
     return tuple(found)
 
@@ -77,7 +77,7 @@ def has_loop(segments: Sequence[Segment]) -> bool:
     return bool(find(_SEPARATOR.join(segment.text for segment in segments)))
 
 
-def _behind(told: int, loops: Sequence[Loop]) -> list[Loop]:
+def _behind(told: int, loops: Sequence[TextLoop]) -> list[TextLoop]:
     """The loops, moved so that cutting them keeps the first `told` characters."""
     return [msgspec.structs.replace(loop, once=max(loop.once, told)) for loop in loops if loop.end > told]
 
@@ -113,7 +113,7 @@ def _is_loop(repeated: Sequence[int], at: int, period: int) -> bool:
     return at + period < len(repeated) and repeated[at + period] >= fewest_repeated(period)
 
 
-def _without(segments: Sequence[Segment], loops: Sequence[Loop]) -> tuple[Segment, ...]:
+def _without(segments: Sequence[Segment], loops: Sequence[TextLoop]) -> tuple[Segment, ...]:
     left: list[Segment] = []
     offset = 0
     for segment in segments:

@@ -13,7 +13,7 @@ NOBODY = re.compile(r"\s*(?:None\s*)+")
 MAY_BE_NOBODY = re.compile(r"\s*(?:None\s*)*(?:N|No|Non)?")
 
 
-class Early:
+class PartialText:
     """What may be told of one piece before it is final. It stays, however often the model is asked: see `continued`."""
 
     def __init__(self) -> None:

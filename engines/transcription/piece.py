@@ -10,7 +10,7 @@ from engines.text.joining import Span, join
 from engines.text.repetition import collapsed_segments, has_loop
 from engines.text.script import Converter
 from engines.text.timing import apportioned, placed
-from engines.transcription.partial_text import NOBODY, Early
+from engines.transcription.partial_text import NOBODY, PartialText
 from engines.transcription.piece_cache import KnownPieces
 from engines.transcription.word_times import reckoned
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, PieceText, Script, Segment
@@ -46,7 +46,7 @@ class Heard(msgspec.Struct, frozen=True):
     reckoned: tuple[Span, ...] = ()
 
 
-class Hearing:
+class PieceTranscriber:
     """Hears the pieces of one recording, several at a time. `asked` is the request for a piece, but for its samples.
 
     `known_language` says what was heard in the recording so far, "" at first. `known` is what was heard in the same
@@ -77,7 +77,7 @@ class Hearing:
         """Whether no model has to be asked first of what is spoken in this piece."""
         return self._known.find(msgspec.structs.replace(self._asked, samples=samples)) is not None
 
-    async def piece(self, samples: bytes, start: float, early: Early | None = None) -> Heard:
+    async def piece(self, samples: bytes, start: float, early: PartialText | None = None) -> Heard:
         """What is spoken in the piece that begins at `start`, in seconds. Raises what the model's runner raises.
 
         A piece whose text is cut or runs in a loop is heard again with a penalty on repetition, then in halves; what
@@ -105,7 +105,7 @@ class Hearing:
             halves.append(await self._heard(half_done, half_usage, begins, _seconds(half)))
         return _together(halves, usage)
 
-    async def _twice(self, samples: bytes, early: Early | None = None) -> tuple[PieceDone, Usage]:
+    async def _twice(self, samples: bytes, early: PartialText | None = None) -> tuple[PieceDone, Usage]:
         """The better of one or two answers, and what both took. The second goes on behind what was told of the first;
         where that is nothing, it isn't told early."""
         asked = msgspec.structs.replace(self._asked, samples=samples)
@@ -119,7 +119,7 @@ class Hearing:
             better = _better(done, again)
         return better, added(done.usage, again.usage)
 
-    async def _ask(self, request: PieceRequest, early: Early | None = None) -> PieceDone:
+    async def _ask(self, request: PieceRequest, early: PartialText | None = None) -> PieceDone:
         def again() -> Awaitable[PieceDone]:
             nonlocal request
             request = early.continued(request) if early is not None else request
@@ -128,7 +128,7 @@ class Hearing:
         done = await retry_on_death(lambda: self._ask_once(request, early), again)
         return msgspec.structs.replace(done, language=request.language or done.language)
 
-    async def _ask_once(self, request: PieceRequest, early: Early | None) -> PieceDone:
+    async def _ask_once(self, request: PieceRequest, early: PartialText | None) -> PieceDone:
         if known := self._known.find(request):
             if not self.started.done():
                 self.started.set_result(Started(request.model, 0))

@@ -1,6 +1,6 @@
 """A whole recording, written down: its pieces are heard a few at a time and joined in order.
 
-media process ─► _Work._read ─► a task a piece (`Hearing.piece`) ─► in order ─► `_Result.add` ─► events
+media process ─► _Work._read ─► a task a piece (`PieceTranscriber.piece`) ─► in order ─► `_Result.add` ─► events
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from engines.media.client import Ending, Piece, PieceOptions, Progress, Selection
-from engines.media.decode_slots import Reader
+from engines.media.client import DecodeProgress, Ending, PieceOptions, RecordingPiece, Selection
+from engines.media.decode_slots import SlotHolder
 from engines.text.joining import Joiner, Span, file_cut, gaps, incompleteness, labelled, main_language
 from engines.text.languages import parse
 from engines.text.script import Converter
 from engines.transcription.context import MOST, context
-from engines.transcription.partial_text import Early
-from engines.transcription.piece import BeforeNext, Hear, Heard, Hearing, added, at_once
+from engines.transcription.partial_text import PartialText
+from engines.transcription.piece import BeforeNext, Hear, Heard, PieceTranscriber, added, at_once
 from engines.transcription.piece_cache import KnownPieces, PieceCache
 from engines.types.audio import (
     PieceRequest,
@@ -39,7 +39,7 @@ IN_FLIGHT = 4
 T = TypeVar("T")
 
 
-class Ear(msgspec.Struct, frozen=True):
+class Transcriber(msgspec.Struct, frozen=True):
     """A model that transcribes: its main name, the pieces that it handles well, how it is asked for one (`hear`), and
     how many characters of context it takes.
 
@@ -57,8 +57,8 @@ class Recordings(Protocol):
     """What is needed of `media.client.Media`."""
 
     def pieces(
-        self, path: str, options: PieceOptions, reader: Reader | None = None
-    ) -> AsyncGenerator[Piece | Progress | Ending, None]: ...
+        self, path: str, options: PieceOptions, reader: SlotHolder | None = None
+    ) -> AsyncGenerator[RecordingPiece | DecodeProgress | Ending, None]: ...
 
 
 class Transcription:
@@ -71,7 +71,7 @@ class Transcription:
     def __init__(
         self,
         media: Recordings,
-        ear: Callable[[TranscriptionRequest], Awaitable[Ear]],
+        ear: Callable[[TranscriptionRequest], Awaitable[Transcriber]],
         script: Script = "as-is",
         in_flight: int = IN_FLIGHT,
         cache: PieceCache | None = None,
@@ -112,10 +112,12 @@ class Transcription:
         result = _Result(language, left_out)
         script = request.script or self._script
         known = KnownPieces(self._cache, (request.tenant, ear.model, ear.identity))
-        hearing = Hearing(ear.hear, asked, self._converter, script, result.heard_language, known, self._before_next)
+        hearing = PieceTranscriber(
+            ear.hear, asked, self._converter, script, result.heard_language, known, self._before_next
+        )
         as_written = request.streamed and script == "as-is" and not request.words and request.channels != "separate"
         selection = Selection(request.track, request.channels)
-        reader = Reader()
+        reader = SlotHolder()
         pieces = self._media.pieces(request.path, msgspec.structs.replace(ear.pieces, selection=selection), reader)
         work = _Work(pieces, hearing, lambda before: as_written and result.is_silence(before))
         reader.stop = work.cancel
@@ -129,7 +131,7 @@ class Transcription:
 
 
 async def _events(work: "_Work", model: str, result: "_Result", in_flight: int) -> AsyncGenerator[TranscriptionEvent]:
-    while isinstance(item := await work.next(), Progress):
+    while isinstance(item := await work.next(), DecodeProgress):
         pass  # nothing is sent yet
     yield (
         Started(model, 0) if isinstance(item, Ending) else msgspec.structs.replace(await work.begun(item), model=model)
@@ -162,7 +164,7 @@ class _InFlight(msgspec.Struct, frozen=True):
     total: float | None
     is_known: bool
     heard: "asyncio.Task[Heard]"
-    early: Early | None
+    early: PartialText | None
     channel: int
 
     async def early_text(self) -> str:
@@ -178,8 +180,8 @@ class _Work:
 
     def __init__(
         self,
-        pieces: AsyncGenerator[Piece | Progress | Ending, None],
-        hearing: Hearing,
+        pieces: AsyncGenerator[RecordingPiece | DecodeProgress | Ending, None],
+        hearing: PieceTranscriber,
         tells_early: Callable[[int], bool],
     ) -> None:
         self._pieces = pieces
@@ -187,11 +189,11 @@ class _Work:
         self._tells_early = tells_early
         self._begun = 0
         self._slots = asyncio.Semaphore(1)
-        self._order: asyncio.Queue[_InFlight | Progress | Ending | None] = asyncio.Queue()
+        self._order: asyncio.Queue[_InFlight | DecodeProgress | Ending | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reading = self._spawn(self._read())
 
-    async def next(self) -> _InFlight | Progress | Ending:
+    async def next(self) -> _InFlight | DecodeProgress | Ending:
         """The next piece, in order, or progress through silence, or the ending. Raises why the file can't be read."""
         if (item := await self._order.get()) is None:
             await self._reading
@@ -226,19 +228,19 @@ class _Work:
         try:
             async with aclosing(self._pieces) as pieces:
                 async for item in pieces:
-                    if isinstance(item, Piece):
+                    if isinstance(item, RecordingPiece):
                         await self._slots.acquire()
                         self._order.put_nowait(self._begin(item))
-                    elif isinstance(item, Progress):
+                    elif isinstance(item, DecodeProgress):
                         self._order.put_nowait(item)
                     else:
                         ending = item
         finally:
             self._order.put_nowait(ending)
 
-    def _begin(self, piece: Piece) -> _InFlight:
+    def _begin(self, piece: RecordingPiece) -> _InFlight:
         is_known = self._hearing.knows(piece.samples)
-        early = Early() if self._tells_early(self._begun) and not is_known else None
+        early = PartialText() if self._tells_early(self._begun) and not is_known else None
         self._begun += 1
         task = self._spawn(self._hearing.piece(piece.samples, piece.start, early))
         if early is not None:

@@ -39,7 +39,7 @@ def channels(value: object) -> Channels:
     raise InvalidRequest(message, param="channels")
 
 
-class Reader:
+class FieldReader:
     """One object's fields; `null` means "not given". `at` is where it stands in the body."""
 
     def __init__(self, fields: Json, at: str = "") -> None:
@@ -101,12 +101,12 @@ class Reader:
             raise self.error(name, f"one of {', '.join(values)}")
         return str(self._fields[name])
 
-    def object(self, name: str) -> "Reader":
+    def object(self, name: str) -> "FieldReader":
         """An empty one where it isn't given."""
         value = self._fields.get(name, {})
         if not isinstance(value, dict):
             raise self.error(name, "an object")
-        return Reader(value, self.place(name))
+        return FieldReader(value, self.place(name))
 
     def items(self, name: str) -> list[Any]:
         value = self._fields.get(name, [])
@@ -114,12 +114,12 @@ class Reader:
             raise self.error(name, "a list")
         return value
 
-    def objects(self, name: str) -> "list[Reader]":
+    def objects(self, name: str) -> "list[FieldReader]":
         """A list of objects, each with its place."""
         found = []
         for index, value in enumerate(self.items(name)):
             at = f"{self.place(name)}[{index}]"
             if not isinstance(value, dict):
                 raise InvalidRequest(f"{at} must be an object.", param=at)
-            found.append(Reader(value, at))
+            found.append(FieldReader(value, at))
         return found

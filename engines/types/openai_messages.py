@@ -20,7 +20,7 @@ from engines.types.chat import (
 )
 from engines.types.common import Json
 from engines.types.errors import InvalidRequest, UnsupportedField
-from engines.types.field_reader import Reader
+from engines.types.field_reader import FieldReader
 
 ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -33,7 +33,7 @@ _MESSAGE_FIELDS = frozenset("role content reasoning_content reasoning tool_calls
 _TEXT_PARTS = {"text": "text", "refusal": "refusal"}
 
 
-def messages(body: Reader) -> tuple[tuple[Message, ...], set[str]]:
+def messages(body: FieldReader) -> tuple[tuple[Message, ...], set[str]]:
     """The conversation, with tools' results in the order of their calls; and names of fields that nothing knows."""
     if not isinstance(body.raw("messages"), list) or not body.raw("messages"):
         raise body.error("messages", "a list of at least one message")
@@ -52,7 +52,7 @@ def messages(body: Reader) -> tuple[tuple[Message, ...], set[str]]:
     return (*read, *results.whole()), ignored
 
 
-def tools(body: Reader) -> tuple[Tool, ...]:
+def tools(body: FieldReader) -> tuple[Tool, ...]:
     read: list[Tool] = []
     for fields in body.objects("tools"):
         if fields.raw("type") != "function":
@@ -65,7 +65,7 @@ def tools(body: Reader) -> tuple[Tool, ...]:
     return tuple(read)
 
 
-def tool_choice(body: Reader, known: Sequence[Tool]) -> ToolChoice:
+def tool_choice(body: FieldReader, known: Sequence[Tool]) -> ToolChoice:
     parallel = body.flag("parallel_tool_calls", True)
     asked = body.raw("tool_choice")
     if isinstance(asked, dict):
@@ -103,7 +103,7 @@ def _calls(deltas: Iterable[CallDelta]) -> list[Json]:
     return list(calls.values())
 
 
-def _tool(fields: Reader) -> Tool:
+def _tool(fields: FieldReader) -> Tool:
     name = fields.text("name", "")
     if not 0 < len(name) <= 128 or not name.isprintable() or any(character.isspace() for character in name):
         raise fields.error("name", "a name of 1 to 128 characters without blanks")
@@ -113,7 +113,7 @@ def _tool(fields: Reader) -> Tool:
     return Tool(name, fields.text("description", ""), schema or {}, fields.flag("strict", False))
 
 
-def _message(fields: Reader) -> Message:
+def _message(fields: FieldReader) -> Message:
     role = fields.one_of("role", tuple(ROLES), None)
     if role is None:
         raise fields.error("role", f"one of {', '.join(ROLES)}")
@@ -131,7 +131,7 @@ def _message(fields: Reader) -> Message:
     )
 
 
-def _call(fields: Reader) -> ToolCall:
+def _call(fields: FieldReader) -> ToolCall:
     function = fields.object("function")
     name = function.text("name", "")
     if not name:
@@ -151,12 +151,12 @@ class _Results:
     `asked` is the message that calls. Raises `InvalidRequest`, with the place, for what is no result of these calls.
     """
 
-    def __init__(self, calls: Sequence[ToolCall] = (), asked: Reader | None = None) -> None:
+    def __init__(self, calls: Sequence[ToolCall] = (), asked: FieldReader | None = None) -> None:
         self._ids = [call.id for call in calls]
         self._asked = asked
         self._given: dict[str, Message] = {}
 
-    def add(self, result: Message, fields: Reader) -> None:
+    def add(self, result: Message, fields: FieldReader) -> None:
         id = result.tool_call_id
         if not id or self._ids.count(id) != 1:
             known = ", ".join(filter(None, self._ids)) or "it makes none"
@@ -174,7 +174,7 @@ class _Results:
         return [self._given[id] for id in self._ids if id in self._given]
 
 
-def _content(fields: Reader, optional: bool) -> str:
+def _content(fields: FieldReader, optional: bool) -> str:
     value = fields.raw("content")
     if isinstance(value, str):
         return value
@@ -185,7 +185,7 @@ def _content(fields: Reader, optional: bool) -> str:
     return "".join(_part(part) for part in fields.objects("content"))
 
 
-def _part(part: Reader) -> str:
+def _part(part: FieldReader) -> str:
     kind = part.raw("type")
     if not isinstance(kind, str) or kind not in _TEXT_PARTS:
         raise UnsupportedField(

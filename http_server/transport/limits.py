@@ -6,7 +6,7 @@ RESERVED = 96  # descriptors for everything but connections: runners, files of r
 MOST_CONNECTIONS = 4096
 
 
-class Limits(msgspec.Struct, frozen=True):
+class TransportLimits(msgspec.Struct, frozen=True):
     """Sizes are bytes, times seconds.
 
     `head` counts names and values of the headers and the target; `beside_body` what a chunked body may have beside its

@@ -3,7 +3,7 @@
 from enum import Enum, auto
 
 from engines.types.errors import HeadersTooLarge, InvalidRequest, TargetTooLong
-from http_server.transport.limits import Limits
+from http_server.transport.limits import TransportLimits
 
 CHUNK_COST = 16  # bytes beside each byte of a body that are anybody's right: a chunk of one byte has five
 
@@ -23,7 +23,7 @@ class Meter:
     `fed` must be called after each, so a piece's size is how far a limit can be overstepped.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: TransportLimits) -> None:
         self._limits = limits
         self.place = Place.BETWEEN
         self.body_bytes = 0

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from engines.types.errors import InvalidRequest, MethodRefused, RequestTimeout, ServiceError, TooManyConnections
 from http_server.transport.connections import Connections
-from http_server.transport.limits import Limits
+from http_server.transport.limits import TransportLimits
 from http_server.transport.meter import Meter, Place
 from http_server.transport.upgrade import without_offer
 
@@ -31,7 +31,7 @@ Phase = Literal["head", "body", "drain", "answer", "idle"]
 class Guard(msgspec.Struct, frozen=True):
     """What the connections of all ports share. `describe` gives an error's body, in the front's shape."""
 
-    limits: Limits
+    limits: TransportLimits
     connections: Connections
     describe: Callable[[ServiceError], Any]
 

@@ -21,7 +21,7 @@ ABSENT, OPENING, READY = "absent", "opening", "ready"
 INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 
 
-class Message:
+class RpcMessage:
     """A line, and what a relay must know of it. What can't be read is `UNCLEAR`; its sender may wait for an answer."""
 
     def __init__(self, line: bytes) -> None:
@@ -55,10 +55,10 @@ class Session:
         self.to_client = bytearray()
         self.to_service = bytearray()
         self.phase = ABSENT
-        self._waiting: list[Message] = []  # no process was given these
-        self._asked: list[Message] = []  # this process has them, and hasn't answered
+        self._waiting: list[RpcMessage] = []  # no process was given these
+        self._asked: list[RpcMessage] = []  # this process has them, and hasn't answered
         self._questions: list[Any] = []  # ids of what this process has asked the agent
-        self._opening: Message | None = None  # the `initialize` that was accepted
+        self._opening: RpcMessage | None = None  # the `initialize` that was accepted
         self._opened: bytes | None = None
         self._failures = 0
 
@@ -75,7 +75,7 @@ class Session:
     # -- the agent's side ---------------------------------------------------------------------------------------------
 
     def from_client(self, line: bytes) -> None:
-        message = Message(line)
+        message = RpcMessage(line)
         if len(line) > MAX_LINE:
             self._tell([message], INVALID_REQUEST, f"A message may have {MAX_LINE} bytes at most.")
         elif message.kind == NOTIFICATION:
@@ -90,7 +90,7 @@ class Session:
         else:
             self._waiting.append(message)
 
-    def _notify(self, message: Message) -> None:
+    def _notify(self, message: RpcMessage) -> None:
         """Pass a notification on to the process that it concerns; any other has no use for it."""
         if message.method == "notifications/initialized":
             self._opened = message.line
@@ -101,7 +101,7 @@ class Session:
         if self.phase == READY:
             self._send(message.line)
 
-    def _ask(self, message: Message) -> None:
+    def _ask(self, message: RpcMessage) -> None:
         if message.kind == REQUEST:
             self._asked.append(message)
         self._send(message.line)
@@ -120,14 +120,14 @@ class Session:
             self._send(self._opening.line)
 
     def from_service(self, line: bytes) -> None:
-        message = Message(line)
+        message = RpcMessage(line)
         if message.kind == ANSWER and not self._awaited(message):
             return
         if message.kind == REQUEST:
             self._questions.append(message.id)
         self.to_client += line + b"\n"
 
-    def _awaited(self, answer: Message) -> bool:
+    def _awaited(self, answer: RpcMessage) -> bool:
         """Whether the agent awaits this answer; one without an id is to a line that the service couldn't read."""
         if self.phase == OPENING and self._opening is not None and answer.id == self._opening.id:
             self._reopened(answer)
@@ -138,7 +138,7 @@ class Session:
             self._opening = asked
         return asked is not None or answer.id is None
 
-    def _reopened(self, answer: Message) -> None:
+    def _reopened(self, answer: RpcMessage) -> None:
         if answer.has_result:
             if self._opened is not None:
                 self._send(self._opened)
@@ -179,7 +179,7 @@ class Session:
         waiting, self._waiting = self._waiting, []
         self._tell(waiting, INTERNAL_ERROR, told)
 
-    def _tell(self, messages: "Iterable[Message]", code: int, told: str) -> None:
+    def _tell(self, messages: "Iterable[RpcMessage]", code: int, told: str) -> None:
         import json
 
         for message in messages:
@@ -196,7 +196,7 @@ def _is_id(value: object) -> bool:
     return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
 
 
-def _take(messages: list[Message], id: object) -> Message | None:
+def _take(messages: list[RpcMessage], id: object) -> RpcMessage | None:
     """The first of them with this id, which is no longer among them; None if there is none."""
     for place, message in enumerate(messages):
         if message.id == id and message.kind == REQUEST:
@@ -204,7 +204,7 @@ def _take(messages: list[Message], id: object) -> Message | None:
     return None
 
 
-class _Reading:
+class _ClientReading:
     """What `json` would tell its scanner; `json` itself would add half to the time in which a relay starts."""
 
     strict = False
@@ -215,7 +215,7 @@ class _Reading:
     memo: "dict[str, str]" = {}
 
 
-_scan = _json.make_scanner(_Reading)  # type: ignore[arg-type]  # any object with these attributes will do
+_scan = _json.make_scanner(_ClientReading)  # type: ignore[arg-type]  # any object with these attributes will do
 
 
 def _read(line: bytes) -> object:

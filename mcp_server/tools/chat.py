@@ -22,12 +22,11 @@ from engines.types.chat import (
 )
 from engines.types.common import Accepted, Adjusted
 from engines.types.errors import InvalidRequest
-from engines.types.field_reader import LONGEST, Reader
+from engines.types.field_reader import LONGEST, FieldReader
 from engines.types.openai_messages import messages, reply, tool_choice, tools
 from mcp_server.tools.arguments import Value
-from mcp_server.tools.progress import Meter
-from mcp_server.tools.tool import Context
-from mcp_server.tools.tool import Tool as McpTool
+from mcp_server.tools.progress import ProgressMeter
+from mcp_server.tools.tool import Context, McpTool
 
 DEFAULT_MODEL = "qwen3-14b"
 CUT = "[incomplete: the answer was cut at its token limit; ask to continue, or raise max_tokens]"
@@ -98,7 +97,7 @@ class ChatTool(McpTool):
 
     async def call(self, given: Mapping[str, Value], context: Context) -> mcp.CallToolResult:
         said: list[Delta] = []
-        meter = Meter(context.progress)
+        meter = ProgressMeter(context.progress)
         adjusted: tuple[Adjusted, ...] = ()
         done: Done | None = None
         async with aclosing(context.inference.chat(parsed(given, context.trace))) as events:
@@ -160,7 +159,7 @@ def _messages(given: Mapping[str, Value]) -> tuple[Message, ...]:
     if "system" in given:
         found.append(Message("system", str(given["system"])))
     if "messages" in given:
-        read, unknown = messages(Reader({"messages": _json(given, "messages")}))
+        read, unknown = messages(FieldReader({"messages": _json(given, "messages")}))
         if unknown:
             raise InvalidRequest(f"{', '.join(sorted(unknown))}: nothing here knows these.", param="messages")
         found += read
@@ -183,14 +182,14 @@ def _tools(given: Mapping[str, Value]) -> tuple[Tool, ...]:
     wrapped = [
         {"type": "function", "function": one} if is_bare else one for one, is_bare in zip(listed, bare, strict=True)
     ]
-    return tools(Reader({"tools": wrapped}))
+    return tools(FieldReader({"tools": wrapped}))
 
 
 def _tool_choice(given: Mapping[str, Value], known: tuple[Tool, ...]) -> ToolChoice:
     choice: Any = given.get("tool_choice")
     if choice is not None and choice not in ("auto", "none", "required"):
         choice = {"type": "function", "function": {"name": choice}}
-    return tool_choice(Reader({"tool_choice": choice}), known)
+    return tool_choice(FieldReader({"tool_choice": choice}), known)
 
 
 def _constraint(given: Mapping[str, Value]) -> Constraint:

@@ -8,10 +8,10 @@ import mcp_types as mcp
 import msgspec
 
 from mcp_server.tools.arguments import Value
-from mcp_server.tools.tool import Context, Tool
+from mcp_server.tools.tool import Context, McpTool
 
 
-class ModelsTool(Tool):
+class ModelsTool(McpTool):
     schema = mcp.Tool(
         name="models",
         title="List local models",

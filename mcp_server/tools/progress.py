@@ -13,7 +13,7 @@ class Progress(Protocol):
     async def __call__(self, progress: float, total: float | None = None) -> None: ...
 
 
-class Meter:
+class ProgressMeter:
     """Follows something that grows, and reports it; values that don't grow are not sent."""
 
     def __init__(self, progress: Progress) -> None:

@@ -13,10 +13,10 @@ from engines.types.errors import ServiceError
 from mcp_server.tools.chat import ChatTool
 from mcp_server.tools.models import ModelsTool
 from mcp_server.tools.speak import SpeakTool
-from mcp_server.tools.tool import Context, Tool
+from mcp_server.tools.tool import Context, McpTool
 from mcp_server.tools.transcribe import TranscribeTool
 
-TOOLS: tuple[Tool, ...] = (ChatTool(), TranscribeTool(), SpeakTool(), ModelsTool())  # as clients list them
+TOOLS: tuple[McpTool, ...] = (ChatTool(), TranscribeTool(), SpeakTool(), ModelsTool())  # as clients list them
 
 
 class UnknownTool(ServiceError):

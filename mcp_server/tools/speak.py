@@ -15,8 +15,8 @@ from engines.types.errors import InvalidRequest
 from engines.types.streams import last
 from mcp_server import client_paths
 from mcp_server.tools.arguments import Value
-from mcp_server.tools.progress import Meter
-from mcp_server.tools.tool import Context, Tool
+from mcp_server.tools.progress import ProgressMeter
+from mcp_server.tools.tool import Context, McpTool
 
 FORMATS: tuple[SoundFormat, ...] = get_args(SoundFormat)
 SUFFIXES: Mapping[SoundFormat, str] = {"opus": ".ogg"}
@@ -58,7 +58,7 @@ SPEAK = mcp.Tool(
 )
 
 
-class SpeakTool(Tool):
+class SpeakTool(McpTool):
     schema = SPEAK
 
     async def call(self, given: Mapping[str, Value], context: Context) -> mcp.CallToolResult:
@@ -79,7 +79,7 @@ class SpeakTool(Tool):
         else:
             target, create = options.files / f"{client_paths.slug(request.text)}{suffix}", client_paths.create
         sound: list[bytes] = []
-        meter = Meter(context.progress)
+        meter = ProgressMeter(context.progress)
 
         async def told(event: object) -> None:
             if isinstance(event, SpeechData):

@@ -8,7 +8,7 @@ import mcp_types as mcp
 import msgspec
 
 from engines.types.inference import Inference
-from mcp_server.options import Options
+from mcp_server.options import McpOptions
 from mcp_server.tools import arguments
 from mcp_server.tools.arguments import Value
 from mcp_server.tools.progress import Progress
@@ -18,12 +18,12 @@ class Context(msgspec.Struct, frozen=True):
     """What one call has at hand. `trace` names it in the log."""
 
     inference: Inference
-    options: Options
+    options: McpOptions
     progress: Progress
     trace: str
 
 
-class Tool(ABC):
+class McpTool(ABC):
     """A tool. `schema` is what clients are shown; a call's arguments are read by it."""
 
     schema: mcp.Tool

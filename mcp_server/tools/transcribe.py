@@ -14,8 +14,8 @@ from engines.types.field_reader import channels
 from engines.types.streams import last
 from mcp_server import client_paths
 from mcp_server.tools.arguments import Value
-from mcp_server.tools.progress import Meter
-from mcp_server.tools.tool import Context, Tool
+from mcp_server.tools.progress import ProgressMeter
+from mcp_server.tools.tool import Context, McpTool
 
 # A longer text goes into a file: hosts cut long results, or refuse them.
 LONGEST_ANSWER = 20_000
@@ -67,7 +67,7 @@ TRANSCRIBE = mcp.Tool(
 )
 
 
-class TranscribeTool(Tool):
+class TranscribeTool(McpTool):
     schema = TRANSCRIBE
 
     def parse(self, given: Mapping[str, Any] | None) -> dict[str, Value]:
@@ -103,7 +103,7 @@ class TranscribeTool(Tool):
 
 
 async def _transcript(context: Context, request: TranscriptionRequest) -> Transcript:
-    meter = Meter(context.progress)
+    meter = ProgressMeter(context.progress)
 
     async def told(event: object) -> None:
         if isinstance(event, TranscriptProgress):

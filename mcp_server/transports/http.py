@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_server.paths import METHODS
-from mcp_server.transports.http_border import Checked, Streams
+from mcp_server.transports.http_border import RequestCheck, Streams
 
 IDLE_SECONDS = 600.0
 MAX_SESSIONS = 256
@@ -45,9 +45,9 @@ def routes(server: Server[Any], max_sessions: int = MAX_SESSIONS) -> tuple[list[
             yield
 
     return [
-        _route("/mcp", Checked(CancelOnLeave(manager.handle_request))),
+        _route("/mcp", RequestCheck(CancelOnLeave(manager.handle_request))),
         _route("/sse", streams),
-        Mount("/messages/", Checked(sse.handle_post_message, streams.refuse)),
+        Mount("/messages/", RequestCheck(sse.handle_post_message, streams.refuse)),
     ], lifespan
 
 

@@ -29,7 +29,7 @@ async def answer(refused: Refused, scope: Scope, receive: Receive, send: Send) -
     return True
 
 
-class Checked:
+class RequestCheck:
     """Gives the app messages that it can read, and answers all others by `refuse` (which may leave them to the app).
 
     Raises `BodyTooLarge`. What the app refuses in plain text becomes an error of JSON-RPC.

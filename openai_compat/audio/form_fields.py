@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from engines.types.errors import InvalidRequest
-from engines.types.field_reader import Json, Reader
+from engines.types.field_reader import FieldReader, Json
 from http_server.multipart import Form
 from openai_compat.chat.table import Table
 
@@ -17,14 +17,14 @@ _BRACKETS = re.compile(r"([^\[]+)\[(.*)\]", re.DOTALL)
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
-class Checked(msgspec.Struct, frozen=True):
+class CheckedForm(msgspec.Struct, frozen=True):
     """A form's fields, and the names in no table."""
 
-    fields: Reader
+    fields: FieldReader
     ignored: tuple[str, ...]
 
 
-def check(form: Form, table: Table, kinds: Mapping[str, Kind], files: Set[str]) -> Checked:
+def check(form: Form, table: Table, kinds: Mapping[str, Kind], files: Set[str]) -> CheckedForm:
     """`kinds` are of fields that aren't texts, `files` those that are files.
 
     As clients write them: `names[]` is a list, and so is a name of that kind that is repeated; `name[key]` is an
@@ -33,11 +33,11 @@ def check(form: Form, table: Table, kinds: Mapping[str, Kind], files: Set[str]) 
     for name in form.strays:
         if name in table.acts:
             raise InvalidRequest(f"{name} must be text, not a file.", param=name)
-    fields = Reader(_typed(form.texts, kinds))
+    fields = FieldReader(_typed(form.texts, kinds))
     ignored = table.check(fields)
     for name in sorted(fields.names & files):
         raise InvalidRequest(f"{name} must be a file.", param=name)
-    return Checked(fields, tuple(sorted({*ignored, *form.strays})))
+    return CheckedForm(fields, tuple(sorted({*ignored, *form.strays})))
 
 
 def _typed(texts: Mapping[str, list[str]], kinds: Mapping[str, Kind]) -> Json:

@@ -23,17 +23,17 @@ from http_server.response_headers import audio_track, ignored, incomplete, tenan
 from http_server.streaming import EventStream, StreamOptions
 from http_server.uploads import Handler, Spooled
 from openai_compat.audio import transcript_answers as answers
-from openai_compat.audio.speech_answers import Sound, SpeechEvents
-from openai_compat.audio.speech_fields import REFERENCE, Speaking, media_type, parse_body, parse_form, recording_of
+from openai_compat.audio.speech_answers import SpeechBody, SpeechEvents
+from openai_compat.audio.speech_fields import REFERENCE, ParsedSpeech, media_type, parse_body, parse_form, recording_of
 from openai_compat.audio.transcription_fields import (
     FILE,
     SAMPLES,
-    Listening,
+    ParsedTranscription,
     parse_alignment,
     parse_listening,
     parse_voice,
 )
-from openai_compat.names import OPENAI_LISTENS, OPENAI_SPEAKS, Defaults, meant
+from openai_compat.names import OPENAI_LISTENS, OPENAI_SPEAKS, DefaultModels, meant
 
 log = logging.getLogger("http")
 
@@ -42,17 +42,17 @@ UPLOADS = frozenset(
 )
 
 
-class AudioOptions(msgspec.Struct, frozen=True):
+class AudioRouteOptions(msgspec.Struct, frozen=True):
     """`scratch` is the folder for uploads, "" the system's; `longest_input` counts characters of a text to speak."""
 
-    defaults: Defaults
+    defaults: DefaultModels
     scratch: str
     longest_input: int
     streams: StreamOptions
 
 
 class AudioRoutes:
-    def __init__(self, inference: Inference, options: AudioOptions) -> None:
+    def __init__(self, inference: Inference, options: AudioRouteOptions) -> None:
         self._inference = inference
         self._options = options
 
@@ -91,7 +91,7 @@ class AudioRoutes:
         if asked.events:
             return SpeechEvents(self._inference, asked, headers, self._options.streams)
         if asked.request.streamed:
-            return Sound(self._inference, asked, headers)
+            return SpeechBody(self._inference, asked, headers)
         data, done = await until_gone(request, self._spoken(asked.request))
         return Response(data, headers={**headers, **incomplete(done.incomplete)}, media_type=media_type(asked.request))
 
@@ -114,7 +114,7 @@ class AudioRoutes:
         await until_gone(request, self._inference.delete_voice(name))
         return JSONResponse({"id": name, "object": "audio.voice.deleted", "deleted": True})
 
-    async def _listen(self, request: Request, asked: Listening) -> Response:
+    async def _listen(self, request: Request, asked: ParsedTranscription) -> Response:
         defaults = self._options.defaults
         default = defaults.translation if asked.request.translate else defaults.transcription
         model = await meant(self._inference, asked.request.model, default, OPENAI_LISTENS)
@@ -136,7 +136,7 @@ class AudioRoutes:
         body = await asyncio.to_thread(answers.whole, asked, transcript)
         return Response(body, headers=headers, media_type=answers.MEDIA_TYPES[asked.format])
 
-    async def _to_speak(self, request: Request, folder: Path) -> Speaking:
+    async def _to_speak(self, request: Request, folder: Path) -> ParsedSpeech:
         trace, longest = trace_of(request), self._options.longest_input
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
             return parse_form(await _received(request, folder, REFERENCE), trace, longest)
@@ -170,7 +170,9 @@ class AudioRoutes:
 class TranscriptEvents(EventStream[tuple[Json, ...]]):
     """OpenAI's events of a transcript, and how far it is."""
 
-    def __init__(self, inference: Inference, asked: Listening, headers: dict[str, str], options: StreamOptions) -> None:
+    def __init__(
+        self, inference: Inference, asked: ParsedTranscription, headers: dict[str, str], options: StreamOptions
+    ) -> None:
         super().__init__(asked.request.trace, headers, options)
         self._inference = inference
         self._asked = asked

@@ -12,7 +12,7 @@ from engines.types.common import Json, Started
 from engines.types.errors import ServiceError
 from engines.types.inference import Inference
 from http_server.streaming import EventStream, LiveAnswer, StreamOptions
-from openai_compat.audio.speech_fields import Speaking, media_type
+from openai_compat.audio.speech_fields import ParsedSpeech, media_type
 
 BYTES_AN_EVENT = 48 << 10  # a whole number of base64's groups
 
@@ -24,7 +24,9 @@ Items = asyncio.Queue[SpeechEvent | ServiceError | None]
 class SpeechEvents(EventStream[SpeechEvent]):
     """`speech.audio.delta` with base64, each of whole bytes, and `speech.audio.done`."""
 
-    def __init__(self, inference: Inference, asked: Speaking, headers: dict[str, str], options: StreamOptions) -> None:
+    def __init__(
+        self, inference: Inference, asked: ParsedSpeech, headers: dict[str, str], options: StreamOptions
+    ) -> None:
         super().__init__(asked.request.trace, headers, options)
         self._inference = inference
         self._asked = asked
@@ -45,11 +47,11 @@ class SpeechEvents(EventStream[SpeechEvent]):
                 yield _done(item)
 
 
-class Sound(LiveAnswer[SpeechEvent]):
+class SpeechBody(LiveAnswer[SpeechEvent]):
     """The file's bytes. What fails before the first has its true status. What fails later, or is incomplete, ends in a
     body that is broken off: nothing else in it can say so."""
 
-    def __init__(self, inference: Inference, asked: Speaking, headers: dict[str, str]) -> None:
+    def __init__(self, inference: Inference, asked: ParsedSpeech, headers: dict[str, str]) -> None:
         super().__init__(asked.request.trace, headers, media_type(asked.request))
         self._inference = inference
         self._asked = asked

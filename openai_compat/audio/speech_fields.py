@@ -11,9 +11,9 @@ import msgspec
 from engines.text import languages
 from engines.types.audio import VOICE_RATE, SoundFormat, SpeechRequest
 from engines.types.errors import InvalidRequest, UnsupportedField
-from engines.types.field_reader import LONGEST, Reader, decode_object
+from engines.types.field_reader import LONGEST, FieldReader, decode_object
 from http_server.multipart import Form
-from openai_compat.audio.form_fields import Checked, Kind, check
+from openai_compat.audio.form_fields import CheckedForm, Kind, check
 from openai_compat.audio.table import ABOUT_SOUND, SPEECH, SPEECH_ALIASES
 from openai_compat.names import OPENAI_SPEAKS
 from openai_compat.service_tier import priority
@@ -34,7 +34,7 @@ _KINDS: Mapping[str, Kind] = {
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 
 
-class Speaking(msgspec.Struct, frozen=True):
+class ParsedSpeech(msgspec.Struct, frozen=True):
     """What to speak, and how to send it. `reference` is the URL of a recording that is in the request itself."""
 
     request: SpeechRequest
@@ -43,16 +43,16 @@ class Speaking(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...]
 
 
-def parse_body(body: bytes, trace: str, longest: int) -> Speaking:
+def parse_body(body: bytes, trace: str, longest: int) -> ParsedSpeech:
     """Of a JSON body. Raises `InvalidRequest`, naming the field; `longest` is the most characters of the text.
 
     The model is as given, maybe "".
     """
-    fields = Reader(decode_object(body))
-    return _speaking(Checked(fields, SPEECH.check(fields)), trace, longest, "")
+    fields = FieldReader(decode_object(body))
+    return _speaking(CheckedForm(fields, SPEECH.check(fields)), trace, longest, "")
 
 
-def parse_form(form: Form, trace: str, longest: int) -> Speaking:
+def parse_form(form: Form, trace: str, longest: int) -> ParsedSpeech:
     """Of a multipart form, whose recording of a voice is a file."""
     uploads = sorted(form.files.keys() & REFERENCE)
     if len(uploads) > 1:
@@ -77,14 +77,14 @@ def media_type(request: SpeechRequest) -> str:
     return types.get(request.format, "audio/ogg;codecs=opus")
 
 
-def _speaking(checked: Checked, trace: str, longest: int, reference_path: str) -> Speaking:
+def _speaking(checked: CheckedForm, trace: str, longest: int, reference_path: str) -> ParsedSpeech:
     for name in checked.ignored:
         if ABOUT_SOUND.search(name):
             known = "voice, instructions, speed, reference_audio (references/http.md lists all)"
             message = f"{name} isn't known here, and would change how it sounds; leave it out. Known: {known}."
             raise UnsupportedField(message, param=name)
     given = _names_given(checked.fields)
-    fields = Reader({name: checked.fields.raw(as_given) for name, as_given in given.items()})
+    fields = FieldReader({name: checked.fields.raw(as_given) for name, as_given in given.items()})
     try:
         request = _request(fields, trace, longest, reference_path)
         events = fields.one_of("stream_format", ("audio", "sse"), "audio") == "sse"
@@ -94,10 +94,10 @@ def _speaking(checked: Checked, trace: str, longest: int, reference_path: str) -
             raise
         place = f"{as_given}.{within}" if within else as_given
         raise InvalidRequest(f"{as_given} stands for {ours} here. {error.message}", param=place) from error
-    return Speaking(request, events, _reference(fields), checked.ignored)
+    return ParsedSpeech(request, events, _reference(fields), checked.ignored)
 
 
-def _names_given(fields: Reader) -> Mapping[str, str]:
+def _names_given(fields: FieldReader) -> Mapping[str, str]:
     """Our name of each field that is given → the name by which it is."""
     given: dict[str, str] = {}
     for name in sorted(fields.names, key=lambda name: (name in SPEECH_ALIASES, name)):
@@ -107,7 +107,7 @@ def _names_given(fields: Reader) -> Mapping[str, str]:
     return given
 
 
-def _request(fields: Reader, trace: str, longest: int, reference_path: str) -> SpeechRequest:
+def _request(fields: FieldReader, trace: str, longest: int, reference_path: str) -> SpeechRequest:
     imitates = bool(_reference(fields) or reference_path)
     model = fields.text("model", "")
     usual = "mp3" if model.lower() in OPENAI_SPEAKS else "wav"
@@ -130,7 +130,7 @@ def _request(fields: Reader, trace: str, longest: int, reference_path: str) -> S
     )
 
 
-def _input(fields: Reader, longest: int) -> str:
+def _input(fields: FieldReader, longest: int) -> str:
     text = fields.text("input", "")
     if not text:
         raise InvalidRequest("input is missing: give the text to speak.", param="input")
@@ -142,7 +142,7 @@ def _input(fields: Reader, longest: int) -> str:
     return text
 
 
-def _voice(fields: Reader, imitates: bool) -> str:
+def _voice(fields: FieldReader, imitates: bool) -> str:
     """A name, or OpenAI's object with one."""
     if not isinstance(fields.raw("voice"), dict):
         name = fields.text("voice", "")
@@ -157,7 +157,7 @@ def _voice(fields: Reader, imitates: bool) -> str:
     return name
 
 
-def _reference(fields: Reader) -> str:
+def _reference(fields: FieldReader) -> str:
     url = fields.text("reference_audio", "")
     if url and not _DATA_URL.match(url):
         wanted = (
@@ -168,7 +168,7 @@ def _reference(fields: Reader) -> str:
     return url
 
 
-def _reference_text(fields: Reader, imitates: bool) -> str:
+def _reference_text(fields: FieldReader, imitates: bool) -> str:
     text = fields.text("reference_text", "")
     if text and not imitates:
         raise InvalidRequest(

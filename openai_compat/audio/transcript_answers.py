@@ -17,7 +17,7 @@ from engines.types.audio import (
     Word,
 )
 from engines.types.common import Json, Started, Usage
-from openai_compat.audio.transcription_fields import Format, Listening
+from openai_compat.audio.transcription_fields import Format, ParsedTranscription
 
 MEDIA_TYPES: dict[Format, str] = {
     "json": "application/json",
@@ -29,7 +29,7 @@ MEDIA_TYPES: dict[Format, str] = {
 FRAMES_A_SECOND = 100  # Whisper's unit of `seek`
 
 
-def whole(asked: Listening, transcript: Transcript) -> str:
+def whole(asked: ParsedTranscription, transcript: Transcript) -> str:
     """The body of an answer, in the format that was asked for. For a thread, as recordings may have hours."""
     match asked.format:
         case "json" | "verbose_json":
@@ -44,7 +44,7 @@ def whole(asked: Listening, transcript: Transcript) -> str:
             assert_never(asked.format)
 
 
-def events(asked: Listening, event: TranscriptionEvent) -> Iterable[Json]:
+def events(asked: ParsedTranscription, event: TranscriptionEvent) -> Iterable[Json]:
     """OpenAI's events for one of ours. All deltas joined are the text of the last event.
 
     How far it is, an empty delta tells: typed clients break off at an event of a type that OpenAI doesn't have. For a
@@ -87,7 +87,7 @@ def _track(heard: Transcript | Aligned) -> Json:
     return {"track": heard.track, "tracks": heard.tracks} if heard.tracks > 1 else {}
 
 
-def _object(asked: Listening, transcript: Transcript) -> Json:
+def _object(asked: ParsedTranscription, transcript: Transcript) -> Json:
     told = _verbose(asked, transcript) if asked.format == "verbose_json" else _brief(asked, transcript)
     told |= _track(transcript)
     told["usage"] = {"type": "duration", "seconds": _rounded(transcript.seconds)}
@@ -106,12 +106,12 @@ def _tokens(usage: Usage) -> Json:
     }
 
 
-def _brief(asked: Listening, transcript: Transcript) -> Json:
+def _brief(asked: ParsedTranscription, transcript: Transcript) -> Json:
     language = _told_language(asked, transcript)
     return {"text": transcript.text, "languages": [{"code": language}] if language else []}
 
 
-def _verbose(asked: Listening, transcript: Transcript) -> Json:
+def _verbose(asked: ParsedTranscription, transcript: Transcript) -> Json:
     told: Json = {
         "task": "translate" if asked.request.translate else "transcribe",
         **_language(_told_language(asked, transcript)),
@@ -127,7 +127,7 @@ def _verbose(asked: Listening, transcript: Transcript) -> Json:
     return told
 
 
-def _told_language(asked: Listening, transcript: Transcript) -> str:
+def _told_language(asked: ParsedTranscription, transcript: Transcript) -> str:
     """The code of the language that the text is in."""
     return "en" if asked.request.translate else transcript.language
 

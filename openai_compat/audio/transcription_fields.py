@@ -9,9 +9,9 @@ import msgspec
 from engines.text import languages
 from engines.types.audio import AlignRequest, Script, TranscriptionRequest
 from engines.types.errors import InvalidRequest, UnsupportedField
-from engines.types.field_reader import MOST_COUNTED, Reader, channels
+from engines.types.field_reader import MOST_COUNTED, FieldReader, channels
 from http_server.multipart import Form
-from openai_compat.audio.form_fields import Checked, Kind, check
+from openai_compat.audio.form_fields import CheckedForm, Kind, check
 from openai_compat.audio.table import ALIGNMENTS, TRANSCRIPTIONS, TRANSLATIONS, VOICES
 from openai_compat.service_tier import priority
 
@@ -39,7 +39,7 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
-class Listening(msgspec.Struct, frozen=True):
+class ParsedTranscription(msgspec.Struct, frozen=True):
     """What to write down, and how to tell it: `segments` and `words` are wanted in a `verbose_json`."""
 
     request: TranscriptionRequest
@@ -50,7 +50,7 @@ class Listening(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...]
 
 
-class StoredVoice(msgspec.Struct, frozen=True):
+class ParsedVoice(msgspec.Struct, frozen=True):
     """A voice to keep."""
 
     name: str
@@ -60,7 +60,7 @@ class StoredVoice(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...]
 
 
-def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
+def parse_listening(form: Form, trace: str, translate: bool) -> ParsedTranscription:
     """Raises `InvalidRequest` or `UnsupportedField`, naming the field. The model is as given, maybe ""."""
     checked = check(form, TRANSLATIONS if translate else TRANSCRIPTIONS, _KINDS, FILE)
     fields = checked.fields
@@ -86,7 +86,7 @@ def parse_listening(form: Form, trace: str, translate: bool) -> Listening:
         channels=channels(fields.raw("channels")),
         priority=priority(fields, "background"),
     )
-    return Listening(
+    return ParsedTranscription(
         request,
         format,
         segments=not granularities or "segment" in granularities,
@@ -121,14 +121,14 @@ def parse_alignment(form: Form, trace: str) -> tuple[AlignRequest, tuple[str, ..
     return request, checked.ignored
 
 
-def parse_voice(form: Form) -> StoredVoice:
+def parse_voice(form: Form) -> ParsedVoice:
     """As `parse_listening`."""
     checked = check(form, VOICES, {}, SAMPLES)
     name, consent = (_wanted(checked, field, why) for field, why in _VOICE_TEXTS.items())
     if len(form.files) > 1:
         raise InvalidRequest("file is sent besides audio_sample: send one recording.", param="file")
     sample = next(iter(form.files.keys() & SAMPLES), "audio_sample")
-    return StoredVoice(name, _path(form, sample), checked.fields.text("text", ""), consent, checked.ignored)
+    return ParsedVoice(name, _path(form, sample), checked.fields.text("text", ""), consent, checked.ignored)
 
 
 _VOICE_TEXTS = {
@@ -137,7 +137,7 @@ _VOICE_TEXTS = {
 }
 
 
-def _wanted(checked: Checked, name: str, why: str) -> str:
+def _wanted(checked: CheckedForm, name: str, why: str) -> str:
     text = checked.fields.text(name, "").strip()
     if not text:
         raise InvalidRequest(f"{name} is missing: {why}.", param=name)
@@ -150,7 +150,7 @@ def _path(form: Form, name: str) -> str:
     return form.files[name].path
 
 
-def _language(fields: Reader) -> str:
+def _language(fields: FieldReader) -> str:
     several = [languages.parse(name, "languages") for name in fields.items("languages")]
     if len(set(several)) > 1:
         raise UnsupportedField("languages can't be several: give one, or leave it to the model.", param="languages")
@@ -160,18 +160,18 @@ def _language(fields: Reader) -> str:
     return language or next(iter(several), "")
 
 
-def _terms(fields: Reader) -> tuple[str, ...]:
+def _terms(fields: FieldReader) -> tuple[str, ...]:
     """Each term once, in order."""
     texts = [*fields.items("hotwords"), *fields.items("keywords")]
     terms = (term.strip() for text in texts for term in re.split(r"[,，、\n]", text))
     return tuple(dict.fromkeys(term for term in terms if term))
 
 
-def _track(fields: Reader) -> int | None:
+def _track(fields: FieldReader) -> int | None:
     return fields.whole("track", None, -MOST_COUNTED, MOST_COUNTED)  # the file says whether there is one
 
 
-def _granularities(fields: Reader, format: Format) -> list[str]:
+def _granularities(fields: FieldReader, format: Format) -> list[str]:
     given: list[str] = fields.items("timestamp_granularities")
     if not set(given) <= set(GRANULARITIES):
         raise fields.error("timestamp_granularities", "segment, word or both")
@@ -181,5 +181,5 @@ def _granularities(fields: Reader, format: Format) -> list[str]:
     return given
 
 
-def _script(fields: Reader) -> str | None:
+def _script(fields: FieldReader) -> str | None:
     return fields.one_of("script", ("as-is", "traditional", "simplified"), None)

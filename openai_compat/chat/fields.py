@@ -9,7 +9,7 @@ from engines.models import sampling_defaults
 from engines.types import openai_messages as conversation
 from engines.types.chat import ChatRequest, CompletionRequest, Request, Sampling, Thinking
 from engines.types.errors import InvalidRequest
-from engines.types.field_reader import LONGEST, Reader, decode_object
+from engines.types.field_reader import LONGEST, FieldReader, decode_object
 from openai_compat import service_tier
 from openai_compat.chat import structure
 from openai_compat.chat.table import CHAT, COMPLETIONS, DETOKENIZE, TOKENIZE, strays
@@ -49,7 +49,7 @@ class Parsed(msgspec.Struct, frozen=True):
 def parse_chat(body: bytes, trace: str) -> Parsed:
     """Raises `InvalidRequest` or `UnsupportedField`, naming the field. `null` means "not given"."""
     given = decode_object(body)
-    fields = Reader(given)
+    fields = FieldReader(given)
     ignored = CHAT.check(fields)
     request, ignored_too = _chat(fields, trace, _sampling(fields, _chat_logprobs(fields)))
     return _parsed(fields, [request], (*ignored, *ignored_too, *strays(given)))
@@ -58,7 +58,7 @@ def parse_chat(body: bytes, trace: str) -> Parsed:
 def parse_completion(body: bytes, trace: str) -> Parsed:
     """As `parse_chat`."""
     given = decode_object(body)
-    fields = Reader(given)
+    fields = FieldReader(given)
     ignored = (*COMPLETIONS.check(fields), *strays(given))
     echo = fields.flag("echo", False)
     sampling = _sampling(fields, fields.whole("logprobs", None, 0, 20), fewest_tokens=0 if echo else 1, default=16)
@@ -77,7 +77,7 @@ def parse_completion(body: bytes, trace: str) -> Parsed:
 def parse_tokenize(body: bytes, trace: str) -> tuple[Request, tuple[str, ...]]:
     """A text or a conversation whose tokens are asked for; names in no table, or beside a text without effect."""
     given = decode_object(body)
-    fields = Reader(given)
+    fields = FieldReader(given)
     ignored = TOKENIZE.check(fields)
     if "messages" in fields:
         if "prompt" in fields:
@@ -93,7 +93,7 @@ def parse_tokenize(body: bytes, trace: str) -> tuple[Request, tuple[str, ...]]:
 
 def parse_detokenize(body: bytes) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
     """The model, the tokens, and names in no table."""
-    fields = Reader(decode_object(body))
+    fields = FieldReader(decode_object(body))
     ignored = DETOKENIZE.check(fields)
     tokens = fields.items("tokens")
     if "tokens" not in fields or not _are_ids(tokens):
@@ -101,7 +101,7 @@ def parse_detokenize(body: bytes) -> tuple[str, tuple[int, ...], tuple[str, ...]
     return _model(fields), tuple(tokens), ignored
 
 
-def _parsed(fields: Reader, requests: Sequence[Request], ignored: tuple[str, ...]) -> Parsed:
+def _parsed(fields: FieldReader, requests: Sequence[Request], ignored: tuple[str, ...]) -> Parsed:
     """`n` choices of each request."""
     count = fields.whole("n", 1, 1, MOST_CHOICES)
     options = fields.object("stream_options")
@@ -115,7 +115,7 @@ def _parsed(fields: Reader, requests: Sequence[Request], ignored: tuple[str, ...
     )
 
 
-def _names_given(fields: Reader) -> Mapping[str, str]:
+def _names_given(fields: FieldReader) -> Mapping[str, str]:
     limits = {name: fields.raw(name) for name in ("max_tokens", "max_completion_tokens") if name in fields}
     names = {"max_tokens": min(limits, key=lambda name: limits[name])} if limits else {}
     if "thinking_budget" not in fields:
@@ -128,14 +128,14 @@ def _choice(request: Request, place: int) -> Request:
     return msgspec.structs.replace(request, sampling=msgspec.structs.replace(request.sampling, choice=place))
 
 
-def _model(fields: Reader) -> str:
+def _model(fields: FieldReader) -> str:
     name = fields.text("model", "")
     if not name:
         raise InvalidRequest("model is missing: give the name of a model, see /v1/models.", param="model")
     return name
 
 
-def _chat(fields: Reader, trace: str, sampling: Sampling) -> tuple[ChatRequest, set[str]]:
+def _chat(fields: FieldReader, trace: str, sampling: Sampling) -> tuple[ChatRequest, set[str]]:
     messages, ignored = conversation.messages(fields)
     tools = conversation.tools(fields)
     continue_final = fields.flag("continue_final_message", False)
@@ -163,7 +163,9 @@ def _chat(fields: Reader, trace: str, sampling: Sampling) -> tuple[ChatRequest, 
     return request, ignored
 
 
-def _sampling(fields: Reader, logprobs: int | None, fewest_tokens: int = 1, default: int | None = None) -> Sampling:
+def _sampling(
+    fields: FieldReader, logprobs: int | None, fewest_tokens: int = 1, default: int | None = None
+) -> Sampling:
     limits = [fields.whole(name, None, fewest_tokens) for name in ("max_tokens", "max_completion_tokens")]
     return Sampling(
         temperature=fields.number("temperature", 1.0, 0, 2),
@@ -182,14 +184,14 @@ def _sampling(fields: Reader, logprobs: int | None, fewest_tokens: int = 1, defa
     )
 
 
-def _chat_logprobs(fields: Reader) -> int | None:
+def _chat_logprobs(fields: FieldReader) -> int | None:
     wanted, top = fields.flag("logprobs", False), fields.whole("top_logprobs", 0, 0, 20)
     if top and not wanted:
         raise fields.error("logprobs", "true where top_logprobs are asked for")
     return top if wanted else None
 
 
-def _logit_bias(fields: Reader) -> tuple[tuple[int, float], ...]:
+def _logit_bias(fields: FieldReader) -> tuple[tuple[int, float], ...]:
     given = fields.object("logit_bias")
     for name in given.names:
         if not name.isascii() or not name.isdigit() or len(name) > 9:
@@ -197,7 +199,7 @@ def _logit_bias(fields: Reader) -> tuple[tuple[int, float], ...]:
     return tuple((int(name), given.number(name, 0.0, -100, 100)) for name in sorted(given.names, key=int))
 
 
-def _stop(fields: Reader) -> tuple[str, ...]:
+def _stop(fields: FieldReader) -> tuple[str, ...]:
     value = fields.raw("stop")
     stops = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(one, str) and one for one in stops):
@@ -205,7 +207,7 @@ def _stop(fields: Reader) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _thinking(fields: Reader) -> Thinking:
+def _thinking(fields: FieldReader) -> Thinking:
     kwargs = fields.object("chat_template_kwargs")
     enabled = kwargs.flag("enable_thinking", True) if "enable_thinking" in kwargs else None
     if "enable_thinking" in fields:
@@ -222,7 +224,7 @@ def _thinking(fields: Reader) -> Thinking:
     return Thinking(enabled, budget, format != "none")
 
 
-def _prompts(fields: Reader) -> list[str | tuple[int, ...]]:
+def _prompts(fields: FieldReader) -> list[str | tuple[int, ...]]:
     """OpenAI's four shapes: a text, several texts, tokens, several lists of tokens."""
     value = fields.raw("prompt")
     if isinstance(value, str):

@@ -6,7 +6,7 @@ from typing import Any
 from engines.types import json_border
 from engines.types.chat import Constraint
 from engines.types.errors import InvalidRequest, UnsupportedField
-from engines.types.field_reader import Reader
+from engines.types.field_reader import FieldReader
 
 # Of vLLM's `structured_outputs`: they would change what may be written.
 NOT_BUILT: Mapping[str, tuple[object, ...]] = {
@@ -15,10 +15,10 @@ NOT_BUILT: Mapping[str, tuple[object, ...]] = {
     "disable_additional_properties": (False,),
 }
 
-Read = Callable[[Reader, str], Constraint | None]
+Read = Callable[[FieldReader, str], Constraint | None]
 
 
-def constraint(fields: Reader) -> Constraint | None:
+def constraint(fields: FieldReader) -> Constraint | None:
     """The one thing that the answer must be. Raises `InvalidRequest` where spellings contradict each other."""
     found = list(_found(fields))
     for other in found[1:]:
@@ -28,7 +28,7 @@ def constraint(fields: Reader) -> Constraint | None:
     return found[0] if found else None
 
 
-def _found(fields: Reader) -> Iterator[Constraint]:
+def _found(fields: FieldReader) -> Iterator[Constraint]:
     if (made := _response_format(fields)) is not None:
         yield made
     for name, read in _SPELLINGS.items():
@@ -44,7 +44,7 @@ def _found(fields: Reader) -> Iterator[Constraint]:
             yield made
 
 
-def _response_format(fields: Reader) -> Constraint | None:
+def _response_format(fields: FieldReader) -> Constraint | None:
     format = fields.object("response_format")
     if "response_format" not in fields:
         return None
@@ -65,7 +65,7 @@ def _response_format(fields: Reader) -> Constraint | None:
     return Constraint("json_schema", schema, holder.place("schema"))
 
 
-def _named(holder: Reader) -> Reader:
+def _named(holder: FieldReader) -> FieldReader:
     """OpenAI's way to hold a schema. A schema is always obeyed, `strict` or not."""
     holder.text("name", "")
     holder.text("description", "")
@@ -73,7 +73,7 @@ def _named(holder: Reader) -> Reader:
     return holder
 
 
-def _schema(fields: Reader, name: str) -> Constraint:
+def _schema(fields: FieldReader, name: str) -> Constraint:
     """An object, or its JSON as a text."""
     value: Any = fields.raw(name)
     if isinstance(value, str):
@@ -83,23 +83,23 @@ def _schema(fields: Reader, name: str) -> Constraint:
     return Constraint("json_schema", value, fields.place(name))
 
 
-def _object(fields: Reader, name: str) -> Constraint | None:
+def _object(fields: FieldReader, name: str) -> Constraint | None:
     return Constraint("json_object", at=fields.place(name)) if fields.flag(name, False) else None
 
 
-def _regex(fields: Reader, name: str) -> Constraint:
+def _regex(fields: FieldReader, name: str) -> Constraint:
     return Constraint("regex", fields.text(name, ""), fields.place(name))
 
 
-def _grammar(fields: Reader, name: str) -> Constraint:
+def _grammar(fields: FieldReader, name: str) -> Constraint:
     return Constraint("grammar", fields.text(name, ""), fields.place(name))
 
 
-def _ebnf(fields: Reader, name: str) -> Constraint:
+def _ebnf(fields: FieldReader, name: str) -> Constraint:
     return Constraint("ebnf", fields.text(name, ""), fields.place(name))
 
 
-def _choice(fields: Reader, name: str) -> Constraint:
+def _choice(fields: FieldReader, name: str) -> Constraint:
     texts = fields.items(name)
     if not texts or not all(isinstance(text, str) and text for text in texts):
         raise fields.error(name, "a list of at least one text")

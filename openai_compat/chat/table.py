@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from engines.types.errors import UnsupportedField
-from engines.types.field_reader import Reader
+from engines.types.field_reader import FieldReader
 from openai_compat import service_tier
 
 
@@ -20,7 +20,7 @@ class Table(msgspec.Struct, frozen=True):
     refused: Mapping[str, tuple[object, ...]]
     without_effect: Mapping[str, str]
 
-    def check(self, body: Reader) -> tuple[str, ...]:
+    def check(self, body: FieldReader) -> tuple[str, ...]:
         """The names in no table. Raises `UnsupportedField` for what is refused."""
         for name in sorted(body.names & self.refused.keys()):
             if body.raw(name) not in self.refused[name]:

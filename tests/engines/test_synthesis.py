@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from demo.voice_checkpoints import make_qwen3_tts
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.media.client import Media
 from engines.runner.qwen3_tts import model as models
 from engines.runner.qwen3_tts.engine import VoiceEngine
 from engines.runner.qwen3_tts.prompt import UtteranceWriter
-from engines.synthesis.synthesis import Speaking
+from engines.synthesis.synthesis import Synthesis
 from engines.types.audio import Sound, SpeechData, SpeechDone, SpeechRequest, UtteranceDone, UtteranceRequest
 from engines.types.common import Started
 
@@ -29,9 +29,7 @@ class InProcess:
         self._writer = UtteranceWriter.read(folder, 4096)
         self._engine = VoiceEngine(models.load(folder), 1 << 30)
         self._ids = itertools.count()
-        self._boxes: dict[
-            int, asyncio.Queue[runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed]
-        ] = {}
+        self._boxes: dict[int, asyncio.Queue[runner_protocol.Said | runner_protocol.Finished | job.Failed]] = {}
 
     async def utter(self, request: UtteranceRequest) -> AsyncGenerator[Started | Sound | UtteranceDone]:
         prompt, id = self._writer.write(request), next(self._ids)
@@ -63,7 +61,7 @@ def test_a_text_becomes_a_file_of_the_length_that_is_said(
         async with Media() as media:
             # The noise of such a checkpoint is of any length: the fixed seed makes it the same each time.
             request = SpeechRequest("tts", TEXT, seed=1, format=format, streamed=streamed, speed=speed)  # type: ignore[arg-type]
-            events = [event async for event in Speaking(media).speak(request, InProcess(tmp_path).utter)]
+            events = [event async for event in Synthesis(media).speak(request, InProcess(tmp_path).utter)]
         assert isinstance(events[0], Started) and isinstance(events[-1], SpeechDone)
         data = [event.data for event in events if isinstance(event, SpeechData)]
         assert streamed or len(data) == 1

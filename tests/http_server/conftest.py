@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from engines.types.errors import ServiceError
 from http_server.transport.connections import Connections
-from http_server.transport.limits import Limits
+from http_server.transport.limits import TransportLimits
 from http_server.transport.protocol import Guard
 from http_server.transport.server import Site, serving
 
@@ -115,7 +115,7 @@ def serve() -> Serve:
     def describe(error: ServiceError) -> object:
         return {"error": {"code": error.code, "message": error.message}}
 
-    async def run(test: Test, limits: Limits, most: int) -> None:
+    async def run(test: Test, limits: TransportLimits, most: int) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         address = listener.getsockname()
         echo = Echo()
@@ -126,4 +126,4 @@ def serve() -> Serve:
         for client in running.clients:
             await client.close()
 
-    return lambda test, limits=None, most=100: asyncio.run(run(test, limits or Limits(), most))
+    return lambda test, limits=None, most=100: asyncio.run(run(test, limits or TransportLimits(), most))

@@ -16,7 +16,7 @@ from engines.types.errors import InvalidRequest, ServiceError
 from http_server.boundary import Boundary
 from http_server.callers import Callers
 from http_server.errors import error_handlers
-from http_server.gate import Gate, Limits
+from http_server.gate import Gate, GateLimits
 from http_server.streaming import EventStream, StreamOptions
 from openai_compat.dialect import OPENAI
 
@@ -61,7 +61,7 @@ def app() -> Boundary:
     routes = [Route(f"{place}/{route.__name__}", route) for place in ("/other", "/v1") for route in (stream, fails)]
     callers = Callers((), ())
     inner = Starlette(routes=routes, exception_handlers=error_handlers())
-    gate = Gate(inner, callers, ["key"], Limits(10, 10))
+    gate = Gate(inner, callers, ["key"], GateLimits(10, 10))
     return Boundary(gate, callers, lambda path: Other() if path.startswith("/other") else OPENAI)
 
 

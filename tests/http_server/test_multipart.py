@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from engines.types.errors import InvalidRequest
 from http_server import multipart
-from http_server.multipart import LONGEST_TEXTS, MOST_PARTS, Began, Data, Ended, Form, PartEvent, Parts, receive
+from http_server.multipart import (
+    LONGEST_TEXTS,
+    MOST_PARTS,
+    Began,
+    Form,
+    FormParts,
+    PartData,
+    PartEnded,
+    PartEvent,
+    receive,
+)
 from tests.promises import promise
 
 TYPE = "multipart/form-data; boundary=b"
@@ -26,12 +36,12 @@ WHOLE = part("model", b"m") + part("file", b"\r\n--\r\nRIFF\x00\xff--b", FILE) +
 
 def events(chunks: Sequence[bytes]) -> list[PartEvent]:
     """With the data of a part in one piece."""
-    parts = Parts(TYPE)
+    parts = FormParts(TYPE)
     found: list[PartEvent] = []
     for chunk in chunks:
         for event in parts.feed(chunk):
-            if isinstance(event, Data) and isinstance(found[-1], Data):
-                event = Data(found.pop().data + event.data)  # type: ignore[union-attr]
+            if isinstance(event, PartData) and isinstance(found[-1], PartData):
+                event = PartData(found.pop().data + event.data)  # type: ignore[union-attr]
             found.append(event)
     parts.close()
     return found
@@ -50,14 +60,14 @@ def test_parts_are_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(WHOLE)]
     assert events([WHOLE[start:end] for start, end in zip(places, places[1:], strict=False)]) == [
         Began("model", False),
-        Data(b"m"),
-        Ended(),
+        PartData(b"m"),
+        PartEnded(),
         Began("file", True),
-        Data(b"\r\n--\r\nRIFF\x00\xff--b"),
-        Ended(),
+        PartData(b"\r\n--\r\nRIFF\x00\xff--b"),
+        PartEnded(),
         Began("prompt", False),
-        Data("廣東話".encode()),
-        Ended(),
+        PartData("廣東話".encode()),
+        PartEnded(),
     ]
 
 
@@ -66,7 +76,7 @@ def test_any_bytes_come_through_a_part(data: bytes, size: int) -> None:
     body = part("file", data, FILE) + END
     if b"\r\n--b" not in b"\r\n" + data:
         found = events([body[start : start + size] for start in range(0, len(body), size)])
-        assert [one.data for one in found if isinstance(one, Data)] == ([data] if data else [])
+        assert [one.data for one in found if isinstance(one, PartData)] == ([data] if data else [])
 
 
 @given(st.binary(max_size=200))

@@ -11,7 +11,7 @@ import pytest
 from engines.types.errors import InvalidRequest
 from mcp_server import access
 from mcp_server.access import Anything, Below
-from mcp_server.options import Options
+from mcp_server.options import McpOptions
 from mcp_server.tools import registry
 from mcp_server.tools.tool import Context
 from tests.promises import promise
@@ -202,7 +202,7 @@ def test_every_tool_asks_before_it_reads_or_writes(world: World) -> None:
     inference = Scripted()
 
     def call(name: str, **given: object) -> mcp.CallToolResult:
-        options = Options(world.root, access=world.below)
+        options = McpOptions(world.root, access=world.below)
         return asyncio.run(registry.call(name, given, Context(inference, options, told, "t")))
 
     inside, outside = world.root / "a.wav", world.outside / "d.wav"

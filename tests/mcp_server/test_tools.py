@@ -9,7 +9,7 @@ import pytest
 
 from engines.types.audio import TranscriptionRequest, Voice
 from engines.types.errors import InvalidRequest, ServiceError
-from mcp_server.options import Options
+from mcp_server.options import McpOptions
 from mcp_server.tools import registry
 from mcp_server.tools.tool import Context
 from mcp_server.tools.transcribe import LONGEST_ANSWER
@@ -31,7 +31,7 @@ class Desk:
         async def told(progress: float, total: float | None = None) -> None:
             self.progress.append((progress, total))
 
-        return asyncio.run(registry.call(name, given, Context(self.inference, Options(self.files), told, "t")))
+        return asyncio.run(registry.call(name, given, Context(self.inference, McpOptions(self.files), told, "t")))
 
     def recording(self, text: str, name: str = "meeting.m4a") -> str:
         (self.folder / name).write_text(text)
@@ -49,7 +49,7 @@ def text_of(result: mcp.CallToolResult) -> str:
 
 @promise("audio:retry:apart")
 def test_whose_call_it_is_goes_with_the_recording(desk: Desk) -> None:
-    recording, options = desk.recording("a"), Options(desk.files, tenant="whose")
+    recording, options = desk.recording("a"), McpOptions(desk.files, tenant="whose")
 
     async def told(progress: float, total: float | None = None) -> None: ...
 

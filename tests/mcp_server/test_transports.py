@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from engines.types.errors import ServiceError
 from mcp_server import server
-from mcp_server.options import Options
+from mcp_server.options import McpOptions
 from mcp_server.relay.session import MAX_LINE
 from mcp_server.transports import http, sockets, stream
 from tests.promises import promise
@@ -61,7 +61,7 @@ async def told(request: Request, error: Exception) -> Response:
 async def stage(folder: Path, max_sessions: int) -> AsyncIterator[Stage]:
     inference = Scripted()
     (folder / "files").mkdir()
-    built = await asyncio.to_thread(server.build, inference, Options(folder / "files"))
+    built = await asyncio.to_thread(server.build, inference, McpOptions(folder / "files"))
     routes, lifespan = http.routes(built, max_sessions)
     app = Starlette(routes=routes, exception_handlers={ServiceError: told})
     web = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))

@@ -10,14 +10,14 @@ import openai
 import pytest
 import uvicorn
 
-from openai_compat.app import Options, build
+from openai_compat.app import AppOptions, build
 from tests.scripted import Scripted
 
 
 class Served:
     """A `Scripted` behind a real server on a thread of its own. `url` is without a path."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: AppOptions) -> None:
         self.scripted = Scripted()
         self._listener = socket.socket(proto=socket.IPPROTO_TCP)  # as the service does: answers leave at once
         self._listener.bind(("127.0.0.1", 0))
@@ -71,11 +71,11 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts servers with the given `Options`; all are stopped when the test ends."""
+    """Starts servers with the given `AppOptions`; all are stopped when the test ends."""
     with ExitStack() as stack:
 
         def start(**options: object) -> Served:
-            return stack.enter_context(Served(Options(**options)).running())  # type: ignore[arg-type]
+            return stack.enter_context(Served(AppOptions(**options)).running())  # type: ignore[arg-type]
 
         yield start
 

@@ -11,7 +11,7 @@ import pytest
 
 from engines.types import errors
 from engines.types.trace import Traced
-from openai_compat.app import Beside, Options, build
+from openai_compat.app import AppOptions, Beside, build
 from tests.promises import promise
 from tests.scripted import Scripted
 
@@ -313,7 +313,7 @@ def test_an_app_beside_is_asked_by_its_own_methods_alone(method: str, content: b
     async def endless(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("it was asked")
 
-    built = build(Scripted(), Options(), {"/sse": Beside(endless, ("GET",))})
+    built = build(Scripted(), AppOptions(), {"/sse": Beside(endless, ("GET",))})
 
     async def ask() -> httpx2.Response:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(built), base_url="http://localhost") as http:

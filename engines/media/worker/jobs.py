@@ -9,12 +9,12 @@ from contextlib import ExitStack, closing
 
 import numpy as np
 
-from engines.ipc import media_protocol
+from engines.ipc import job, media_protocol
 from engines.ipc.media_protocol import Selection
 from engines.media.worker.audio.decode import Recording
-from engines.media.worker.audio.encode import Encoder
-from engines.media.worker.audio.listen import Listener, has_sound, with_sound
-from engines.media.worker.audio.split import Part, Samples
+from engines.media.worker.audio.encode import FileEncoder
+from engines.media.worker.audio.listen import PieceSource, has_sound, with_sound
+from engines.media.worker.audio.split import SampleRange, Samples
 from engines.types.audio import EAR_RATE
 from engines.types.errors import Failure, InternalError, InvalidRequest, ServiceError
 
@@ -29,7 +29,7 @@ class Cancelled(Exception):
     """Nobody wants the job any more."""
 
 
-class Job:
+class MediaJob:
     """One job's connection to its client: what was sent to it, what it says, and whether it should go on."""
 
     def __init__(self, command: media_protocol.Job, send: Callable[[media_protocol.Report], None]) -> None:
@@ -41,7 +41,7 @@ class Job:
 
     def put(self, command: media_protocol.Command) -> None:
         """Called from another thread, as the only method besides `run`."""
-        self._cancelled |= isinstance(command, media_protocol.Cancel)
+        self._cancelled |= isinstance(command, job.Cancel)
         self._inbox.put(command)
 
     def run(self) -> None:
@@ -73,7 +73,7 @@ class Job:
         return InvalidRequest("The file can't be decoded in the memory that is allowed for it.", param="file")
 
     def _fail(self, error: ServiceError) -> None:
-        self._send(media_protocol.Failed(self._command.id, Failure.of(error)))
+        self._send(job.Failed(self._command.id, Failure.of(error)))
 
     def _check(self, done: float, total: float | None) -> None:
         """Called between any two steps of decoding: tells that it goes on, or ends it."""
@@ -84,7 +84,7 @@ class Job:
             self._beaten = now
             if time.thread_time() > MOST_CPU_SECONDS + CPU_PER_SECOND * done:
                 raise InvalidRequest("The file takes too long to decode. Is it damaged?", param="file")
-            self._send(media_protocol.Beat(self._command.id, done, _at_least(total, done)))
+            self._send(media_protocol.JobProgress(self._command.id, done, _at_least(total, done)))
 
     def _take(self) -> media_protocol.Command:
         """The next command for this job; waits for it."""
@@ -101,9 +101,9 @@ class Job:
         selection, credit = command.options.selection, command.credit
         with ExitStack() as stack:
 
-            def listener(track: int | None) -> Listener:
+            def listener(track: int | None) -> PieceSource:
                 recording = self._recording(command.path, EAR_RATE, command.options.limit, selection, track)
-                return Listener(stack.enter_context(closing(recording)), command.options)
+                return PieceSource(stack.enter_context(closing(recording)), command.options)
 
             chosen = with_sound(listener, selection.track)
             for part, channel in chosen.parts():
@@ -120,16 +120,16 @@ class Job:
             media_protocol.Ended(self._command.id, recording.seconds, cut, gaps, recording.track, recording.tracks)
         )
 
-    def _give(self, part: Part, channel: int, credit: int, recording: Recording) -> int:
+    def _give(self, part: SampleRange, channel: int, credit: int, recording: Recording) -> int:
         """The credit that is left. Waits while there is none."""
         while credit < 1:
             match self._take():
-                case media_protocol.Credit(pieces=pieces):
+                case job.Credit(count=pieces):
                     credit += pieces
         self._data(part.samples.tobytes())
         done = recording.seconds
         self._send(
-            media_protocol.Part(
+            media_protocol.PieceMade(
                 self._command.id, part.start / EAR_RATE, done, _at_least(recording.total, done), channel
             )
         )
@@ -154,7 +154,7 @@ class Job:
             self._end(recording)
 
     def _encode(self, command: media_protocol.Encode) -> None:
-        encoder = Encoder(command.format, command.rate_in, command.rate_out, command.speed, command.whole)
+        encoder = FileEncoder(command.format, command.rate_in, command.rate_out, command.speed, command.whole)
         fed = 0
         with closing(encoder):
             self._send(media_protocol.Turn(command.id))

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from engines.host.footprint import used_bytes
 from engines.host.system import Host
+from engines.ipc.job import Failed, Ping
 
 RECEIVE_BYTES = 1 << 18
 MOST_WAITING = 32  # reports; jobs wait when the server doesn't take them
@@ -66,29 +67,29 @@ def serve(link: socket.socket) -> None:
     import av.logging
 
     from engines.ipc import media_protocol
-    from engines.ipc.runner_protocol import Decoder, encode
-    from engines.media.worker.jobs import Job
+    from engines.ipc.runner_protocol import FrameDecoder, encode
+    from engines.media.worker.jobs import MediaJob
 
     av.logging.set_level(None)  # the library's own lines: one file may cause a million of them
     outbox: queue.Queue[media_protocol.Report] = queue.Queue(MOST_WAITING)
-    jobs: dict[int, Job] = {}
+    jobs: dict[int, MediaJob] = {}
 
     def write() -> None:
         while True:
             report = outbox.get()
-            if isinstance(report, media_protocol.Ended | media_protocol.Failed | media_protocol.Dropped):
+            if isinstance(report, media_protocol.Ended | Failed | media_protocol.Dropped):
                 jobs.pop(report.id, None)
             link.sendall(encode(report))
 
     threading.Thread(target=write, daemon=True).start()
-    decoder: Decoder[media_protocol.Command] = Decoder(media_protocol.Command)
+    decoder: FrameDecoder[media_protocol.Command] = FrameDecoder(media_protocol.Command)
     try:
         while data := link.recv(RECEIVE_BYTES):
             for command in decoder.feed(data):
                 if isinstance(command, media_protocol.Split | media_protocol.Clip | media_protocol.Encode):
-                    jobs[command.id] = Job(command, outbox.put)
+                    jobs[command.id] = MediaJob(command, outbox.put)
                     threading.Thread(target=jobs[command.id].run, daemon=True).start()
-                elif isinstance(command, media_protocol.Ping):
+                elif isinstance(command, Ping):
                     with contextlib.suppress(queue.Full):  # then there are signs of life enough
                         outbox.put_nowait(media_protocol.Pong())
                 elif (job := jobs.get(command.id)) is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from engines.ipc import runner_protocol
-from engines.runner.aligner.prompt import Alignment
+from engines.runner.aligner.prompt import AlignmentPrompt
 from engines.runner.aligner.text import mended
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.model import Embed
@@ -23,7 +23,7 @@ class AlignmentRow:
     """A request in work: `fed` of its tokens are in its cache, and these classes of time are known."""
 
     id: int
-    alignment: Alignment
+    alignment: AlignmentPrompt
     credit: int
     arrived: float
     cache: Cache = field(default_factory=list)
@@ -52,7 +52,7 @@ class AlignmentEngine(RowEngine[AlignmentRow]):
     def idle(self) -> bool:
         return not self._rows
 
-    def submit(self, id: int, prepared: Alignment, credit: int) -> None:
+    def submit(self, id: int, prepared: AlignmentPrompt, credit: int) -> None:
         self._rows.append(AlignmentRow(id, prepared, credit, time.monotonic()))
 
     def drop(self, rows: Collection[AlignmentRow]) -> None:

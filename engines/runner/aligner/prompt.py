@@ -19,14 +19,14 @@ from engines.runner.patience import Patience
 from engines.runner.qwen3_asr.languages import SupportedLanguages
 from engines.runner.qwen3_asr.prompt import PAD, mel_bins, read_samples, spectrogram
 from engines.runner.qwen3_asr.sound import sound_span, tokens_of
-from engines.runner.tokenization.encoding import Encoder, TooManyTokens, too_long
+from engines.runner.tokenization.encoding import TextEncoder, TooManyTokens, too_long
 from engines.types.audio import EAR_RATE, AlignmentRequest
 from engines.types.errors import CheckpointUnusable, ContextLengthExceeded, InvalidRequest
 
 MARK = "<timestamp>"
 
 
-class Alignment(msgspec.Struct, frozen=True):
+class AlignmentPrompt(msgspec.Struct, frozen=True):
     """A row with `seconds` of sound, and the words whose times stand at `places` in it, two for each."""
 
     ids: tuple[int, ...]
@@ -53,7 +53,7 @@ class AlignmentWriter:
         mark, pad = tokenizer.token_to_id(MARK), tokenizer.token_to_id(PAD)
         if mark is None or pad is None:
             raise CheckpointUnusable(f"The tokenizer of this checkpoint has no {MARK} or {PAD}: it is no aligner's.")
-        self._encoder = Encoder(tokenizer)
+        self._encoder = TextEncoder(tokenizer)
         self._bins = mel_bins(thinker)
         self._pad, self._mark = int(pad), int(mark)
         self._languages = SupportedLanguages(supported)
@@ -74,7 +74,7 @@ class AlignmentWriter:
         """Tokens of sound and text together, at most."""
         return self._context_length
 
-    def write(self, request: AlignmentRequest, patience: Patience | None = None) -> Alignment:
+    def write(self, request: AlignmentRequest, patience: Patience | None = None) -> AlignmentPrompt:
         """Raises `InvalidRequest` for what can't be done, `ContextLengthExceeded` for what is too long."""
         self._languages.name(request.language)
         try:
@@ -101,7 +101,7 @@ class AlignmentWriter:
             raise ContextLengthExceeded(f"{message} Give less of both.", param="text")
         sound = sound_span(frames, len(opening))
         texts = tuple(word.text for word in words)
-        return Alignment(tuple(ids), sound, seconds, texts, tuple(places), request.trace)
+        return AlignmentPrompt(tuple(ids), sound, seconds, texts, tuple(places), request.trace)
 
     def _encoded(self, text: str) -> list[int]:
         return self._encoder.ids(text)

@@ -1,7 +1,8 @@
 """The markups in which models write calls, one entry a family: how a block begins and ends, and what reads it. Pure.
 
-To add a family: a block (`Block`), an entry in `FORMATS` with the words by which its template is known, its grammar in
-`engines.runner.generation.grammar.markups`, and its cases in `tests/engines/runner/chat/test_call_formats.py`.
+To add a family: a block (`BlockParser`), an entry in `FORMATS` with the words by which its template is known, its
+grammar in `engines.runner.generation.grammar.markups`, and its cases in
+`tests/engines/runner/chat/test_call_formats.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ class Call(Protocol):
         ...
 
 
-class Block(Protocol):
+class BlockParser(Protocol):
     """What stands between the marks of a call, read character by character; see `CallBlock`."""
 
     lead: str
@@ -69,12 +70,12 @@ class Format(msgspec.Struct, frozen=True):
     markup: Markup
     openings: tuple[str, ...]
     closing: str
-    block: Callable[[Schemas, str, str], Block]
+    block: Callable[[Schemas, str, str], BlockParser]
     inner: tuple[str, ...] = ()
     bare: bool = False
     known_by: tuple[str, ...] = ()
 
-    def begun(self, opening: str, schemas: Schemas, lead: str) -> Block:
+    def begun(self, opening: str, schemas: Schemas, lead: str) -> BlockParser:
         """A block behind its opening mark."""
         if opening not in self.inner:
             return self.block(schemas, opening, lead)
@@ -84,7 +85,7 @@ class Format(msgspec.Struct, frozen=True):
         return block
 
 
-def _json_block(schemas: Schemas, opening: str, lead: str) -> Block:
+def _json_block(schemas: Schemas, opening: str, lead: str) -> BlockParser:
     return CallBlock(frozenset(schemas), opening, lead)
 
 

@@ -28,7 +28,7 @@ from engines.runner.generation.grammar.compiler import GrammarCompiler
 from engines.runner.generation.grammar.markups import Markup
 from engines.runner.generation.prompt import Prompt, Thought
 from engines.runner.patience import Patience
-from engines.runner.tokenization.encoding import Encoder, TooManyTokens, too_long
+from engines.runner.tokenization.encoding import TextEncoder, TooManyTokens, too_long
 from engines.runner.tokenization.prompt_escaping import any_of, breaker, unused_characters
 from engines.types.chat import ChatRequest, CompletionRequest, Request, Sampling, Tool
 from engines.types.common import Adjusted, Json
@@ -70,7 +70,7 @@ class PromptWriter:
         self, tokenizer: Tokenizer, templates: Templates, context_length: int, grammars: GrammarCompiler
     ) -> None:
         self._tokenizer = tokenizer
-        self._encoder = Encoder(tokenizer)
+        self._encoder = TextEncoder(tokenizer)
         self._templates = templates
         self._context_length = context_length
         self._grammars = grammars

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Literal
 
-from engines.runner.chat.call_formats import HERMES, Block, Format
+from engines.runner.chat.call_formats import HERMES, BlockParser, Format
 from engines.runner.generation.output_parser import End, Phase
 from engines.types.chat import CallDelta, Delta
 from engines.types.common import Json
@@ -65,7 +65,7 @@ class ReplyParser:
         self._space: list[str] = []  # may stand next to a marker
         self._skip = separate and thinking == "open"  # newlines at the border of a thought
         self._last: Literal["nothing", "text", "call"] = "nothing"  # of the answer
-        self._block: Block = format.block(self._tools, "", "")
+        self._block: BlockParser = format.block(self._tools, "", "")
         self._index: int | None = None  # of the call that is being shown
         self._shown = 0
         self._called = False

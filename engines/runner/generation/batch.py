@@ -1,6 +1,6 @@
 """The rows that decode together, a pass a token; the next pass may begin before the last one's tokens are known."""
 
-from collections.abc import Sequence as Several
+from collections.abc import Sequence
 
 import mlx.core as mx
 
@@ -9,7 +9,7 @@ from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.kv.prefix_cache import PrefixCache
 from engines.runner.generation.model import Model
 from engines.runner.generation.sampling.sampler import Choices, Padding
-from engines.runner.generation.sequence import Sequence
+from engines.runner.generation.sequence import SequenceState
 
 
 class Batch:
@@ -24,7 +24,7 @@ class Batch:
         self._mask = mask
         self._cache: Cache | None = None
         self._pass: Choices | None = None
-        self.rows: list[Sequence] = []
+        self.rows: list[SequenceState] = []
 
     @property
     def ahead(self) -> bool:
@@ -35,7 +35,7 @@ class Batch:
         if self._pass is not None:
             self._pass.wait()
 
-    def join(self, sequences: Several[Sequence]) -> None:
+    def join(self, sequences: Sequence[SequenceState]) -> None:
         """Take over rows with a cache of their own."""
         assert self._pass is None
         if not sequences:
@@ -66,29 +66,29 @@ class Batch:
         """How many tokens a lone row can be fed and forget again; 0 if there is none."""
         return caches.takes_back(self._cache) if len(self.rows) == 1 and self._cache is not None else 0
 
-    def try_out(self, draft: Several[int]) -> Choices:
+    def try_out(self, draft: Sequence[int]) -> Choices:
         """What to choose the lone row's next tokens from if they are those of the draft: a token more than it has."""
         assert self._cache is not None and self._pass is None
         [row] = self.rows
         tokens = [row.tokens[-1], *draft]
         logits = self._model.score(tokens, self._cache)
-        row.fed += len(tokens)
+        row.num_computed += len(tokens)
         return Choices(logits, self._mask(logits), row.scores_likeliest)
 
     def take_back(self) -> None:
         """Forget what was fed of a draft that didn't hold."""
         assert self._cache is not None
         [row] = self.rows
-        count = row.fed - len(row.tokens) + 1
+        count = row.num_computed - len(row.tokens) + 1
         caches.take_back(self._cache, count)
-        row.fed -= count
+        row.num_computed -= count
 
-    def extract(self, sequence: Sequence) -> None:
+    def extract(self, sequence: SequenceState) -> None:
         """Give a row a cache of its own, before it leaves."""
         assert self._cache is not None and self._pass is None
         sequence.cache = self._own(self._cache, self.rows.index(sequence))
 
-    def retain(self, sequences: list[Sequence], prefixes: PrefixCache | None) -> None:
+    def retain(self, sequences: list[SequenceState], prefixes: PrefixCache | None) -> None:
         """Let all rows leave but these; what they have computed is stored."""
         if len(sequences) == len(self.rows):
             return
@@ -120,23 +120,24 @@ class Batch:
     def _due(self) -> bool:
         """Blocks are cut for all rows in one step: cutting waits for the device, so no pass may be ahead then."""
         return any(
-            one.stores_answer and one.fed - one.stored >= self._model.limits.stored_together for one in self.rows
+            one.stores_answer and one.num_computed - one.stored >= self._model.limits.stored_together
+            for one in self.rows
         )
 
     @property
     def _foreseen(self) -> bool:
         return not self._due and all(one.foreseen for one in self.rows)
 
-    def _begun(self, tokens: Several[int] | mx.array) -> Choices:
+    def _begun(self, tokens: Sequence[int] | mx.array) -> Choices:
         assert self._cache is not None
         logits = self._model.decode(tokens, self._cache)
         for sequence in self.rows:
-            sequence.fed += 1
+            sequence.num_computed += 1
         return Choices(logits, self._mask(logits), any(one.scores_likeliest for one in self.rows))
 
-    def _store(self, sequences: Several[Sequence], prefixes: PrefixCache | None) -> None:
+    def _store(self, sequences: Sequence[SequenceState], prefixes: PrefixCache | None) -> None:
         for sequence in sequences:
             if self._cache is not None and prefixes is not None and sequence.stores_answer:
-                row, fed = self.rows.index(sequence), sequence.fed
+                row, fed = self.rows.index(sequence), sequence.num_computed
                 prefixes.capture(sequence.chain, sequence.tokens, sequence.stored, fed, self._cache, row)
-            sequence.stored = sequence.fed
+            sequence.stored = sequence.num_computed

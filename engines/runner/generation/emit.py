@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from engines.ipc import runner_protocol
 from engines.runner.generation.sampling.sampler import Choices
 from engines.runner.generation.scheduler import Waiting
-from engines.runner.generation.sequence import Sequence
+from engines.runner.generation.sequence import SequenceState
 from engines.runner.row_engine import Report, guarded_row
 from engines.types.chat import Delta, FinishReason
 from engines.types.common import Timings
 
 
-def deliver(sequence: Sequence, choices: Choices, row: int, eos: Collection[int]) -> tuple[list[Report], bool]:
+def deliver(sequence: SequenceState, choices: Choices, row: int, eos: Collection[int]) -> tuple[list[Report], bool]:
     """What the next token lets the client see, and whether it was the last. Its failure is its row's alone."""
 
     def accepted() -> tuple[list[Report], bool]:
@@ -24,7 +24,7 @@ def deliver(sequence: Sequence, choices: Choices, row: int, eos: Collection[int]
     return guarded_row(sequence, accepted)
 
 
-def said_by(sequence: Sequence, delta: Delta | None) -> list[Report]:
+def said_by(sequence: SequenceState, delta: Delta | None) -> list[Report]:
     """What a step lets its client see, if anything; it costs one credit."""
     if delta is None:
         return []
@@ -32,12 +32,12 @@ def said_by(sequence: Sequence, delta: Delta | None) -> list[Report]:
     return [runner_protocol.Said(sequence.id, delta)]
 
 
-def finished(sequence: Sequence, reason: FinishReason) -> runner_protocol.Finished:
+def finished(sequence: SequenceState, reason: FinishReason) -> runner_protocol.Finished:
     timings = Timings(0.0, sequence.first - sequence.began, time.monotonic() - sequence.first)
     return runner_protocol.Finished(sequence.id, sequence.answer.done(reason, sequence.usage(), timings))
 
 
-def waiting(begins: Mapping[Sequence, int]) -> list[Waiting]:
+def waiting(begins: Mapping[SequenceState, int]) -> list[Waiting]:
     """Those in prefill, by where each begins."""
     return [
         Waiting(one.id, one.positions - begin, one.computed, begin, one.prompt.background)

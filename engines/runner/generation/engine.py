@@ -2,30 +2,29 @@
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
-from collections.abc import Sequence as Several
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from engines.runner.generation.batch import Batch
 from engines.runner.generation.emit import deliver, finished, said_by, waiting
-from engines.runner.generation.grammar.grammar_state import Guide
+from engines.runner.generation.grammar.grammar_state import GrammarState
 from engines.runner.generation.kv.blocks import Chain
-from engines.runner.generation.kv.kv_budget import Memory
+from engines.runner.generation.kv.kv_budget import KvBudget
 from engines.runner.generation.model import Model
-from engines.runner.generation.output_text import Answer
+from engines.runner.generation.output_text import OutputText
 from engines.runner.generation.prefill import Prefill
 from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.penalties import Penalties
 from engines.runner.generation.sampling.sampler import Padding
 from engines.runner.generation.scheduler import CACHE_STEP, PAUSED, pauses, spare
-from engines.runner.generation.sequence import Sequence
+from engines.runner.generation.sequence import SequenceState
 from engines.runner.generation.speculation import Draft
 from engines.runner.generation.token_budget import TokenBudget
 from engines.runner.row_engine import Report, RowEngine
 from engines.runner.tokenization.detokenize import TokenTable
 
 
-class DecodingEngine(RowEngine[Sequence]):
+class DecodingEngine(RowEngine[SequenceState]):
     """`Engine[Prompt]` over one model, within a budget of bytes for KV: running sequences first, then stored blocks.
 
     `answer` makes of a prompt what turns its tokens into what the client sees. Sequences wait in `_prefill`, are
@@ -37,23 +36,23 @@ class DecodingEngine(RowEngine[Sequence]):
         model: Model,
         table: TokenTable,
         kv_budget_bytes: int,
-        answer: Callable[[Prompt, TokenTable], Answer] = Answer,
+        answer: Callable[[Prompt, TokenTable], OutputText] = OutputText,
     ) -> None:
         mask = Padding(table.valid)
         self._model = model
         self._table = table
         self._answer = answer
         self._budget = TokenBudget(model.limits)
-        self._memory = Memory(kv_budget_bytes)
+        self._memory = KvBudget(kv_budget_bytes)
         self._masks = ThreadPoolExecutor(1, "masks")
         self._decoded = 0.0
         self._arrivals = 0
         self._prefill = Prefill(model, mask, self._memory, self._budget)
-        self._paused: list[Sequence] = []
+        self._paused: list[SequenceState] = []
         self._batch = Batch(model, mask)
 
     @property
-    def _running(self) -> list[Sequence]:
+    def _running(self) -> list[SequenceState]:
         return self._batch.rows
 
     @property
@@ -75,8 +74,8 @@ class DecodingEngine(RowEngine[Sequence]):
         guide = None
         if prepared.grammar is not None or prepared.call_grammar is not None:
             opening = prepared.thought.opening
-            guide = Guide(prepared.grammar, prepared.call_grammar, opening, self._model.eos, self._masks)
-        sequence = Sequence(
+            guide = GrammarState(prepared.grammar, prepared.call_grammar, opening, self._model.eos, self._masks)
+        sequence = SequenceState(
             id=id,
             arrival=self._arrivals,
             prompt=prepared,
@@ -93,15 +92,15 @@ class DecodingEngine(RowEngine[Sequence]):
         self._prefill.add([sequence])
 
     @property
-    def rows(self) -> Several[Sequence]:
+    def rows(self) -> Sequence[SequenceState]:
         return (*self._prefill.waiting, *self._running, *self._paused)
 
-    def drop(self, rows: Collection[Sequence]) -> None:
+    def drop(self, rows: Collection[SequenceState]) -> None:
         self._prefill.drop(rows)
         self._paused = [sequence for sequence in self._paused if sequence not in rows]
         self._retain([sequence for sequence in self._running if sequence not in rows])
 
-    def drop_failed(self, rows: Collection[Sequence]) -> None:
+    def drop_failed(self, rows: Collection[SequenceState]) -> None:
         """The batch starts anew where it was touched."""
         if any(sequence in rows for sequence in self._running):
             self._batch.clear()
@@ -112,7 +111,7 @@ class DecodingEngine(RowEngine[Sequence]):
         self._memory.budget = kv_budget_bytes
         self._fit_blocks()
 
-    def step(self) -> Several[Report]:
+    def step(self) -> Sequence[Report]:
         """Let rows join, feed some prompt tokens, then decode one token of every running row; or feed alone."""
         admitted, reports = self._make_room()
         begins = self._prefill.next_turn(admitted)
@@ -127,18 +126,18 @@ class DecodingEngine(RowEngine[Sequence]):
 
     # -- prefill ------------------------------------------------------------------------------------------------
 
-    def _pauses(self, begins: Mapping[Sequence, int]) -> bool:
+    def _pauses(self, begins: Mapping[SequenceState, int]) -> bool:
         begun = len(self._running) + sum(sequence.credit > 0 for sequence in self._paused)
         now = time.monotonic()
         self._decoded = self._decoded if begun else now
         return pauses(waiting(begins), begun, now - self._decoded)
 
-    def _tokens(self, begins: Mapping[Sequence, int]) -> int:
+    def _tokens(self, begins: Mapping[SequenceState, int]) -> int:
         return self._budget.tokens(decoding=bool(self._running), waiting=waiting(begins))
 
-    def _feed(self, begins: Mapping[Sequence, int], tokens: int) -> list[Report]:
+    def _feed(self, begins: Mapping[SequenceState, int], tokens: int) -> list[Report]:
         reports = self._prefill.feed(begins, tokens)
-        self._paused += self._prefill.take_read()
+        self._paused += self._prefill.pop_prefilled()
         return reports
 
     def _joins_long(self) -> bool:
@@ -168,7 +167,7 @@ class DecodingEngine(RowEngine[Sequence]):
         choices = self._batch.advance(further=draft is None and self._may_go_further())
         self._decoded = time.monotonic()
         reports: list[Report] = []
-        ended: list[Sequence] = []
+        ended: list[SequenceState] = []
         for row, sequence in enumerate(self._running):
             said, over = deliver(sequence, choices, row, self._model.eos)
             reports += said
@@ -185,7 +184,7 @@ class DecodingEngine(RowEngine[Sequence]):
         [sequence] = self._running
         return sequence.draft(min(spare(sequence.positions), self._batch.takes_back - 1))
 
-    def _decode_draft(self, sequence: Sequence, draft: Draft, began: float) -> list[Report]:
+    def _decode_draft(self, sequence: SequenceState, draft: Draft, began: float) -> list[Report]:
         """One pass for the next token and all of the draft; it counts as far as what is chosen is what was tried."""
         choices = self._batch.try_out(draft.tokens)
         self._decoded = time.monotonic()
@@ -204,7 +203,7 @@ class DecodingEngine(RowEngine[Sequence]):
         self._part([sequence] if over else [])
         return reports
 
-    def _part(self, ended: Several[Sequence]) -> None:
+    def _part(self, ended: Sequence[SequenceState]) -> None:
         """Those that have ended leave the batch, and those that may send nothing more for now."""
         for sequence in self._running:
             if sequence.credit <= 0 and sequence not in ended:
@@ -213,20 +212,20 @@ class DecodingEngine(RowEngine[Sequence]):
         self._retain([one for one in self._running if one.credit > 0 and one not in ended])
         self._batch.store(self._memory.prefixes)
 
-    def _retain(self, staying: list[Sequence]) -> None:
+    def _retain(self, staying: list[SequenceState]) -> None:
         self._batch.retain(staying, self._memory.prefixes)
 
     def _may_go_further(self) -> bool:
         """Whether the pass behind the next may begin at once: nobody waits to join, and there is room for both."""
         if self._joining:
             return False
-        longest = max(sequence.fed for sequence in self._running) + 2 - self._batch.ahead
+        longest = max(sequence.num_computed for sequence in self._running) + 2 - self._batch.ahead
         allocated = longest % CACHE_STEP != 1  # if not, the next step makes room before
         return allocated and self._memory.bytes(len(self._running), longest) <= self._memory.budget
 
     # -- room ---------------------------------------------------------------------------------------------------
 
-    def _make_room(self) -> tuple[list[Sequence], list[Report]]:
+    def _make_room(self) -> tuple[list[SequenceState], list[Report]]:
         """Keep the caches in their budget, and say who may prefill. Stored blocks get what is left.
 
         The youngest give their caches up, background rows before others and those that can't send anything before all,
@@ -238,7 +237,7 @@ class DecodingEngine(RowEngine[Sequence]):
         self._prefill.add([sequence for sequence in preempted if sequence in self._running])
         self._retain([one for one in self._running if one not in preempted])
         for sequence in preempted:
-            sequence.cache, sequence.fed = None, 0
+            sequence.cache, sequence.num_computed = None, 0
         ended = self._end_too_long() if fits.keep == 1 else []
         may_begin = holding[: fits.begin]
         begun = [one for one in holding[: fits.keep] if one.cache is not None]

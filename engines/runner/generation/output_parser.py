@@ -22,7 +22,7 @@ class End(msgspec.Struct, frozen=True):
     called: bool
 
 
-class Reader(Protocol):
+class OutputParser(Protocol):
     """What reads an answer: text in any pieces → what is to be shown."""
 
     @property

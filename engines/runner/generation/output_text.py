@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engines.ipc import runner_protocol
-from engines.runner.generation.output_parser import Phase, Reader
+from engines.runner.generation.output_parser import OutputParser, Phase
 from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.sampler import Choice
 from engines.runner.generation.stop_strings import StopMatcher
@@ -12,10 +12,10 @@ from engines.types.chat import Delta, Done, FinishReason, TokenLogprob
 from engines.types.common import Timings, Usage
 
 
-class Answer:
+class OutputText:
     """`reader` None: the one that the prompt names."""
 
-    def __init__(self, prompt: Prompt, table: TokenTable, reader: Reader | None = None) -> None:
+    def __init__(self, prompt: Prompt, table: TokenTable, reader: OutputParser | None = None) -> None:
         self._table = table
         self._detokenizer = Detokenizer(table, prompt.continues)
         self._stops = StopMatcher(prompt.sampling.stop)

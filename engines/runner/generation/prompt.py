@@ -6,15 +6,15 @@ import msgspec
 
 from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.grammar.compiler import Grammar
-from engines.runner.generation.output_parser import Reader
+from engines.runner.generation.output_parser import OutputParser
 from engines.types.chat import Sampling
 from engines.types.common import Adjusted
 
 
-class Reading(Protocol):
+class OutputFormat(Protocol):
     """How an answer is to be read."""
 
-    def reader(self) -> Reader:
+    def reader(self) -> OutputParser:
         """A new one, for one answer."""
         ...
 
@@ -47,7 +47,7 @@ class Prompt(msgspec.Struct, frozen=True):
     max_tokens: int
     sampling: Sampling
     trace: str = ""
-    reply: Reading | None = None
+    reply: OutputFormat | None = None
     thought: Thought = Thought()
     grammar: Grammar | None = None
     call_grammar: Grammar | None = None

@@ -17,14 +17,14 @@ class Waiting(msgspec.Struct, frozen=True):
 
     id: int
     remaining: int
-    fed: int = 0
+    num_computed: int = 0
     begin: int = 0
     background: bool = False
 
     @property
     def short(self) -> bool:
         """Worth to be over with at once."""
-        return self.remaining + self.fed <= SHORT and not self.background
+        return self.remaining + self.num_computed <= SHORT and not self.background
 
 
 class Chunk(msgspec.Struct, frozen=True):

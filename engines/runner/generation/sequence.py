@@ -1,14 +1,14 @@
 """One request in work: its tokens, what its cache holds of them, and how its next token is chosen."""
 
 from collections import deque
-from collections.abc import Sequence as Tokens
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engines.runner.generation.grammar.grammar_state import Guide
+from engines.runner.generation.grammar.grammar_state import GrammarState
 from engines.runner.generation.kv.blocks import Chain
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.model import Embed, Row
-from engines.runner.generation.output_text import Answer
+from engines.runner.generation.output_text import OutputText
 from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.penalties import Penalties
 from engines.runner.generation.sampling.sampler import Choice, Choices, Draw, described
@@ -18,12 +18,12 @@ from engines.types.common import Usage
 
 
 @dataclass(eq=False)
-class Sequence:
+class SequenceState:
     """`cache` is its own while it isn't in the batch; None before its first token is fed, and after a preemption.
 
-    `tokens` are the prompt's and the answer's. The cache holds `fed` positions, or will when the pass that has begun is
-    over; of the first `stored` blocks were taken. `computed` counts what prefill fed. `embed` is how tokens are fed
-    where that isn't as tokens.
+    `tokens` are the prompt's and the answer's. The cache holds `num_computed` positions, or will when the pass that has
+    begun is over; of the first `stored` blocks were taken. `computed` counts what prefill fed. `embed` is how tokens
+    are fed where that isn't as tokens.
     """
 
     id: int
@@ -31,16 +31,16 @@ class Sequence:
     prompt: Prompt
     credit: int
     seed: int
-    answer: Answer
+    answer: OutputText
     penalties: Penalties | None
-    guide: Guide | None
+    guide: GrammarState | None
     chain: Chain
     tokens: list[int] = field(default_factory=list)
     forced: deque[int] = field(default_factory=deque)
     cache: Cache | None = None
     embed: Embed | None = None
     lookup: Lookup = field(default_factory=Lookup)
-    fed: int = 0
+    num_computed: int = 0
     stored: int = 0
     computed: int = 0
     began: float = 0.0
@@ -56,24 +56,24 @@ class Sequence:
         return self.prompt.background, self.arrival
 
     @property
-    def made(self) -> int:
+    def num_output(self) -> int:
         """The tokens of the answer so far."""
         return len(self.tokens) - len(self.prompt.ids)
 
     @property
     def positions(self) -> int:
         """How many its cache holds when all is fed that can be: the newest token of the answer isn't, unless ahead."""
-        return max(self.fed, len(self.tokens) - (self.made > 0))
+        return max(self.num_computed, len(self.tokens) - (self.num_output > 0))
 
     @property
-    def to_feed(self) -> Tokens[int]:
+    def to_feed(self) -> Sequence[int]:
         """What prefill still has to feed."""
-        return self.tokens[self.fed : self.positions]
+        return self.tokens[self.num_computed : self.positions]
 
     def chunk(self, count: int) -> Row:
         """So much of what prefill still has to feed, as it is fed."""
         tokens = self.to_feed[:count]
-        return tokens if self.embed is None else self.embed(tokens, self.fed)
+        return tokens if self.embed is None else self.embed(tokens, self.num_computed)
 
     @property
     def stores_answer(self) -> bool:
@@ -84,7 +84,7 @@ class Sequence:
         return not self.prompt.spans
 
     @property
-    def taken_over(self) -> bool:
+    def uses_prefix_cache(self) -> bool:
         """What others have computed of its tokens may be taken over, and others may take over what it computes."""
         return not self.scored
 
@@ -108,12 +108,12 @@ class Sequence:
     @property
     def foreseen(self) -> bool:
         """Its next token is the likeliest, and only an end in that token itself can keep it from having one behind."""
-        more = self.credit > 1 and self.made + 1 < self.prompt.max_tokens
+        more = self.credit > 1 and self.num_output + 1 < self.prompt.max_tokens
         return more and not self.forced and self._draw().is_plain
 
     def draft(self, most: int) -> Draft | None:
         """What to try as its next tokens, at most so many that another may still follow and be sent."""
-        most = min(most, self.credit - 1, self.prompt.max_tokens - self.made - 1)
+        most = min(most, self.credit - 1, self.prompt.max_tokens - self.num_output - 1)
         if most < 1:
             return None
         certain = tuple(self.forced)[:most] or (self.guide.forced(self.answer, most) if self.guide is not None else ())
@@ -133,18 +133,18 @@ class Sequence:
         if self.guide is not None:
             self.guide.accept(choice.token)
         thinking = self.answer.thinking
-        reason = self.answer.accept(choice, ends, self.made >= self.prompt.max_tokens)
+        reason = self.answer.accept(choice, ends, self.num_output >= self.prompt.max_tokens)
         if reason is None:
             self._lead(thinking)
         return self.answer.take(), reason
 
     def usage(self) -> Usage:
         prompt = len(self.prompt.ids)
-        return Usage(prompt, self.made, max(0, prompt - self.computed), self.answer.reasoning_tokens)
+        return Usage(prompt, self.num_output, max(0, prompt - self.computed), self.answer.reasoning_tokens)
 
     def _draw(self) -> Draw:
         allow = self.guide.allow(self.answer) if self.guide is not None else None
-        return Draw(self.prompt.sampling, self.seed, self.made, self.penalties, allow)
+        return Draw(self.prompt.sampling, self.seed, self.num_output, self.penalties, allow)
 
     def _lead(self, was_thinking: bool) -> None:
         """Close a thought that has used up its tokens; bring one that ended to the answer that must follow."""

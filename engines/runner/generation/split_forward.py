@@ -19,7 +19,7 @@ ROUNDING = 0.05  # of the logits' norm
 Embeddings = dict[str, mx.array]
 
 
-class Parts:
+class SplitForward:
     """`body`: ids [rows, tokens] → [rows, tokens, width]; `head`: that → logits [rows, tokens, vocabulary].
 
     `lean`: of the last layer, no more is computed than `last` needs.
@@ -50,7 +50,7 @@ class Parts:
         return logits
 
 
-def parts(module: Any) -> Parts | None:
+def parts(module: Any) -> SplitForward | None:
     """Those of a module of mlx-lm; None if it isn't so built. That they make the whole is tried, not assumed."""
     outer = getattr(module, "language_model", module)
     body = getattr(outer, "model", None)
@@ -61,13 +61,13 @@ def parts(module: Any) -> Parts | None:
     whole = module(probe)[:, -1]
     windowed = hasattr(make_prompt_cache(module)[-1], "max_size")  # a window moves with what is fed
     for lean in (False,) if windowed else (True, False):
-        made = Parts(body, head, lean)
+        made = SplitForward(body, head, lean)
         if _same(made, module, probe, whole):
             return made
     return None
 
 
-def _same(made: Parts, module: Any, probe: mx.array, whole: mx.array) -> bool:
+def _same(made: SplitForward, module: Any, probe: mx.array, whole: mx.array) -> bool:
     cache = list(make_prompt_cache(module))
     again = probe[:, :1]
     try:

@@ -13,7 +13,7 @@ from engines.runner.time_slice import TimeSlice
 FAR = -1e9
 
 
-class Tower:
+class SoundTower:
     """Over the library's `audio_tower`, of a model whose convolutions see a second at a time."""
 
     def __init__(self, tower: Any, pace: TimeSlice) -> None:

@@ -24,7 +24,7 @@ from engines.runner.generation.content import ContentSpan
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.caches import Cache
 from engines.runner.generation.model import Embed, Model, Row, prefill_limits
-from engines.runner.qwen3_asr.encoder import Tower
+from engines.runner.qwen3_asr.encoder import SoundTower
 from engines.runner.qwen3_asr.sound import stretches
 from engines.runner.time_slice import SlicedLayer, TimeSlice
 
@@ -39,7 +39,7 @@ class HearingModel(Model):
         self._pace = _paced(library, lock)  # before its layers are taken over
         super().__init__(_TextModule(library), eos, identity, prefill_limits({}))  # its heads have fused attention
         self._library = library
-        self._tower = Tower(library.audio_tower, self._pace)
+        self._tower = SoundTower(library.audio_tower, self._pace)
 
     def embed(self, spans: Sequence[ContentSpan]) -> Embed:
         """Raises ValueError unless there is one sound."""
@@ -73,7 +73,7 @@ class AligningModel:
 
     def __init__(self, library: Any, lock: DeviceLock | None = None) -> None:
         self._library = library
-        self._tower = Tower(library.audio_tower, _paced(library, lock))
+        self._tower = SoundTower(library.audio_tower, _paced(library, lock))
         self._body = _TextBody(library.model)
         self.class_seconds: float = library.config.timestamp_segment_time / 1000
 
@@ -99,7 +99,7 @@ class Embedding:
     Ask for places in their order: the newest stretch is kept, others are encoded again.
     """
 
-    def __init__(self, library: Any, sound: ContentSpan, tower: Tower) -> None:
+    def __init__(self, library: Any, sound: ContentSpan, tower: SoundTower) -> None:
         self._library = library
         self._tower = tower
         self._sound = sound

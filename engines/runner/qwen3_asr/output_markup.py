@@ -32,7 +32,7 @@ class Header(msgspec.Struct, frozen=True):
     name: str | None
 
 
-class Marks:
+class MarkupParser:
     """Splits an answer into headers and text; no mark is in the text, nor becomes one where another was cut out."""
 
     def __init__(self) -> None:

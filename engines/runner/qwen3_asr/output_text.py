@@ -6,10 +6,10 @@ import msgspec
 
 from engines.ipc import runner_protocol
 from engines.runner.generation.output_parser import End, Phase
-from engines.runner.generation.output_text import Answer
+from engines.runner.generation.output_text import OutputText
 from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.sampler import Choice
-from engines.runner.qwen3_asr.output_markup import Marks, header_alone
+from engines.runner.qwen3_asr.output_markup import MarkupParser, header_alone
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.text import languages
 from engines.transcription.partial_text import MAY_BE_NOBODY, NOBODY
@@ -42,7 +42,7 @@ class LanguageReader:
         self.begun = begun
         self.name = ""
         self._prompted = begun
-        self._marks = Marks()
+        self._marks = MarkupParser()
         self._of_nobody = False
         self._shown = False
         self._lead = ""  # text at the beginning that may be all of a header that there is
@@ -129,7 +129,7 @@ class PieceReading(msgspec.Struct, frozen=True):
         return LanguageReader(begun=bool(self.language or self.beginning))
 
 
-class PieceAnswer(Answer):
+class PieceAnswer(OutputText):
     """The text side of a piece; `Prompt.reply` is its `PieceReading`."""
 
     def __init__(self, prompt: Prompt, table: TokenTable) -> None:

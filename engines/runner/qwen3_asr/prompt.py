@@ -21,7 +21,7 @@ from engines.runner.patience import Patience
 from engines.runner.qwen3_asr.languages import SupportedLanguages
 from engines.runner.qwen3_asr.output_text import PieceReading
 from engines.runner.qwen3_asr.sound import sound_span, tokens_of
-from engines.runner.tokenization.encoding import Encoder, TooManyTokens, too_long
+from engines.runner.tokenization.encoding import TextEncoder, TooManyTokens, too_long
 from engines.runner.tokenization.prompt_escaping import any_of, breaker, unused_characters
 from engines.types.audio import EAR_RATE, PieceRequest
 from engines.types.chat import Sampling
@@ -42,7 +42,7 @@ class PieceWriter:
         pad = tokenizer.token_to_id(PAD)
         if pad is None:
             raise CheckpointUnusable(f"The tokenizer of this checkpoint has no {PAD}: it isn't Qwen3-ASR's.")
-        self._encoder = Encoder(tokenizer)
+        self._encoder = TextEncoder(tokenizer)
         self._bins = bins
         self._pad = pad
         self._languages = SupportedLanguages(supported)

@@ -42,7 +42,7 @@ _UNUSED = re.compile(
 )
 
 
-class Voice:
+class ReferenceVoice:
     """A recording, as the model sees it: who speaks [1, 1, hidden], and its codes [groups, frames]."""
 
     def __init__(self, speaker: mx.array, codes: mx.array) -> None:
@@ -66,7 +66,7 @@ class VoiceModel:
         self._config = module.config.talker_config
         self.codec = codec
         self._choosing = choosing
-        self._voices: OrderedDict[bytes, Voice] = OrderedDict()
+        self._voices: OrderedDict[bytes, ReferenceVoice] = OrderedDict()
         self.end: int = self._config.codec_eos_token_id
         self.groups: int = self._config.num_code_groups
         self._widths = (self._config.vocab_size, self._config.code_predictor_config.vocab_size)
@@ -91,19 +91,19 @@ class VoiceModel:
 
     # -- the prompt ---------------------------------------------------------------------------------------------
 
-    def voice(self, samples: bytes) -> Voice:
+    def voice(self, samples: bytes) -> ReferenceVoice:
         """What a recording is to the model. Those used last are kept, for a text's next sentence."""
         key = blake2b(samples, digest_size=16).digest()
         if key not in self._voices:
             sound = mx.array(np.frombuffer(samples, "<f4"))
             speaker = self._module.extract_speaker_embedding(sound).reshape(1, 1, -1)
-            self._voices[key] = Voice(speaker, self.codec.encode(sound))
+            self._voices[key] = ReferenceVoice(speaker, self.codec.encode(sound))
         self._voices.move_to_end(key)
         while len(self._voices) > KEPT_VOICES:
             self._voices.popitem(last=False)
         return self._voices[key]
 
-    def embed(self, prompt: Utterance, voice: Voice | None, frames: mx.array | None = None) -> mx.array:
+    def embed(self, prompt: Utterance, voice: ReferenceVoice | None, frames: mx.array | None = None) -> mx.array:
         """The prompt [1, positions, hidden], and behind it the frames [frames, groups] that were made of it before.
 
         Each position is the sum of a text's and a codec token's embedding.

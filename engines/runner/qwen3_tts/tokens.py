@@ -5,7 +5,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from engines.models import tokenizer as tokenizers
-from engines.runner.tokenization.encoding import Encoder
+from engines.runner.tokenization.encoding import TextEncoder
 from engines.types.errors import CheckpointUnusable
 
 
@@ -15,7 +15,7 @@ class TextTokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self._encoder = Encoder(tokenizer)
+        self._encoder = TextEncoder(tokenizer)
         self._start, self._end = self._id("<|im_start|>"), self._id("<|im_end|>")
         self._line = self.plain("\n")
         self.role = (self._start, *self.plain("assistant\n"))

@@ -45,7 +45,7 @@ def too_long(context_length: int, error: TooManyTokens, param: str) -> ContextLe
     )
 
 
-class Encoder:
+class TextEncoder:
     """A tokenizer at work. Safe to use from several threads."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

@@ -11,7 +11,7 @@ GROWTH = 64  # positions that are added at a time
 
 
 @dataclass(frozen=True)
-class Row:
+class CacheRow:
     """One row's keys and values, a layer each: of what it `said`, and of what it heard (`crossed`)."""
 
     said: tuple[KeysValues, ...]
@@ -21,15 +21,15 @@ class Row:
     def length(self) -> int:
         return self.said[0][0].shape[2]
 
-    def cut(self, length: int) -> "Row":
+    def cut(self, length: int) -> "CacheRow":
         """As it was when it had said so much."""
-        return Row(tuple((keys[:, :, :length], values[:, :, :length]) for keys, values in self.said), self.crossed)
+        return CacheRow(tuple((keys[:, :, :length], values[:, :, :length]) for keys, values in self.said), self.crossed)
 
 
 class Rows:
     """A batch. `lengths` are the positions that each row has."""
 
-    def __init__(self, first: Row) -> None:
+    def __init__(self, first: CacheRow) -> None:
         self.lengths = [first.length]
         self.crossed = list(first.crossed)
         self._said = list(first.said)
@@ -57,7 +57,7 @@ class Rows:
         every_value[:, :, self._end - 1 : self._end] = values
         return every_key[:, :, : self._end], every_value[:, :, : self._end]
 
-    def join(self, row: Row) -> None:
+    def join(self, row: CacheRow) -> None:
         """It becomes the last."""
         end = max(self._end, row.length)
         for layer, (mine, its) in enumerate(zip(self._said, row.said, strict=True)):
@@ -67,14 +67,14 @@ class Rows:
         self.lengths.append(row.length)
         self._end = end
 
-    def take(self, index: int) -> Row:
+    def take(self, index: int) -> CacheRow:
         """A copy of one row."""
         begin = self._end - self.lengths[index]
         said = tuple(
             (keys[index : index + 1, :, begin : self._end], values[index : index + 1, :, begin : self._end])
             for keys, values in self._said
         )
-        row = Row(said, tuple((k[index : index + 1], v[index : index + 1]) for k, v in self.crossed))
+        row = CacheRow(said, tuple((k[index : index + 1], v[index : index + 1]) for k, v in self.crossed))
         mx.eval(row.said, row.crossed)
         return row
 

@@ -14,26 +14,26 @@ from engines.runner.row_engine import Report, RowEngine, guarded_row
 from engines.runner.whisper import model as models
 from engines.runner.whisper import words
 from engines.runner.whisper.caches import Rows
-from engines.runner.whisper.model import FRAMES, Cross, Model
-from engines.runner.whisper.prepare import Piece
-from engines.runner.whisper.token_choice import Choice, Chooser
+from engines.runner.whisper.model import FRAMES, Cross, WhisperModel
+from engines.runner.whisper.prepare import WhisperPrompt
+from engines.runner.whisper.token_choice import Chooser, WhisperChoice
 from engines.runner.whisper.vocabulary import Vocabulary
-from engines.runner.whisper.window import Hearing, Window
+from engines.runner.whisper.window import Window, WindowState
 
 
-class WhisperEngine(RowEngine[Hearing]):
+class WhisperEngine(RowEngine[WindowState]):
     """`Engine[Piece]` over one model. Of the rows that `kv_bytes` have room for, one at least is decoded."""
 
-    def __init__(self, model: Model, vocabulary: Vocabulary, kv_bytes: int) -> None:
+    def __init__(self, model: WhisperModel, vocabulary: Vocabulary, kv_bytes: int) -> None:
         self._model = model
         self._vocabulary = vocabulary
         self._kv_bytes = kv_bytes
         self._chooser = Chooser(vocabulary)
-        self._waiting: deque[Hearing] = deque()  # for their next window to be encoded
-        self._joining: list[Hearing] = []  # with a row of their own
-        self._running: list[Hearing] = []
-        self._aligning: deque[Hearing] = deque()  # for the times of their words
-        self._telling: list[Hearing] = []  # for credit
+        self._waiting: deque[WindowState] = deque()  # for their next window to be encoded
+        self._joining: list[WindowState] = []  # with a row of their own
+        self._running: list[WindowState] = []
+        self._aligning: deque[WindowState] = deque()  # for the times of their words
+        self._telling: list[WindowState] = []  # for credit
         self._batch: Rows | None = None
 
     @property
@@ -41,15 +41,15 @@ class WhisperEngine(RowEngine[Hearing]):
         tellable = any(hearing.credit > 0 for hearing in self._telling)
         return not (self._waiting or self._joining or self._running or self._aligning or tellable)
 
-    def submit(self, id: int, prepared: Piece, credit: int) -> None:
+    def submit(self, id: int, prepared: WhisperPrompt, credit: int) -> None:
         language = prepared.language or ("" if self._vocabulary.languages else "en")
-        self._waiting.append(Hearing(id, prepared, credit, language, time.monotonic()))
+        self._waiting.append(WindowState(id, prepared, credit, language, time.monotonic()))
 
     @property
-    def rows(self) -> Sequence[Hearing]:
+    def rows(self) -> Sequence[WindowState]:
         return (*self._waiting, *self._joining, *self._running, *self._aligning, *self._telling)
 
-    def drop(self, rows: Collection[Hearing]) -> None:
+    def drop(self, rows: Collection[WindowState]) -> None:
         self._waiting = deque(one for one in self._waiting if one not in rows)
         self._joining = [one for one in self._joining if one not in rows]
         self._aligning = deque(one for one in self._aligning if one not in rows)
@@ -76,7 +76,7 @@ class WhisperEngine(RowEngine[Hearing]):
         hearing = self._waiting.popleft()
         return self.guarded(partial(self._open, hearing), [hearing])
 
-    def _open(self, hearing: Hearing) -> list[Report]:
+    def _open(self, hearing: WindowState) -> list[Report]:
         """Encode a window, read its prompt and choose its first token."""
         features = hearing.piece.features[hearing.begin : hearing.begin + FRAMES]
         crossed = self._model.listen(features)
@@ -97,7 +97,7 @@ class WhisperEngine(RowEngine[Hearing]):
         ids = mx.array([self._vocabulary.languages[code] for code in codes])
         return codes[int(np.array(logits[0, ids]).argmax())]
 
-    def _prompt(self, hearing: Hearing) -> tuple[int, ...]:
+    def _prompt(self, hearing: WindowState) -> tuple[int, ...]:
         marks, context = self._vocabulary.marks, hearing.piece.context
         before = (marks.previous, *context) if context else ()
         if not self._vocabulary.languages:
@@ -105,7 +105,7 @@ class WhisperEngine(RowEngine[Hearing]):
         task = marks.translate if hearing.piece.translate else marks.transcribe
         return (*before, marks.start, self._vocabulary.languages[hearing.language], task)
 
-    def _begin(self, hearing: Hearing, window: Window) -> None:
+    def _begin(self, hearing: WindowState, window: Window) -> None:
         """Choose a window's first token, of its prompt's logits; then its row, which it has, is to join the batch."""
         choice = self._chooser.choose(window.opening, [hearing.draw(window, self._vocabulary)])[0]
         window.accept(choice, self._vocabulary.marks.end)
@@ -134,7 +134,7 @@ class WhisperEngine(RowEngine[Hearing]):
         logits = self._model.decode([one.at_work.said[-1] for one in self._running], self._batch)
         draws = [one.draw(one.at_work, self._vocabulary) for one in self._running]
         reports: list[Report] = []
-        staying: list[Hearing] = []
+        staying: list[WindowState] = []
         for place, choice in enumerate(self._chooser.choose(logits, draws)):
             hearing = self._running[place]
             failure, left = guarded_row(hearing, partial(self._go_on, hearing, choice, self._batch, place))
@@ -143,7 +143,7 @@ class WhisperEngine(RowEngine[Hearing]):
         self._retain(staying)
         return reports
 
-    def _go_on(self, hearing: Hearing, choice: Choice, batch: Rows, place: int) -> tuple[list[Report], bool]:
+    def _go_on(self, hearing: WindowState, choice: WhisperChoice, batch: Rows, place: int) -> tuple[list[Report], bool]:
         """A row's next token; whether it leaves the batch. An ended window is tried again, aligned, or told."""
         window = hearing.at_work
         if not window.accept(choice, self._vocabulary.marks.end):
@@ -159,7 +159,7 @@ class WhisperEngine(RowEngine[Hearing]):
             self._close(hearing)
         return [], True
 
-    def _retain(self, hearings: list[Hearing]) -> None:
+    def _retain(self, hearings: list[WindowState]) -> None:
         """Let all rows leave the batch but these."""
         if len(hearings) == len(self._running):
             return
@@ -177,7 +177,7 @@ class WhisperEngine(RowEngine[Hearing]):
         hearing = self._aligning.popleft()
         return self.guarded(partial(self._time_words, hearing), [hearing])
 
-    def _time_words(self, hearing: Hearing) -> list[Report]:
+    def _time_words(self, hearing: WindowState) -> list[Report]:
         window, accepted, marks = hearing.at_work, hearing.accepted, self._vocabulary.marks
         assert accepted is not None and window.row is not None
         text = [token for span in accepted.spans for token in span.text]
@@ -190,7 +190,7 @@ class WhisperEngine(RowEngine[Hearing]):
         self._close(hearing)
         return []
 
-    def _close(self, hearing: Hearing) -> None:
+    def _close(self, hearing: WindowState) -> None:
         """Its window is done: what it says can be told."""
         hearing.close()
         self._telling.append(hearing)

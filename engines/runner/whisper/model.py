@@ -20,7 +20,7 @@ from engines.models.model_files import read_json
 from engines.runner import weights as weights_files
 from engines.runner.device_lock import DeviceLock
 from engines.runner.time_slice import TimeSlice
-from engines.runner.whisper.caches import KeysValues, Row, Rows
+from engines.runner.whisper.caches import CacheRow, KeysValues, Rows
 from engines.types.errors import CheckpointUnusable
 
 FRAMES = 3000  # of 10 ms: the window that the encoder takes
@@ -30,7 +30,7 @@ PART = 25  # places that are encoded together at least
 Cross = Sequence[KeysValues]  # a layer each: keys and values [rows, heads, audio, dim]
 
 
-class Model:
+class WhisperModel:
     """A loaded checkpoint. Use it on the thread that loaded it. `alignment_heads` are (layer, head)."""
 
     def __init__(self, module: Any, alignment_heads: Sequence[tuple[int, int]], lock: DeviceLock | None = None) -> None:
@@ -119,7 +119,7 @@ class Model:
             begin += units * PART
         return mx.concatenate(parts, axis=1)
 
-    def begin(self, prompt: Sequence[int], crossed: Cross, places: Sequence[int]) -> tuple[mx.array, Row]:
+    def begin(self, prompt: Sequence[int], crossed: Cross, places: Sequence[int]) -> tuple[mx.array, CacheRow]:
         """Feed a row's prompt: the logits [places, vocabulary] behind the tokens at these places, and the row."""
         behind, row = self._feed(prompt, crossed, None)
         logits = self._head(behind[0, mx.array(list(places))])
@@ -155,7 +155,9 @@ class Model:
         logits: mx.array = self._decoder.token_embedding.as_linear(self._decoder.ln(hidden))
         return logits
 
-    def _feed(self, tokens: Sequence[int], crossed: Cross, looked: dict[int, mx.array] | None) -> tuple[mx.array, Row]:
+    def _feed(
+        self, tokens: Sequence[int], crossed: Cross, looked: dict[int, mx.array] | None
+    ) -> tuple[mx.array, CacheRow]:
         """One row's tokens from its beginning; `looked` takes the layers' scores of what is heard."""
         count = len(tokens)
         hidden = self._decoder.token_embedding(mx.array([list(tokens)]))
@@ -168,7 +170,7 @@ class Model:
             return keys, values
 
         hidden = self._layers(hidden, crossed, mask, keep, looked)
-        return hidden, Row(tuple(said), tuple(crossed))
+        return hidden, CacheRow(tuple(said), tuple(crossed))
 
     def _layers(
         self,
@@ -216,7 +218,7 @@ def _fed_forward(block: Any, hidden: mx.array) -> mx.array:
 # -- loading ------------------------------------------------------------------------------------------------------
 
 
-def load(folder: Path, lock: DeviceLock | None = None) -> Model:
+def load(folder: Path, lock: DeviceLock | None = None) -> WhisperModel:
     """Load a checkpoint's folder, strictly; never looks at a hub. float32 on a CPU, where half precision is slow.
 
     Raises `CheckpointUnusable` when the weights are missing or aren't those of the configuration.
@@ -232,7 +234,7 @@ def load(folder: Path, lock: DeviceLock | None = None) -> Model:
         raise CheckpointUnusable(f"The weights in {folder} aren't those of its config.json: {error}") from error
     module.eval()
     mx.eval(module.parameters())
-    return Model(module, _alignment_heads(folder, module), lock)
+    return WhisperModel(module, _alignment_heads(folder, module), lock)
 
 
 def _tolerated(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:

@@ -22,7 +22,7 @@ LONGEST = 30  # seconds: what the encoder takes
 Array = npt.NDArray[np.float32]
 
 
-class Piece(msgspec.Struct, frozen=True):
+class WhisperPrompt(msgspec.Struct, frozen=True):
     """A request, ready for the engine: `features` [frames of 10 ms, bins].
 
     `language` is a code, "" if it is to be heard. `context` are tokens of text that may come up. `temperatures` are
@@ -67,13 +67,13 @@ class WhisperPreparer:
     def context_length(self) -> int:
         return self._context_length
 
-    def write(self, request: PieceRequest, patience: Patience | None = None) -> Piece:
+    def write(self, request: PieceRequest, patience: Patience | None = None) -> WhisperPrompt:
         """Raises `InvalidRequest` for sound that isn't one, `UnsupportedField` and it for what the model can't do."""
         samples = _samples(request.samples)
         self._check(request)
         half = self._context_length // 2
         context = request.context.strip()[-MAX_CONTEXT:]
-        return Piece(
+        return WhisperPrompt(
             features=_features(samples, self._bins),
             seconds=len(samples) / EAR_RATE,
             language=request.language,

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from engines.runner.whisper.vocabulary import STEPS_PER_SECOND, Marks
+from engines.runner.whisper.vocabulary import STEPS_PER_SECOND, ControlTokens
 
 LATEST_START = 50  # steps: speech that begins after the first second is heard as if it began there
 HEAT = 0.2
@@ -23,7 +23,7 @@ class Allowed(msgspec.Struct, frozen=True):
     last: int
 
 
-def allowed(said: Sequence[int], marks: Marks) -> Allowed:
+def allowed(said: Sequence[int], marks: ControlTokens) -> Allowed:
     """What may follow the tokens of a window.
 
     It begins with a time. Times come in pairs, an end and the next beginning, but for the first, and the last before
@@ -80,7 +80,7 @@ class Span(msgspec.Struct, frozen=True):
     text: tuple[int, ...]
 
 
-class Reading(msgspec.Struct, frozen=True):
+class WindowSpans(msgspec.Struct, frozen=True):
     """A window's spans; `rest` is the step at which its unfinished speech begins, None when all is told.
 
     `closed`: it ended with a time that says when the last of it was spoken. If it didn't, more may be spoken behind.
@@ -91,7 +91,7 @@ class Reading(msgspec.Struct, frozen=True):
     closed: bool = False
 
 
-def read(said: Sequence[int], marks: Marks, steps: int, cut: bool) -> Reading:
+def read(said: Sequence[int], marks: ControlTokens, steps: int, cut: bool) -> WindowSpans:
     """The spans of a window that is `steps` long; tokens as `allowed` has them, without the end; `cut` before it.
 
     A pair of times closes a span. What comes behind the last pair is unfinished, unless it is closed by a time that
@@ -100,18 +100,18 @@ def read(said: Sequence[int], marks: Marks, steps: int, cut: bool) -> Reading:
     closings = [place for place in range(1, len(said)) if marks.is_time(said[place - 1]) and marks.is_time(said[place])]
     closed = len(said) > 1 and marks.is_time(said[-1]) and not marks.is_time(said[-2])
     if not said:
-        return Reading((), None)
+        return WindowSpans((), None)
     if not closings:
         last = said[-1] - marks.first_time if closed else steps
-        return Reading(_within([_span(said, marks, last)], steps), None, closed)
+        return WindowSpans(_within([_span(said, marks, last)], steps), None, closed)
     borders = [0, *closings, *([len(said)] if closed else [])]
     runs = [said[begin:end] for begin, end in zip(borders, borders[1:], strict=False)]
     spans = [_span(run, marks, run[-1] - marks.first_time) for run in runs]
     rest = None if closed and not cut else min(said[borders[-1] - 1] - marks.first_time, steps)
-    return Reading(_within(spans, steps), rest, closed)
+    return WindowSpans(_within(spans, steps), rest, closed)
 
 
-def _span(said: Sequence[int], marks: Marks, last: int) -> Span:
+def _span(said: Sequence[int], marks: ControlTokens, last: int) -> Span:
     return Span(said[0] - marks.first_time, last, tuple(token for token in said if token < marks.end))
 
 

@@ -7,13 +7,13 @@ import msgspec
 import numpy as np
 
 from engines.runner.whisper.rules import Allowed
-from engines.runner.whisper.vocabulary import Marks, Vocabulary
+from engines.runner.whisper.vocabulary import ControlTokens, Vocabulary
 
 _FORBIDDEN = -float("inf")
 _GOLDEN = 0x9E3779B97F4A7C15  # spreads consecutive numbers over 64 bits
 
 
-class Draw(msgspec.Struct, frozen=True):
+class WhisperDraw(msgspec.Struct, frozen=True):
     """How one row chooses. `seed` matters when `temperature` isn't 0; `penalised` tokens of text are less likely."""
 
     allowed: Allowed
@@ -23,7 +23,7 @@ class Draw(msgspec.Struct, frozen=True):
     penalty: float = 1.0
 
 
-class Choice(msgspec.Struct, frozen=True):
+class WhisperChoice(msgspec.Struct, frozen=True):
     """A token and its logprob among those that were allowed; the logprob is no number if the logits aren't."""
 
     token: int
@@ -38,7 +38,7 @@ class Chooser:
         self._unspoken = mx.array([0.0 if one else _FORBIDDEN for one in vocabulary.speakable()])
         self._steps = mx.arange(vocabulary.marks.times)
 
-    def choose(self, logits: mx.array, draws: Sequence[Draw]) -> list[Choice]:
+    def choose(self, logits: mx.array, draws: Sequence[WhisperDraw]) -> list[WhisperChoice]:
         """One token a row of logits [rows, vocabulary].
 
         When the times together are likelier than any one token of text, it is a time.
@@ -51,9 +51,9 @@ class Chooser:
         logprobs = mx.take_along_axis(scores, places, axis=-1) - mx.logsumexp(scores, axis=-1, keepdims=True)
         mx.eval(places, logprobs)
         chosen = zip(np.array(places[:, 0]), np.array(logprobs[:, 0]), strict=True)
-        return [Choice(self._token(int(place)), float(logprob)) for place, logprob in chosen]
+        return [WhisperChoice(self._token(int(place)), float(logprob)) for place, logprob in chosen]
 
-    def _masked(self, logits: mx.array, allowed: Sequence[Allowed], marks: Marks) -> tuple[mx.array, mx.array]:
+    def _masked(self, logits: mx.array, allowed: Sequence[Allowed], marks: ControlTokens) -> tuple[mx.array, mx.array]:
         """The logits of text and end [rows, end + 1] and of times [rows, times], those that aren't allowed -inf."""
         text = _gate([one.text for one in allowed]) + self._unspoken
         end = _gate([one.end for one in allowed])
@@ -73,7 +73,7 @@ def _gate(open_rows: Sequence[bool]) -> mx.array:
     return mx.array([[0.0 if one else _FORBIDDEN] for one in open_rows])
 
 
-def _penalised(logits: mx.array, draws: Sequence[Draw]) -> mx.array:
+def _penalised(logits: mx.array, draws: Sequence[WhisperDraw]) -> mx.array:
     """A positive logit is divided by the penalty, a negative one multiplied (Keskar et al., 2019)."""
     changed = logits
     for row, draw in enumerate(draws):
@@ -85,14 +85,14 @@ def _penalised(logits: mx.array, draws: Sequence[Draw]) -> mx.array:
     return changed
 
 
-def _drawn(scores: mx.array, draws: Sequence[Draw]) -> mx.array:
+def _drawn(scores: mx.array, draws: Sequence[WhisperDraw]) -> mx.array:
     """Scores whose largest is a draw at the row's temperature, by Gumbel noise that only its seed decides."""
     if all(draw.temperature == 0 for draw in draws):
         return scores
     return mx.stack([_noisy(scores[row], draw) for row, draw in enumerate(draws)])
 
 
-def _noisy(scores: mx.array, draw: Draw) -> mx.array:
+def _noisy(scores: mx.array, draw: WhisperDraw) -> mx.array:
     if draw.temperature == 0:
         return scores
     return scores / draw.temperature + mx.random.gumbel(scores.shape, key=mx.random.key(draw.seed))

@@ -26,7 +26,7 @@ _SIGNS += " {{ }} ♪♪ ♪♪♪"
 _NOTES = "♩ ♪ ♫ ♬ ♭ ♮ ♯"
 
 
-class Marks(msgspec.Struct, frozen=True):
+class ControlTokens(msgspec.Struct, frozen=True):
     """The ids of control tokens. Text has the ids below `end`; times those from `first_time` on, `times` of them."""
 
     end: int
@@ -46,7 +46,9 @@ class Marks(msgspec.Struct, frozen=True):
 class Vocabulary:
     """A checkpoint's tokens. `languages` is code → id, empty when the model knows English alone."""
 
-    def __init__(self, marks: Marks, languages: Mapping[str, int], tokenizer: Tokenizer, table: TokenTable) -> None:
+    def __init__(
+        self, marks: ControlTokens, languages: Mapping[str, int], tokenizer: Tokenizer, table: TokenTable
+    ) -> None:
         self.marks = marks
         self.languages = dict(languages)
         self.table = table
@@ -97,7 +99,7 @@ class Vocabulary:
         return ids
 
 
-def _marks(ids: Mapping[str, int], size: int) -> Marks:
+def _marks(ids: Mapping[str, int], size: int) -> ControlTokens:
     def id_of(mark: str) -> int:
         id = ids.get(f"<|{mark}|>")
         if id is None or id >= size:
@@ -107,7 +109,7 @@ def _marks(ids: Mapping[str, int], size: int) -> Marks:
     no_times = id_of("notimestamps")
     first = ids.get("<|0.00|>", no_times + 1)  # older files don't name the times
     no_speech = ids.get("<|nospeech|>", ids.get("<|nocaptions|>"))
-    marks = Marks(
+    marks = ControlTokens(
         end=id_of("endoftext"),
         start=id_of("startoftranscript"),
         previous=id_of("startofprev"),

@@ -11,11 +11,11 @@ import msgspec
 from engines.ipc import runner_protocol
 from engines.runner.tokenization.detokenize import Detokenizer, TokenTable
 from engines.runner.whisper import rules, words
-from engines.runner.whisper.caches import Row
+from engines.runner.whisper.caches import CacheRow
 from engines.runner.whisper.figures import compression_ratio
-from engines.runner.whisper.prepare import Piece
-from engines.runner.whisper.rules import Figures, Reading, Span
-from engines.runner.whisper.token_choice import Choice, Draw, seed_of
+from engines.runner.whisper.prepare import WhisperPrompt
+from engines.runner.whisper.rules import Figures, Span, WindowSpans
+from engines.runner.whisper.token_choice import WhisperChoice, WhisperDraw, seed_of
 from engines.runner.whisper.vocabulary import STEPS_PER_SECOND, Vocabulary
 from engines.types.audio import PieceDone, Segment
 from engines.types.chat import Delta
@@ -41,7 +41,7 @@ class Window:
     limit: int
     opening: mx.array
     no_speech_prob: float | None
-    row: Row | None = None
+    row: CacheRow | None = None
     said: list[int] = field(default_factory=list)
     logprob: float = 0.0
     attempt: int = 0
@@ -55,7 +55,7 @@ class Window:
     def start(self, attempt: int) -> None:
         self.said, self.logprob, self.attempt, self.cut = [], 0.0, attempt, False
 
-    def accept(self, choice: Choice, end: int) -> bool:
+    def accept(self, choice: WhisperChoice, end: int) -> bool:
         """Note the next token. True if it was the last. Raises ValueError if the model's logits are no numbers."""
         if choice.logprob != choice.logprob:
             raise ValueError("the logits are no numbers")
@@ -68,7 +68,7 @@ class Window:
 
 
 @dataclass
-class Accepted:
+class AcceptedWindow:
     """A window's segments, to be told; `spans` are what they were made of, for the times of their words.
 
     `closed`: the model said when the last of them ends.
@@ -81,14 +81,14 @@ class Accepted:
 
 
 @dataclass(eq=False)
-class Hearing:
+class WindowState:
     """`begin` is the frame at which the next window begins; `untold` is text that waits for credit.
 
     `language` is a code, "" until it is heard.
     """
 
     id: int
-    piece: Piece
+    piece: WhisperPrompt
     credit: int
     language: str
     began: float
@@ -96,7 +96,7 @@ class Hearing:
     begin: int = 0
     windows: int = 0
     window: Window | None = None
-    accepted: Accepted | None = None
+    accepted: AcceptedWindow | None = None
     segments: list[Segment] = field(default_factory=list)
     untold: str = ""
     prompt_tokens: int = 0
@@ -117,11 +117,11 @@ class Hearing:
         """All windows are decoded."""
         return len(self.piece.features) - self.begin < (SHORTEST if self.begin else 1)
 
-    def draw(self, window: Window, vocabulary: Vocabulary) -> Draw:
+    def draw(self, window: Window, vocabulary: Vocabulary) -> WhisperDraw:
         """How the window's next token is chosen."""
         marks, penalty = vocabulary.marks, self.piece.repetition_penalty
         penalised = {token for token in window.said if token < marks.end} if penalty != 1 else set()
-        return Draw(
+        return WhisperDraw(
             allowed=rules.allowed(window.said, marks),
             temperature=self.piece.temperatures[window.attempt],
             seed=seed_of(self.piece.seed + window.begin, window.attempt, len(window.said)),
@@ -146,7 +146,7 @@ class Hearing:
         self.completion_tokens += len(window.said)
         end = window.begin + window.frames
         if rules.is_silence(figures):
-            self.accepted, self.begin = Accepted(window, [], [], closed=True), end
+            self.accepted, self.begin = AcceptedWindow(window, [], [], closed=True), end
             return True
         reading = rules.read(window.said, marks, window.steps, window.cut)
         self.accepted = self._segmented(window, reading, figures, vocabulary.table)
@@ -162,7 +162,7 @@ class Hearing:
         self.cut = is_stuck or cut
         self.begin = len(self.piece.features) if is_stuck else self.begin
 
-    def _segmented(self, window: Window, reading: Reading, figures: Figures, table: TokenTable) -> Accepted:
+    def _segmented(self, window: Window, reading: WindowSpans, figures: Figures, table: TokenTable) -> AcceptedWindow:
         texts = _texts(table, [span.text for span in reading.spans])
         told = [(span, text) for span, text in zip(reading.spans, texts, strict=True) if text.strip()]
         segments = [
@@ -177,13 +177,13 @@ class Hearing:
             )
             for span, text in told
         ]
-        return Accepted(window, [span for span, _ in told], segments, reading.closed)
+        return AcceptedWindow(window, [span for span, _ in told], segments, reading.closed)
 
     def at(self, window: Window, step: int) -> float:
         """Seconds from the beginning of the piece."""
         return min(window.begin / (STEPS_PER_SECOND * FRAMES_PER_STEP) + step / STEPS_PER_SECOND, self.piece.seconds)
 
-    def place_words(self, accepted: Accepted, timed: Sequence[words.Timed]) -> None:
+    def place_words(self, accepted: AcceptedWindow, timed: Sequence[words.Timed]) -> None:
         """Give each segment its words, timed from the window's beginning; a word that spans two is the first's.
 
         Where the model didn't say when the last of them ends, the next window begins behind the last word, as in the

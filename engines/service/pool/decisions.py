@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from engines.service.pool.state import (
     Effect,
     Job,
-    Load,
+    LoadModel,
     Refuse,
     Resident,
-    Resize,
+    ResizeLease,
     Spec,
     Start,
     State,
@@ -132,7 +132,7 @@ def _grow(state: State, now: float) -> Effect | None:
         deficit = job.kv_bytes - resident.kv_free
         if deficit <= _free(state):
             wish = min(resident.spec.kv_wish - resident.kv_room, _free(state) // 2)
-            return Resize(job.model, resident.lease + max(deficit, wish))
+            return ResizeLease(job.model, resident.lease + max(deficit, wish))
         if not job.modest and (effect := _tighten(state, deficit - _free(state), but=job.model)) is not None:
             return effect
     return None
@@ -162,7 +162,7 @@ def _tighten(state: State, missing: int, but: str = "") -> Effect | None:
     )
     if missing <= 0 or sum(r.kv_free for r in roomy) < missing:
         return None
-    return Resize(roomy[0].spec.model, roomy[0].lease - min(missing, roomy[0].kv_free))
+    return ResizeLease(roomy[0].spec.model, roomy[0].lease - min(missing, roomy[0].kv_free))
 
 
 def _drained(state: State) -> Effect | None:
@@ -214,7 +214,7 @@ def _load_or_unload(state: State, spec: Spec, kv_bytes: int, promised: int) -> E
     if missing <= 0:
         if need > _free(state) or spec.model in state.residents:
             return None  # what is being unloaded will do
-        return Load(spec.model, _lease(state, spec, kv_bytes, promised))
+        return LoadModel(spec.model, _lease(state, spec, kv_bytes, promised))
     if (effect := _tighten(state, missing)) is not None:
         return effect
     # What could start has started: a model with a queue and nobody in work is one that must make room.

@@ -14,7 +14,7 @@ LONGEST_BACK_OFF = 60.0
 YIELD_SECONDS = 10.0
 
 
-class Limits(msgspec.Struct, frozen=True):
+class PoolLimits(msgspec.Struct, frozen=True):
     """`budget` in bytes; `idle_unload` and `patience` in seconds (`idle_unload` 0 is at once, -1 never).
 
     `ceiling` is what the machine can give at all, in bytes, 0 as long as nobody knows.
@@ -76,7 +76,7 @@ class Resident:
 
 
 @dataclass
-class Fault:
+class ModelFault:
     """How often a model failed in a row, and until when it is left alone; with a `refusal` until its files change."""
 
     count: int
@@ -90,22 +90,22 @@ class State:
     """All that decisions depend on. `queue` is in order of age; `wanted` are to be loaded without a request,
     `draining` were asked to unload. `memory_is_scarce`: the system reports pressure, and idle models go soon."""
 
-    limits: Limits
+    limits: PoolLimits
     residents: dict[str, Resident] = field(default_factory=dict)
     queue: list[Job] = field(default_factory=list)
-    faults: dict[str, Fault] = field(default_factory=dict)
+    faults: dict[str, ModelFault] = field(default_factory=dict)
     specs: dict[str, Spec] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     draining: set[str] = field(default_factory=set)
     memory_is_scarce: bool = False
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadModel(msgspec.Struct, frozen=True):
     model: str
     lease: int
 
 
-class Resize(msgspec.Struct, frozen=True):
+class ResizeLease(msgspec.Struct, frozen=True):
     """A loaded model's lease becomes another: KV room comes or goes, the weights stay."""
 
     model: str
@@ -129,7 +129,7 @@ class WakeAt(msgspec.Struct, frozen=True):
     time: float
 
 
-Effect = Load | Resize | Unload | Start | Refuse | WakeAt
+Effect = LoadModel | ResizeLease | Unload | Start | Refuse | WakeAt
 
 
 def register(state: State, spec: Spec) -> None:
@@ -173,7 +173,7 @@ def load_failed(state: State, model: str, reason: str, now: float) -> None:
 def refused(state: State, model: str, error: ServiceError) -> None:
     """The checkpoint can't be run: trying again is no use before `forgive`."""
     load_failed(state, model, error.message, math.inf)
-    state.faults[model] = Fault(1, math.inf, error.message, error)
+    state.faults[model] = ModelFault(1, math.inf, error.message, error)
 
 
 def forgive(state: State, model: str) -> None:
@@ -226,16 +226,16 @@ def set_ceiling(state: State, ceiling: int) -> None:
 def _blame(state: State, model: str, reason: str, now: float) -> None:
     count = state.faults[model].count + 1 if model in state.faults else 1
     pause = 0.0 if count == 1 else min(LONGEST_BACK_OFF, 2.0 ** (count - 2))
-    state.faults[model] = Fault(count, now + pause, reason)
+    state.faults[model] = ModelFault(count, now + pause, reason)
 
 
 def apply(state: State, effect: Effect, now: float) -> None:
     """What is true once an effect is under way."""
     match effect:
-        case Load():
+        case LoadModel():
             spec = state.specs[effect.model]
             state.residents[effect.model] = Resident(spec, "loading", effect.lease, last_used=now)
-        case Resize():
+        case ResizeLease():
             state.residents[effect.model].lease = effect.lease
         case Unload():
             state.residents[effect.model].phase = "unloading"

@@ -11,7 +11,7 @@ import pytest
 from demo.checkpoints import make_qwen3
 from demo.voice_checkpoints import make_qwen3_tts
 from demo.whisper_checkpoint import make_whisper
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.ipc.device_fault import is_device_fault
 from engines.models.catalog import Catalog, Roots
 from engines.runner.generation import model as models
@@ -25,8 +25,8 @@ from engines.runner.qwen3_tts.engine import VoiceEngine
 from engines.runner.qwen3_tts.prompt import UtteranceWriter
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.runner.whisper import model as whisper
-from engines.service.options import Options
-from engines.service.pool import Limits
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
 from engines.service.runtime import Runtime
 from engines.types.audio import UtteranceRequest
 from engines.types.chat import ChatRequest, Message, Sampling
@@ -104,7 +104,7 @@ def test_no_phase_of_decoding_goes_on_after_a_failure_of_the_device(
         engine.submit(id, prompts[id], credit=100)
     with pytest.raises(RuntimeError, match="METAL"):
         for report in until_idle(engine):
-            assert not isinstance(report, runner_protocol.Failed)
+            assert not isinstance(report, job.Failed)
 
 
 @pytest.mark.parametrize("name", ["read", "decode", "join"])
@@ -127,7 +127,7 @@ def test_no_phase_of_transcription_goes_on_after_a_failure_of_the_device(
     make_whisper(tmp_path)
     desk = Desk(tmp_path)
     desk.submit(1, request())
-    monkeypatch.setattr(whisper.Model, name, fault)
+    monkeypatch.setattr(whisper.WhisperModel, name, fault)
     with pytest.raises(RuntimeError, match="METAL"):
         desk.run()
 
@@ -156,7 +156,9 @@ runner.main()
 def test_a_runner_whose_device_failed_is_ended_and_what_had_said_nothing_is_answered(
     folder: Path, tmp_path: Path
 ) -> None:
-    options = Options(Limits(4 << 30, 4, 4, -1.0, 30.0), runner=("-P", "-c", FAULTY.format(folder=str(tmp_path))))
+    options = RuntimeOptions(
+        PoolLimits(4 << 30, 4, 4, -1.0, 30.0), runner=("-P", "-c", FAULTY.format(folder=str(tmp_path)))
+    )
     request = ChatRequest("toy", (Message("user", "hi"),), Sampling(temperature=0.0, max_tokens=300))
 
     async def text(runtime: Runtime, at_first: Callable[[], None] | None = None) -> str:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from engines.ipc.unread import Unread, to_end
 from engines.models.catalog import Catalog, Roots
 from engines.service import pool
-from engines.service.options import Options
-from engines.service.pool import Job, Limits, Resident, Spec, State
+from engines.service.options import RuntimeOptions
+from engines.service.pool import Job, PoolLimits, Resident, Spec, State
 from engines.service.runtime import Runtime
 from engines.types.chat import ChatRequest, Delta, Done, Message, Sampling
 from engines.types.errors import ClientTooSlow
@@ -35,7 +35,7 @@ def test_only_the_longest_unread_end_and_no_more_than_wait(
 
 
 def test_who_waits_for_memory_may_gain_by_an_end_on_any_model() -> None:
-    limits = Limits(1, max_running=1, queue_limit=9, idle_unload=-1.0, patience=30.0)
+    limits = PoolLimits(1, max_running=1, queue_limit=9, idle_unload=-1.0, patience=30.0)
     loaded = {model: Resident(Spec(model, 1, 0), "ready", 1) for model in ("chat", "embed")}
     state = State(limits, loaded, queue=[Job(1, "chat", 0, 0.0), Job(2, "big", 0, 0.0)])
     assert pool.held_up(state) == {"chat": 2, "embed": 1}
@@ -47,7 +47,7 @@ def test_a_client_that_never_reads_loses_its_place_to_one_that_waits(
 ) -> None:
     make_endless(tmp_path / "endless", layers=1)
     monkeypatch.setattr("engines.ipc.unread.PATIENCE_SECONDS", 0.5)
-    limits = Limits(4 << 30, max_running=1, queue_limit=4, idle_unload=-1.0, patience=30.0)
+    limits = PoolLimits(4 << 30, max_running=1, queue_limit=4, idle_unload=-1.0, patience=30.0)
 
     def ask(max_tokens: int) -> ChatRequest:
         sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
@@ -55,7 +55,7 @@ def test_a_client_that_never_reads_loses_its_place_to_one_that_waits(
 
     async def main() -> None:
         catalog = Catalog(Roots(configured=(tmp_path,)), {})
-        async with asyncio.timeout(60), Runtime(catalog, Options(limits)) as runtime:
+        async with asyncio.timeout(60), Runtime(catalog, RuntimeOptions(limits)) as runtime:
             async with aclosing(runtime.run(ask(2000))) as unread:
                 await anext(unread)
                 await asyncio.sleep(2.0)  # nobody waits

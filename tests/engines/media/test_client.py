@@ -14,9 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
-from engines.ipc import media_protocol
+from engines.ipc import job, media_protocol
 from engines.media import client
-from engines.media.client import WHOLE, Ending, Media, Piece, PieceOptions, Progress, Selection
+from engines.media.client import WHOLE, DecodeProgress, Ending, Media, PieceOptions, RecordingPiece, Selection
 from engines.media.worker import jobs
 from engines.types.errors import InternalError, InvalidRequest, RunnerDied, ShuttingDown, Stalled
 from tests.engines.media.worker.audio.sounds import decibel, file_of, noise, speechlike, tone, wav, write
@@ -46,11 +46,11 @@ def run(body: Callable[[Media], Coroutine[None, None, None]], patience: float = 
 
 async def all_of(
     media: Media, path: str, longest: float = 30.0, selection: Selection = WHOLE
-) -> tuple[list[Piece], Ending]:
+) -> tuple[list[RecordingPiece], Ending]:
     async with aclosing(media.pieces(path, PieceOptions(longest, selection=selection))) as events:
-        *pieces, ending = [event async for event in events if not isinstance(event, Progress)]
+        *pieces, ending = [event async for event in events if not isinstance(event, DecodeProgress)]
     assert isinstance(ending, Ending)
-    return [piece for piece in pieces if isinstance(piece, Piece)], ending
+    return [piece for piece in pieces if isinstance(piece, RecordingPiece)], ending
 
 
 def sentences(number: int, rest: float = 2.5) -> bytes:
@@ -140,7 +140,7 @@ def test_only_a_few_pieces_are_made_ahead(tmp_path: Path) -> None:
         async with aclosing(media.pieces(path, PieceOptions())) as events:
             dones = []
             async for event in events:
-                if isinstance(event, Piece):
+                if isinstance(event, RecordingPiece):
                     dones.append(event.done - event.end)
                     assert (await media.decode(path, 8_000, 1000.0)).seconds == 260.0  # time to run ahead
                 if len(dones) == 8:
@@ -157,8 +157,8 @@ def test_progress_is_told_while_there_is_nothing_but_silence(tmp_path: Path) -> 
     async def body(media: Media) -> None:
         async with aclosing(media.pieces(path, PieceOptions())) as events:
             told = [event async for event in events]
-        progress = [event for event in told if isinstance(event, Progress)]
-        assert progress and isinstance(told[-2], Piece) and told[-1] == Ending(4003.0, cut=False)
+        progress = [event for event in told if isinstance(event, DecodeProgress)]
+        assert progress and isinstance(told[-2], RecordingPiece) and told[-1] == Ending(4003.0, cut=False)
         assert all(event.total == pytest.approx(4003.0) for event in progress)
         assert [event.done for event in progress] == sorted(event.done for event in progress)
 
@@ -322,7 +322,7 @@ def test_a_client_that_takes_its_time_is_not_taken_for_a_process_that_hangs(tmp_
         async with aclosing(media.pieces(path, PieceOptions())) as events, media.encoder("mp3", 24_000) as encoder:
             await anext(events)
             await asyncio.sleep(2.5)
-            rest = [event async for event in events if isinstance(event, Piece)]
+            rest = [event async for event in events if isinstance(event, RecordingPiece)]
             assert await encoder.feed(tone(1.0, 24_000).tobytes()) == b"" and await encoder.finish()
             assert len(rest) == 9 and media.pid == pid
 
@@ -431,9 +431,9 @@ def test_memory_beyond_the_limit_is_an_error(tmp_path: Path, used: int, addresse
 def test_a_job_that_takes_too_much_work_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "MOST_CPU_SECONDS", -1e9)
     said: list[media_protocol.Report] = []
-    jobs.Job(media_protocol.Clip(1, write(tmp_path, sentences(1)), 16_000, 60.0), said.append).run()
+    jobs.MediaJob(media_protocol.Clip(1, write(tmp_path, sentences(1)), 16_000, 60.0), said.append).run()
     (failed,) = said
-    assert isinstance(failed, media_protocol.Failed) and "too long to decode" in failed.failure.message
+    assert isinstance(failed, job.Failed) and "too long to decode" in failed.failure.message
 
 
 def test_an_encoder_without_memory_speaks_of_the_text_and_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,13 +442,9 @@ def test_an_encoder_without_memory_speaks_of_the_text_and_its_format(monkeypatch
 
     monkeypatch.setattr(jobs, "Encoder", without_memory)
     said: list[media_protocol.Report] = []
-    jobs.Job(media_protocol.Encode(1, "flac", 24_000, None, 1.0, True), said.append).run()
+    jobs.MediaJob(media_protocol.Encode(1, "flac", 24_000, None, 1.0, True), said.append).run()
     (failed,) = said
-    assert (
-        isinstance(failed, media_protocol.Failed)
-        and failed.failure.param == "input"
-        and "flac" in failed.failure.message
-    )
+    assert isinstance(failed, job.Failed) and failed.failure.param == "input" and "flac" in failed.failure.message
 
 
 async def _resident(media: Media, path: str, longest: float) -> AsyncIterator[int]:

@@ -7,8 +7,8 @@ from contextlib import aclosing
 import pytest
 
 from engines.ipc.unread import PATIENCE_SECONDS
-from engines.media.client import Ending, Piece, PieceOptions, Progress
-from engines.media.decode_slots import Places, Reader
+from engines.media.client import DecodeProgress, Ending, PieceOptions, RecordingPiece
+from engines.media.decode_slots import DecodeSlots, SlotHolder
 from engines.transcription.transcription import Transcription
 from engines.types.audio import Transcript
 from engines.types.errors import ClientTooSlow
@@ -37,12 +37,12 @@ class OnePlace(Media):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(pieces(0, 1, 2))
-        self.places = Places(1, clock, tick=0.001)
+        self.places = DecodeSlots(1, clock, tick=0.001)
         self.clock = clock
 
     async def pieces(
-        self, path: str, options: PieceOptions, reader: Reader | None = None
-    ) -> AsyncGenerator[Piece | Progress | Ending, None]:
+        self, path: str, options: PieceOptions, reader: SlotHolder | None = None
+    ) -> AsyncGenerator[RecordingPiece | DecodeProgress | Ending, None]:
         assert reader is not None
         reader._clock = self.clock
         async with self.places.place(reader):
@@ -98,7 +98,7 @@ def test_who_reads_keeps_its_place_however_long_its_recording() -> None:
 def test_who_is_cancelled_while_it_waits_takes_no_place() -> None:
     async def work() -> None:
         clock, gate = Clock(), asyncio.Event()
-        places = Places(1, clock, tick=0.001)
+        places = DecodeSlots(1, clock, tick=0.001)
 
         async def use() -> None:
             async with places.place():

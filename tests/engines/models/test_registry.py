@@ -16,8 +16,8 @@ import uvicorn
 from engines.models import registry
 from engines.models.catalog import Catalog, NotInstalled, Roots
 from engines.models.registry import ARCHITECTURES, Architecture, Architectures
-from engines.service.options import Options
-from engines.service.pool import Limits
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
 from engines.service.service import AudioOptions, Local
 from engines.types.common import DOES, Capability
 from engines.types.errors import WrongCapability
@@ -26,7 +26,7 @@ from tests.engines.models.echo_kind import ECHO
 from tests.promises import promise
 
 PROJECT = Path(__file__).parents[3]
-LIMITS = Limits(4 << 30, max_running=4, queue_limit=4, idle_unload=-1.0, patience=30.0)
+LIMITS = PoolLimits(4 << 30, max_running=4, queue_limit=4, idle_unload=-1.0, patience=30.0)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def catalog(tmp_path: Path) -> Catalog:
 @asynccontextmanager
 async def served(local: Local) -> AsyncIterator[httpx2.AsyncClient]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app.build(local, app.Options()), log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app.build(local, app.AppOptions()), log_config=None))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
@@ -56,7 +56,7 @@ def test_a_kind_that_is_added_by_its_entry_is_served_over_http_by_a_runner(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))  # where a runner finds the module of the kind
-    options = Options(LIMITS, runner=("-P", "-m", ECHO.loader))
+    options = RuntimeOptions(LIMITS, runner=("-P", "-m", ECHO.loader))
 
     async def ask(client: httpx2.AsyncClient, text: str) -> str:
         body = {"model": "parrot", "messages": [{"role": "user", "content": text}]}

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from demo.checkpoints import make_qwen3
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.runner.chat.prompt import PromptWriter
 from engines.runner.generation import model as models
 from engines.runner.generation.engine import DecodingEngine
@@ -83,9 +83,7 @@ class Saying(models.Model):
 class Heard:
     """What came of one request."""
 
-    def __init__(
-        self, reports: Sequence[runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed]
-    ) -> None:
+    def __init__(self, reports: Sequence[runner_protocol.Said | runner_protocol.Finished | job.Failed]) -> None:
         self.deltas: list[Delta] = [
             report.delta
             for report in reports
@@ -117,7 +115,7 @@ class Desk:
     def ask(self, says: str, request: ChatRequest | CompletionRequest) -> Heard:
         self.model.says(says)
         self.engine.submit(1, self.writer.write(request), 10_000)
-        reports: list[runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed] = []
+        reports: list[runner_protocol.Said | runner_protocol.Finished | job.Failed] = []
         while not self.engine.idle:
             reports += self.engine.step()
         return Heard(reports)

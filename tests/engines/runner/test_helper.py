@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo.checkpoints import make_qwen3
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.runner.chat import template as templates
 from engines.runner.helper import LONG, Helper
 from engines.runner.loaders import Loaders
@@ -58,7 +58,7 @@ def test_a_text_that_cannot_fit_is_refused_at_once_whatever_it_is_made_of(folder
     for command in commands:
         helper.put(command)
         (report,) = outbox.get(timeout=60)
-        assert isinstance(report, runner_protocol.Failed), report
+        assert isinstance(report, job.Failed), report
         assert report.failure.error().status == 400
     assert time.monotonic() - began < 10
 
@@ -80,8 +80,8 @@ def test_what_was_left_alone_is_not_made_ready(folder: Path, monkeypatch: pytest
     long = chat("The weather is fine today, they say.\n" * (200 * LONG // 37))
     helper.put(runner_protocol.Prepare(1, long))
     helper.put(runner_protocol.Tokenize(2, long))
-    helper.put(runner_protocol.Cancel(1))
-    helper.put(runner_protocol.Cancel(2))
+    helper.put(job.Cancel(1))
+    helper.put(job.Cancel(2))
     helper.put(runner_protocol.Prepare(3, chat("y" * (LONG + 1))))
     began = time.monotonic()
     assert outbox.get(timeout=60)[0].id == 3  # type: ignore[union-attr]
@@ -102,5 +102,5 @@ def test_a_conversation_without_end_for_its_template_fails_alone(
     helper.put(runner_protocol.Prepare(1, chat("loop")))
     helper.put(runner_protocol.Prepare(2, chat("hello")))
     (first,), (second,) = outbox.get(timeout=60), outbox.get(timeout=60)
-    assert isinstance(first, runner_protocol.Failed) and "no end" in first.failure.error().message
+    assert isinstance(first, job.Failed) and "no end" in first.failure.error().message
     assert isinstance(second, runner_protocol.Prepared)

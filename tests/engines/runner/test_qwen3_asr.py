@@ -9,15 +9,15 @@ import pytest
 
 from demo.speech_checkpoints import make_aligner, make_qwen3_asr
 from engines.models.catalog import Catalog, Roots
-from engines.service.options import Options
-from engines.service.pool import Limits
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
 from engines.service.runtime import Runtime
 from engines.types.audio import AlignmentDone, AlignmentRequest, PieceDone, PieceRequest
 from engines.types.chat import ChatRequest, Delta, Message
 from engines.types.errors import InvalidRequest, WrongCapability
 from tests.engines.transcription.sounds import sound
 
-LIMITS = Limits(4 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+LIMITS = PoolLimits(4 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, body: Callable[[Runtime], Coroutine[None, None, None]]) -> None:
     async def main() -> None:
         catalog = Catalog(Roots(configured=(folder,)), {})
-        async with asyncio.timeout(120), Runtime(catalog, Options(LIMITS, spare=False)) as runtime:
+        async with asyncio.timeout(120), Runtime(catalog, RuntimeOptions(LIMITS, spare=False)) as runtime:
             await body(runtime)
 
     asyncio.run(main())

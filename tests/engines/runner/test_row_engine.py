@@ -6,7 +6,8 @@ from typing import get_type_hints
 
 import pytest
 
-from engines.ipc.runner_protocol import Failed, Finished, Said
+from engines.ipc.job import Failed
+from engines.ipc.runner_protocol import Finished, Said
 from engines.models.registry import ARCHITECTURES, Architecture
 from engines.runner.row_engine import Report, RowEngine, guarded_row
 from engines.types.errors import InvalidRequest

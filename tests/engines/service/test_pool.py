@@ -5,7 +5,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from engines.service import pool
-from engines.service.pool import Effect, Job, Limits, Load, Refuse, Resize, Spec, Start, State, Unload, WakeAt
+from engines.service.pool import (
+    Effect,
+    Job,
+    LoadModel,
+    PoolLimits,
+    Refuse,
+    ResizeLease,
+    Spec,
+    Start,
+    State,
+    Unload,
+    WakeAt,
+)
 from engines.types.errors import DoesNotFit, LoadFailed, QueueFull
 from tests.promises import promise
 
@@ -26,7 +38,7 @@ class History(RuleBasedStateMachine):
         self.wake: float | None = None
         self.ids = 0
         self.alive: set[int] = set()
-        self.state = State(Limits(budget, max_running, queue_limit=4, idle_unload=idle, patience=5.1))
+        self.state = State(PoolLimits(budget, max_running, queue_limit=4, idle_unload=idle, patience=5.1))
         for model, size in SIZES.items():
             pool.register(self.state, Spec(model, size, wish, pinned=model == "pinned"))
 
@@ -129,12 +141,12 @@ class History(RuleBasedStateMachine):
         """Every effect is allowed where it is given."""
         it = self.state
         match effect:
-            case Load(model, lease):
+            case LoadModel(model, lease):
                 assert model not in it.residents
                 assert self.leased() + lease <= it.limits.budget
                 need = max((job.kv_bytes for job in it.queue if job.model == model), default=0)
                 assert lease >= it.specs[model].fixed_bytes + (need if self.alone(model) else 0)
-            case Resize(model, lease):
+            case ResizeLease(model, lease):
                 resident = it.residents[model]
                 assert resident.phase == "ready"
                 assert lease >= resident.spec.fixed_bytes + sum(job.kv_bytes for job in resident.running.values())

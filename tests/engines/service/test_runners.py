@@ -11,8 +11,8 @@ import pytest
 
 from demo.checkpoints import make_qwen3
 from engines.models.catalog import Catalog, Roots
-from engines.service.options import Options
-from engines.service.pool import Limits
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
 from engines.service.runtime import Runtime
 from engines.types.chat import ChatRequest, Event, Message
 from engines.types.errors import RunnerDied, ServiceError, ShuttingDown
@@ -43,8 +43,8 @@ async def collect(runtime: Runtime) -> list[Event]:
 
 
 def run(catalog: Catalog, code: str, body: Callable[[Runtime], Coroutine[None, None, None]], spare: bool) -> None:
-    limits = Limits(4 << 30, max_running=4, queue_limit=4, idle_unload=-1.0, patience=30.0)
-    options = Options(limits, spare=spare, runner=("-P", "-c", code))
+    limits = PoolLimits(4 << 30, max_running=4, queue_limit=4, idle_unload=-1.0, patience=30.0)
+    options = RuntimeOptions(limits, spare=spare, runner=("-P", "-c", code))
 
     async def main() -> None:
         async with asyncio.timeout(30), Runtime(catalog, options) as runtime:

@@ -15,9 +15,9 @@ from engines.host.awake import KeepAwake
 from engines.host.conditions import Conditions
 from engines.ipc import runner_protocol
 from engines.models.catalog import Catalog, Roots
-from engines.service.options import Options
-from engines.service.pool import Limits
-from engines.service.runner_handle import Worker
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
+from engines.service.runner_handle import RunnerHandle
 from engines.service.runtime import Runtime
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import PieceDone, PieceRequest
@@ -46,7 +46,7 @@ link.sendall(runner_protocol.encode(runner_protocol.Hello(1, "cpu", 0)))
 """
 DIES = f"""{HELLO}
 link.sendall(runner_protocol.encode(runner_protocol.Opened(100)))
-decoder = runner_protocol.Decoder(runner_protocol.Command)
+decoder = runner_protocol.FrameDecoder(runner_protocol.Command)
 while True:
     for command in decoder.feed(link.recv(4096)):
         if isinstance(command, runner_protocol.Prepare):
@@ -64,9 +64,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     return Catalog(Roots(configured=(folder,)), {"qwen3-14b": "toy-qwen3", "gemma-3-12b": "toy-gemma3"})
 
 
-def options(budget: int = 4 * GIB, spare: bool = False) -> Options:
-    limits = Limits(budget, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
-    return Options(limits, spare=spare)
+def options(budget: int = 4 * GIB, spare: bool = False) -> RuntimeOptions:
+    limits = PoolLimits(budget, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+    return RuntimeOptions(limits, spare=spare)
 
 
 def ask(model: str, max_tokens: int = 12, text: str = "hello") -> ChatRequest:
@@ -409,8 +409,8 @@ def test_sixty_four_requests_at_once_all_end(catalog: Catalog) -> None:
 @promise("core:queue:full")
 def test_a_full_queue_is_refused_and_the_rest_goes_on(catalog: Catalog) -> None:
     async def main() -> None:
-        limits = Limits(4 * GIB, max_running=1, queue_limit=1, idle_unload=-1.0, patience=30.0)
-        async with asyncio.timeout(60), Runtime(catalog, Options(limits)) as runtime:
+        limits = PoolLimits(4 * GIB, max_running=1, queue_limit=1, idle_unload=-1.0, patience=30.0)
+        async with asyncio.timeout(60), Runtime(catalog, RuntimeOptions(limits)) as runtime:
             work = [collect(runtime, ask("qwen3-14b", max_tokens=200)) for _ in range(6)]
             answers = await asyncio.gather(*work, return_exceptions=True)
             refused = [one for one in answers if isinstance(one, QueueFull)]
@@ -442,14 +442,14 @@ def test_a_chat_and_a_recording_share_the_device_while_both_are_at_work(
     make_qwen3(tmp_path / "toy-chat")
     make_qwen3_asr(tmp_path / "toy-asr")
     told: list[tuple[str, bool, bool]] = []
-    send = Worker.send
+    send = RunnerHandle.send
 
-    def noted(worker: Worker, command: runner_protocol.Command) -> None:
+    def noted(worker: RunnerHandle, command: runner_protocol.Command) -> None:
         if isinstance(command, runner_protocol.ShareDevice):
             told.append((Path(worker.key).name, command.shared, command.yields))
         send(worker, command)
 
-    monkeypatch.setattr(Worker, "send", noted)
+    monkeypatch.setattr(RunnerHandle, "send", noted)
     samples = sound(3.0)
 
     async def body(runtime: Runtime) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.models.catalog import Catalog, Roots
-from engines.service.options import Options
-from engines.service.pool import Limits
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
 from engines.service.runtime import Runtime
 from engines.types.chat import ChatRequest, Delta, Message, Sampling
 from engines.types.errors import CheckpointUnusable
@@ -32,11 +32,11 @@ async def text(runtime: Runtime, model: str) -> str:
 
 
 def run(folder: Path, body: Callable[[Runtime], Coroutine[None, None, None]], checkpoint_sampling: bool = True) -> None:
-    limits = Limits(4 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+    limits = PoolLimits(4 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
 
     async def main() -> None:
         catalog = Catalog(Roots(configured=(folder,)), {})
-        options = Options(limits, checkpoint_sampling=checkpoint_sampling)
+        options = RuntimeOptions(limits, checkpoint_sampling=checkpoint_sampling)
         async with asyncio.timeout(60), Runtime(catalog, options) as runtime:
             await body(runtime)
 

@@ -13,8 +13,8 @@ from demo.speech_checkpoints import make_aligner, make_qwen3_asr
 from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
 from demo.whisper_checkpoint import make_whisper
 from engines.models.catalog import Catalog, Roots
-from engines.service.options import Options
-from engines.service.pool import Limits
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
 from engines.service.service import AudioOptions, Local
 from engines.types.audio import AlignRequest, SpeechDone, SpeechRequest, Transcript, TranscriptionRequest
 from engines.types.chat import ChatRequest, Message
@@ -32,7 +32,7 @@ MAKERS: Mapping[str, Callable[[Path], None]] = {
     "qwen3-tts": make_qwen3_tts,
     "qwen3-tts-base": make_qwen3_tts_base,
 }
-LIMITS = Limits(8 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+LIMITS = PoolLimits(8 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def run(models: Path, body: Callable[[Local], Coroutine[None, None, None]]) -> N
     async def main() -> None:
         catalog = Catalog(Roots(configured=(models,)), {name: f"toy-{name}" for name in MAKERS})
         audio = AudioOptions(models.parent / f"{models.name}-voices")
-        async with asyncio.timeout(100), Local(catalog, Options(LIMITS), audio) as local:
+        async with asyncio.timeout(100), Local(catalog, RuntimeOptions(LIMITS), audio) as local:
             await body(local)
 
     asyncio.run(main())
@@ -99,7 +99,9 @@ def test_a_translation_by_what_can_not_is_refused_with_what_can_before_anything_
     (folder / "whisper-turbo/config.json").write_text(json.dumps({**config, "n_audio_layer": 32, "n_text_layer": 4}))
 
     async def refused(says: str) -> None:
-        async with Local(Catalog(Roots(configured=(folder,)), {}), Options(LIMITS), AudioOptions(tmp_path)) as local:
+        async with Local(
+            Catalog(Roots(configured=(folder,)), {}), RuntimeOptions(LIMITS), AudioOptions(tmp_path)
+        ) as local:
             with pytest.raises(WrongCapability, match=says) as caught:
                 await transcript(local, TranscriptionRequest(listener, recording, translate=True))
             assert caught.value.param == "model" and local.model(listener).phase == "unloaded"

@@ -8,12 +8,12 @@ from engines.host.conditions import Conditions
 from engines.models.catalog import Entry
 from engines.models.checkpoint import Checkpoint
 from engines.service import pool, status
-from engines.service.pool.state import Fault, Resident, Spec, State
+from engines.service.pool.state import ModelFault, Resident, Spec, State
 from engines.types.status import Metric
 from tests.promises import promise
 
 FAMILIES = {"mlx_local_running", "mlx_local_lease_bytes", "mlx_local_faults"}
-LIMITS = pool.Limits(budget=100, max_running=1, queue_limit=1, idle_unload=1.0, patience=1.0)
+LIMITS = pool.PoolLimits(budget=100, max_running=1, queue_limit=1, idle_unload=1.0, patience=1.0)
 
 
 def gauges(state: State, *known: str) -> dict[tuple[str, str], float]:
@@ -28,7 +28,7 @@ def test_every_gauge_has_a_value_before_any_model_was_asked_for() -> None:
 
 @promise("http:metrics:there")
 def test_a_model_that_is_gone_keeps_its_gauges_at_nought() -> None:
-    state = State(LIMITS, faults={"b": Fault(2, 0.0, "died")})
+    state = State(LIMITS, faults={"b": ModelFault(2, 0.0, "died")})
     found = gauges(state, "a", "b")
     assert found == {**{(name, model): 0 for name in FAMILIES for model in "AB"}, ("mlx_local_faults", "B"): 2}
 

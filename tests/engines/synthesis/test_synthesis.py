@@ -15,7 +15,7 @@ import pytest
 from engines.synthesis import crossfade, synthesis
 from engines.synthesis.duration_check import bounds, usual_seconds
 from engines.synthesis.sentences import split
-from engines.synthesis.synthesis import Speaking
+from engines.synthesis.synthesis import Synthesis
 from engines.synthesis.voice_store import VoiceStore
 from engines.text.speakable import speakable
 from engines.types.audio import (
@@ -139,7 +139,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 async def spoken(engine: Engine, text: str, studio: Studio | None = None, **fields: Any) -> list[SpeechEvent]:
     request = SpeechRequest("tts", text, **fields)
-    return [event async for event in Speaking(studio or Studio()).speak(request, engine.utter)]
+    return [event async for event in Synthesis(studio or Studio()).speak(request, engine.utter)]
 
 
 def samples(events: Sequence[SpeechEvent]) -> crossfade.Sound:
@@ -293,7 +293,7 @@ def test_the_first_sound_is_sent_as_soon_as_there_is_some() -> None:
     async def scenario() -> None:
         engine = Engine()
         async with aclosing(
-            Speaking(Studio()).speak(SpeechRequest("tts", LONG, streamed=True), engine.utter)
+            Synthesis(Studio()).speak(SpeechRequest("tts", LONG, streamed=True), engine.utter)
         ) as events:
             assert isinstance(await anext(events), Started)
             assert engine.chunks == 0
@@ -308,7 +308,7 @@ def test_the_next_piece_is_made_while_one_is_sent_but_no_more_than_that() -> Non
     async def scenario() -> None:
         engine = Engine()
         async with aclosing(
-            Speaking(Studio()).speak(SpeechRequest("tts", LONG, streamed=True), engine.utter)
+            Synthesis(Studio()).speak(SpeechRequest("tts", LONG, streamed=True), engine.utter)
         ) as events:
             while len(engine.requests) < 2:
                 await anext(events)
@@ -324,7 +324,7 @@ def test_the_next_piece_is_made_while_one_is_sent_but_no_more_than_that() -> Non
 def test_a_client_that_leaves_ends_all_work(streamed: bool) -> None:
     async def scenario() -> None:
         engine = Engine()
-        events = Speaking(Studio()).speak(SpeechRequest("tts", LONG * 4, streamed=streamed), engine.utter)
+        events = Synthesis(Studio()).speak(SpeechRequest("tts", LONG * 4, streamed=streamed), engine.utter)
         assert isinstance(await anext(events), Started)
         if streamed:
             await anext(events)
@@ -416,7 +416,7 @@ def test_every_field_reaches_the_model_or_the_file(field: str) -> None:
     async def came(**fields: Any) -> tuple[object, ...]:
         engine, studio = Engine(), Studio()
         request = SpeechRequest("tts", **{"text": PARTS[0], **fields})
-        speaking = Speaking(studio, lambda path, language: said())
+        speaking = Synthesis(studio, lambda path, language: said())
         events = [event async for event in speaking.speak(request, engine.utter)]
         return engine.requests, studio.opened, [type(event) for event in events]
 
@@ -450,7 +450,7 @@ class Ear:
 
 async def listened(engine: Engine, ear: Ear, text: str = LONG, **fields: Any) -> list[SpeechEvent]:
     request = SpeechRequest("tts", text, **fields)
-    one = Speaking(Studio(), listen=ear.texts)
+    one = Synthesis(Studio(), listen=ear.texts)
     return [event async for event in one.speak(request, engine.utter)]
 
 
@@ -523,7 +523,7 @@ def test_who_leaves_while_somebody_listens_ends_that_too(streamed: bool) -> None
                 ended.set()
             return None
 
-        speaking = Speaking(Studio(), listen=texts)
+        speaking = Synthesis(Studio(), listen=texts)
         task = asyncio.create_task(
             anext_all(speaking.speak(SpeechRequest("tts", PARTS[0], streamed=streamed), Engine().utter))
         )
@@ -592,7 +592,7 @@ async def imitated(
         asked.append(f"{path} {language}")
         return heard or ""
 
-    one = Speaking(studio, None if heard is None else transcribe, store)
+    one = Synthesis(studio, None if heard is None else transcribe, store)
     async for _ in one.speak(SpeechRequest("tts", PARTS[0], **fields), engine.utter):
         pass
     return asked

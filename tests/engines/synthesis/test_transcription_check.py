@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from engines.synthesis import transcription_check
-from engines.synthesis.transcription_check import Hear, Listening
+from engines.synthesis.transcription_check import Hear, TranscriptionCheck
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, Segment, SoundFormat
 from engines.types.chat import Delta
 from engines.types.common import Started, Timings, Usage
@@ -61,7 +61,7 @@ async def heard(ear: Ear, model: str = "asr") -> tuple[str, str] | None:
     async def written(text: str, language: str) -> str:
         return f"{text}/{language}"
 
-    return await Listening(Studio(), listener, written).texts("Hello there.", SAMPLES, "", "t")
+    return await TranscriptionCheck(Studio(), listener, written).texts("Hello there.", SAMPLES, "", "t")
 
 
 def test_sound_is_heard_at_the_listeners_rate_and_both_texts_are_written_alike() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.media.client import Ending, Piece, PieceOptions, Progress
+from engines.media.client import DecodeProgress, Ending, PieceOptions, RecordingPiece
 from engines.text.repetition import collapsed
 from engines.transcription.piece import PENALTY
-from engines.transcription.transcription import Ear, Transcription
+from engines.transcription.transcription import Transcriber, Transcription
 from engines.types.audio import (
     EAR_RATE,
     PieceDone,
@@ -52,10 +52,10 @@ class Media:
 
     async def pieces(
         self, path: str, options: PieceOptions, reader: Any = None
-    ) -> AsyncGenerator[Piece | Progress | Ending, None]:
+    ) -> AsyncGenerator[RecordingPiece | DecodeProgress | Ending, None]:
         for number in range(self.count):
             samples = array("f", [float(number)]).tobytes() * round(EAR_RATE * SECONDS)
-            yield Piece(number * 60.0, number * 60 + SECONDS, samples, number * 60 + SECONDS, None)
+            yield RecordingPiece(number * 60.0, number * 60 + SECONDS, samples, number * 60 + SECONDS, None)
         yield Ending(self.count * 60.0, False)
 
 
@@ -105,8 +105,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def transcription(model: Model, pieces: int = 1, **fields: Any) -> AsyncGenerator[TranscriptionEvent]:
     request = TranscriptionRequest(**{"model": "m", "path": "/file", "streamed": True, **fields})
 
-    async def ear(request: TranscriptionRequest) -> Ear:
-        return Ear("model", PieceOptions(), model.hear)
+    async def ear(request: TranscriptionRequest) -> Transcriber:
+        return Transcriber("model", PieceOptions(), model.hear)
 
     return Transcription(Media(pieces), ear).run(request)
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from engines.media.client import PieceOptions
 from engines.transcription.piece_cache import ENTRY_BYTES, KnownPieces, PieceCache
-from engines.transcription.transcription import Ear, Transcription
+from engines.transcription.transcription import Transcriber, Transcription
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest, Segment, Transcript, TranscriptText, Word
 from engines.types.chat import Delta
 from engines.types.common import Started, Timings, Usage
@@ -154,8 +154,8 @@ class Asked:
         self.model = Model()
 
     def transcription(self, count: int = 5) -> Transcription:
-        async def ear(request: Any) -> Ear:
-            return Ear("main-name", PieceOptions(), self.model.hear, identity=self.identity())
+        async def ear(request: Any) -> Transcriber:
+            return Transcriber("main-name", PieceOptions(), self.model.hear, identity=self.identity())
 
         return Transcription(Media(pieces(*range(count))), ear, cache=self.cache)
 

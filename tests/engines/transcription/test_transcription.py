@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from engines.media.client import Ending, Piece, PieceOptions, Progress, Selection
+from engines.media.client import DecodeProgress, Ending, PieceOptions, RecordingPiece, Selection
 from engines.transcription.context import context
 from engines.transcription.piece import PENALTY, Hear, asked_again, quietest
-from engines.transcription.transcription import Ear, Transcription
+from engines.transcription.transcription import Transcriber, Transcription
 from engines.types.audio import (
     EAR_RATE,
     PieceDone,
@@ -31,7 +31,7 @@ from engines.types.errors import InvalidRequest, RunnerDied, ServiceError, Unkno
 from tests.promises import promise
 
 LOOP = "像" * 119
-Item = Piece | Progress | Ending
+Item = RecordingPiece | DecodeProgress | Ending
 Answer = Callable[[PieceRequest], Awaitable[PieceDone]]
 
 
@@ -44,9 +44,9 @@ def number_of(request: PieceRequest) -> int:
     return round(memoryview(request.samples).cast("f")[0])
 
 
-def piece(number: int, seconds: float = 0.01, total: float | None = None) -> Piece:
+def piece(number: int, seconds: float = 0.01, total: float | None = None) -> RecordingPiece:
     start = number * 60.0
-    return Piece(start, start + seconds, sound(number, seconds), start + seconds, total)
+    return RecordingPiece(start, start + seconds, sound(number, seconds), start + seconds, total)
 
 
 def said(text: str, language: str = "zh", reason: Any = "stop", seconds: float = 60.0) -> PieceDone:
@@ -118,15 +118,15 @@ class Model:
             await self.changed.wait()
 
 
-def ear(hear: Hear) -> Callable[[TranscriptionRequest], Awaitable[Ear]]:
+def ear(hear: Hear) -> Callable[[TranscriptionRequest], Awaitable[Transcriber]]:
     """Finds the one model, which is asked by `hear`."""
 
-    async def found(request: TranscriptionRequest) -> Ear:
+    async def found(request: TranscriptionRequest) -> Transcriber:
         if request.model == "nobody":
             raise UnknownModel("There is no such model.", param="model")
         if request.model == "talker":
             raise WrongCapability("That model chats.", param="model")
-        return Ear("main-name", PieceOptions(), hear)
+        return Transcriber("main-name", PieceOptions(), hear)
 
     return found
 
@@ -166,7 +166,12 @@ def pieces(*numbers: int, seconds: float = 0.01) -> list[Item]:
 
 def test_pieces_become_parts_with_progress_and_one_transcript() -> None:
     async def work() -> None:
-        items: list[Item] = [piece(0, total=130.0), Progress(100.0, 130.0), piece(2, total=130.0), Ending(130.5, False)]
+        items: list[Item] = [
+            piece(0, total=130.0),
+            DecodeProgress(100.0, 130.0),
+            piece(2, total=130.0),
+            Ending(130.5, False),
+        ]
         events = await events_of(Media(items), Model())
         first, second = (Segment(n * 60.0, n * 60 + 0.01, f"第{n}句。", approximate=True) for n in (0, 2))
         assert events == [
@@ -380,7 +385,7 @@ def test_what_the_model_refuses_raises_before_anything_is_sent() -> None:
 def test_silence_is_an_empty_transcript_and_needs_no_model() -> None:
     async def work() -> None:
         model = Model()
-        events = await events_of(Media([Progress(30.0, None), Ending(61.0, False)]), model)
+        events = await events_of(Media([DecodeProgress(30.0, None), Ending(61.0, False)]), model)
         assert events == [
             Started("main-name", 0),
             TranscriptProgress(61.0, 61.0),
@@ -639,7 +644,7 @@ def test_ten_thousand_pieces_leave_no_sound_behind() -> None:
         for number in range(10_000):
             alive += 1
             most = max(most, alive)
-            yield Piece(number * 3.6, number * 3.6 + 0.001, Samples(sound(1, 0.001)), number * 3.6, 36_000.0)
+            yield RecordingPiece(number * 3.6, number * 3.6 + 0.001, Samples(sound(1, 0.001)), number * 3.6, 36_000.0)
         yield Ending(36_000.0, False)
 
     async def hear(request: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
@@ -669,7 +674,7 @@ def test_a_piece_is_halved_where_it_is_quietest() -> None:
     assert quietest(sound(1, 4)) % 4 == 0
 
 
-def in_channel(number: int, channel: int) -> Piece:
+def in_channel(number: int, channel: int) -> RecordingPiece:
     return msgspec.structs.replace(piece(number), channel=channel)
 
 

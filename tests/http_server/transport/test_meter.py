@@ -4,16 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.types.errors import HeadersTooLarge, InvalidRequest, ServiceError, TargetTooLong
-from http_server.transport.limits import Limits, most_connections
+from http_server.transport.limits import TransportLimits, most_connections
 from http_server.transport.meter import Meter, Place
 
-LIMITS = Limits(target=40, head=400, headers=10, beside_body=300)
+LIMITS = TransportLimits(target=40, head=400, headers=10, beside_body=300)
 
 
 class Parsed:
     """A parser that tells a meter what it finds, as the protocol does."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: TransportLimits = LIMITS) -> None:
         self.meter = Meter(limits)
         self._parser = httptools.HttpRequestParser(self)
 

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from http_server.transport import connections
-from http_server.transport.limits import Limits
+from http_server.transport.limits import TransportLimits
 from tests.http_server.conftest import RunningServer, Serve
 from tests.promises import promise
 
@@ -16,7 +16,7 @@ OFFERS = [
 ]
 LENGTH = b"Content-Length: 5\r\n\r\nhello"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
-QUICK = Limits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2, linger_seconds=0.2)
+QUICK = TransportLimits(head_seconds=0.2, body_seconds=0.2, idle_seconds=0.2, linger_seconds=0.2)
 
 
 @promise("http:upgrade:ignored")

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import mcp_types as mcp
 
-from mcp_server.options import Options
+from mcp_server.options import McpOptions
 from mcp_server.tools.chat import ChatTool
 from mcp_server.tools.tool import Context
 from tests.promises import promise
@@ -18,7 +18,7 @@ def asked(**given: Any) -> mcp.CallToolResult:
         pass
 
     async def call() -> mcp.CallToolResult:
-        context = Context(Scripted(), Options(Path("/")), nothing, "t")
+        context = Context(Scripted(), McpOptions(Path("/")), nothing, "t")
         return await ChatTool().call({"prompt": "one two", **given}, context)
 
     return anyio.run(call)

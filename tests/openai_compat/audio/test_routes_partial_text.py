@@ -16,10 +16,10 @@ from msgspec import structs
 from demo.recordings import BundledRecording, recordings
 from demo.speech_checkpoints import trained_qwen3_asr
 from engines.models.catalog import Catalog, Roots
-from engines.service.options import Options
-from engines.service.pool import Limits
+from engines.service.options import RuntimeOptions
+from engines.service.pool import PoolLimits
 from engines.service.service import AudioOptions, Local
-from engines.transcription.transcription import Ear
+from engines.transcription.transcription import Transcriber
 from engines.types.audio import PieceDone, PieceRequest, PieceText, TranscriptionRequest
 from engines.types.chat import Delta
 from engines.types.common import Started
@@ -27,7 +27,7 @@ from engines.types.errors import RunnerDied
 from openai_compat import app
 from tests.promises import promise
 
-LIMITS = Limits(8 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
+LIMITS = PoolLimits(8 << 30, max_running=16, queue_limit=64, idle_unload=-1.0, patience=30.0)
 
 
 class Withheld(Local):
@@ -35,7 +35,7 @@ class Withheld(Local):
 
     told: asyncio.Event
 
-    async def _ear(self, request: TranscriptionRequest) -> Ear:
+    async def _ear(self, request: TranscriptionRequest) -> Transcriber:
         found = await super()._ear(request)
 
         async def hear(piece: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
@@ -54,7 +54,7 @@ class Broken(Local):
     behind: int
     asked: list[PieceRequest]
 
-    async def _ear(self, request: TranscriptionRequest) -> Ear:
+    async def _ear(self, request: TranscriptionRequest) -> Transcriber:
         found = await super()._ear(request)
 
         async def hear(piece: PieceRequest) -> AsyncGenerator[Started | Delta | PieceDone]:
@@ -82,7 +82,7 @@ async def served(local: Local) -> AsyncIterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    built = app.build(local, app.Options())
+    built = app.build(local, app.AppOptions())
     server = uvicorn.Server(uvicorn.Config(built, log_config=None, timeout_graceful_shutdown=1))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -110,7 +110,10 @@ async def told(url: str, recording: BundledRecording) -> AsyncGenerator[dict[str
 def test_the_first_text_of_a_stream_comes_before_its_piece_is_done(models: Path, recording: BundledRecording) -> None:
     async def main() -> None:
         catalog = Catalog(Roots(configured=(models,)), {})
-        async with asyncio.timeout(100), Withheld(catalog, Options(LIMITS), AudioOptions(models / "voices")) as local:
+        async with (
+            asyncio.timeout(100),
+            Withheld(catalog, RuntimeOptions(LIMITS), AudioOptions(models / "voices")) as local,
+        ):
             local.told = asyncio.Event()
             deltas: list[str] = []
             async with served(local) as url, aclosing(told(url, recording)) as events:
@@ -129,7 +132,10 @@ def test_the_first_text_of_a_stream_comes_before_its_piece_is_done(models: Path,
 def test_a_stream_whose_model_breaks_off_goes_on_with_the_same_text(models: Path, recording: BundledRecording) -> None:
     async def main() -> None:
         catalog = Catalog(Roots(configured=(models,)), {})
-        async with asyncio.timeout(100), Broken(catalog, Options(LIMITS), AudioOptions(models / "voices")) as local:
+        async with (
+            asyncio.timeout(100),
+            Broken(catalog, RuntimeOptions(LIMITS), AudioOptions(models / "voices")) as local,
+        ):
             async with served(local) as url:
                 for local.behind in (1, 2, 4):
                     local.asked = []

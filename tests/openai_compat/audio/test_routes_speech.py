@@ -14,7 +14,7 @@ from openai.types.audio.speech_model import SpeechModel
 
 from engines.types import errors
 from engines.types.audio import SpeechRequest
-from openai_compat.names import Defaults
+from openai_compat.names import DefaultModels
 from tests.promises import promise
 
 Serve = Callable[..., Any]
@@ -134,7 +134,7 @@ def test_odd_texts_are_texts(served: Any) -> None:
 
 
 def test_a_port_has_its_own_default(serve: Serve) -> None:
-    served = serve(defaults=Defaults(speech="qwen3-asr"))
+    served = serve(defaults=DefaultModels(speech="qwen3-asr"))
     answer = httpx2.post(f"{served.url}/v1/audio/speech", json={"model": "tts-1", "input": "hi"})
     assert answer.json()["error"]["code"] == "wrong_capability"
 

@@ -17,7 +17,7 @@ import pytest
 from engines.types import errors
 from engines.types.audio import TranscriptionRequest
 from engines.types.status import ModelStatus
-from openai_compat.names import OPENAI_LISTENS, Defaults
+from openai_compat.names import OPENAI_LISTENS, DefaultModels
 from tests.promises import promise
 
 Serve = Callable[..., Any]
@@ -205,7 +205,7 @@ def test_the_words_of_a_text_are_aligned(served: Any) -> None:
 @promise("audio:names:openai")
 @pytest.mark.parametrize("model", ["whisper-large-v3-turbo", "qwen3-asr"])
 def test_openais_names_and_none_are_the_ports_default(serve: Serve, model: str) -> None:
-    served = serve(defaults=Defaults(transcription=model))
+    served = serve(defaults=DefaultModels(transcription=model))
     for name in ("", *sorted(OPENAI_LISTENS), "Whisper-1"):
         assert post(served, SAID, model=name).status_code == 200
         assert asked(served).model == model

@@ -17,11 +17,11 @@ from openai.types.audio_model import AudioModel
 from engines.types.audio import AlignRequest, SpeechRequest, TranscriptionRequest
 from engines.types.errors import InvalidRequest, UnsupportedField
 from http_server.multipart import Form, Upload
-from openai_compat.audio.speech_fields import FORMATS, Speaking, parse_body, parse_form, recording_of
+from openai_compat.audio.speech_fields import FORMATS, ParsedSpeech, parse_body, parse_form, recording_of
 from openai_compat.audio.table import ALIGNMENTS, SPEECH, SPEECH_ALIASES, TRANSCRIPTIONS, TRANSLATIONS, VOICES
 from openai_compat.audio.transcription_fields import (
-    Listening,
-    StoredVoice,
+    ParsedTranscription,
+    ParsedVoice,
     parse_alignment,
     parse_listening,
     parse_voice,
@@ -40,11 +40,11 @@ def form(**texts: Any) -> Form:
     return Form(listed, {name: Upload(path, 4) for name, path in files.items()})
 
 
-def listening(**texts: Any) -> Listening:
+def listening(**texts: Any) -> ParsedTranscription:
     return parse_listening(form(**{"model": "m", **texts}), "t", translate=False)
 
 
-def translating(**texts: Any) -> Listening:
+def translating(**texts: Any) -> ParsedTranscription:
     return parse_listening(form(**{"model": "m", **texts}), "t", translate=True)
 
 
@@ -52,11 +52,11 @@ def aligning(**texts: Any) -> tuple[AlignRequest, tuple[str, ...]]:
     return parse_alignment(form(**{"model": "m", "text": "hello", **texts}), "t")
 
 
-def speaking(**fields: Any) -> Speaking:
+def speaking(**fields: Any) -> ParsedSpeech:
     return parse_body(json.dumps({"model": "m", "input": "hello", **fields}).encode(), "t", 1000)
 
 
-def storing(**texts: Any) -> StoredVoice:
+def storing(**texts: Any) -> ParsedVoice:
     return parse_voice(form(**{"name": "ann", "consent": "Ann agreed.", **texts}))
 
 
@@ -233,7 +233,7 @@ def test_everything_given_reaches_the_model() -> None:
         script="simplified",
         **{"timestamp_granularities[]": ["segment", "word"], "hotwords[]": ["港鐵、銅鑼灣", "Ann, Bo", "Ann"]},
     )
-    assert asked == Listening(
+    assert asked == ParsedTranscription(
         TranscriptionRequest(
             model="m",
             path="/spool/1",

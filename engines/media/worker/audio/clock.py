@@ -22,7 +22,7 @@ class Moment(NamedTuple):
     seconds: float
 
 
-class Room(NamedTuple):
+class GapLimits(NamedTuple):
     """How long a gap may be at most; and how long it is taken to be where times jump further."""
 
     most: float
@@ -43,7 +43,9 @@ class Clock:
         self._done = 0.0
         self._expected: float | None = None  # the time of the next frame
 
-    def gap(self, now: Moment, after: Moment | None, is_loss: bool, room: Callable[[], Room]) -> tuple[float, bool]:
+    def gap(
+        self, now: Moment, after: Moment | None, is_loss: bool, room: Callable[[], GapLimits]
+    ) -> tuple[float, bool]:
         """Seconds of silence that belong in front of a frame, and whether the file jumps there.
 
         `after` is what follows: a time that it doesn't agree with is wrong. `room` is asked where a frame is late.
@@ -57,14 +59,16 @@ class Clock:
         self._done += gap + now.seconds
         return gap, gap > 0 and (jumps or is_loss)
 
-    def _allowed(self, gap: float, now: Moment, after: Moment | None, is_loss: bool, room: Callable[[], Room]) -> float:
+    def _allowed(
+        self, gap: float, now: Moment, after: Moment | None, is_loss: bool, room: Callable[[], GapLimits]
+    ) -> float:
         if -REWIND_SECONDS <= gap <= (LOST_SECONDS if is_loss else self._least):
             return 0.0
         if not _agree(now, after, abs(gap)):
             return 0.0
         kept = 0.0
         if gap > 0:
-            most, instead = Room(self._latest, 0.0) if self._expected is None else room()
+            most, instead = GapLimits(self._latest, 0.0) if self._expected is None else room()
             kept = gap if gap <= most else instead
         self._origin += gap - kept  # where times begin anew, what follows is told from here
         return kept

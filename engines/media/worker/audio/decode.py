@@ -9,7 +9,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from engines.media.worker.audio.clock import LONGEST_GAP, LOST_SECONDS, Clock, Gaps, Moment, Room, Span
+from engines.media.worker.audio.clock import LONGEST_GAP, LOST_SECONDS, Clock, GapLimits, Gaps, Moment, Span
 from engines.media.worker.audio.extent import is_cut, mp3_size
 from engines.media.worker.audio.holes import lost_pages
 from engines.media.worker.audio.mix import Channels, Mix, Samples
@@ -152,12 +152,12 @@ class Recording:
             message = f"There is no channel {self._channel}: the recording has {there}, counted from 1."
             raise InvalidRequest(message, param="channels")
 
-    def _room(self, step: Step) -> Room:
+    def _room(self, step: Step) -> GapLimits:
         """How long the silence may be that belongs in front of a late frame."""
         if self._format != "ogg":
-            return Room(LONGEST_GAP, 0.0)
+            return GapLimits(LONGEST_GAP, 0.0)
         pages = max(step.lost > 0, lost_pages(self._source.peek, step.before, step.at))
-        return Room(PAGE_SECONDS * pages, USUAL_PAGE_SECONDS * pages)
+        return GapLimits(PAGE_SECONDS * pages, USUAL_PAGE_SECONDS * pages)
 
     def _counted(self, blocks: Iterator[Channels]) -> Iterator[Channels]:
         for block in blocks:

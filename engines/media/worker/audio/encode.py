@@ -24,7 +24,7 @@ LARGEST_WAV = UNKNOWN_SIZE - 44
 COMMON_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
-class Codec(NamedTuple):
+class FileCodec(NamedTuple):
     """How the library calls it; its sample format; what rates it takes; bits a second, from 16,000 Hz and below it."""
 
     container: str
@@ -38,10 +38,10 @@ class Codec(NamedTuple):
 # AAC, and MP3 that is streamed, have no place to say what their encoders add: 50 to 90 ms of silence at 24,000 Hz.
 # Bit rates at which one channel of speech has no audible loss. Pages of Ogg are a tenth of a second, else the first
 # sound would wait for a second's worth.
-CODECS: dict[SoundFormat, Codec] = {
-    "mp3": Codec("mp3", "libmp3lame", "fltp", bits=(96_000, 48_000)),
-    "flac": Codec("flac", "flac", "s16", rates=(*COMMON_RATES, 88_200, 96_000)),
-    "opus": Codec(
+CODECS: dict[SoundFormat, FileCodec] = {
+    "mp3": FileCodec("mp3", "libmp3lame", "fltp", bits=(96_000, 48_000)),
+    "flac": FileCodec("flac", "flac", "s16", rates=(*COMMON_RATES, 88_200, 96_000)),
+    "opus": FileCodec(
         "ogg",
         "libopus",
         "flt",
@@ -49,7 +49,7 @@ CODECS: dict[SoundFormat, Codec] = {
         (64_000, 32_000),
         (("page_duration", "100000"),),
     ),
-    "aac": Codec("adts", "aac", "fltp", bits=(96_000, 32_000)),
+    "aac": FileCodec("adts", "aac", "fltp", bits=(96_000, 32_000)),
 }
 PLAIN_RATES = (*COMMON_RATES, 88_200, 96_000)  # of wav and pcm
 
@@ -67,7 +67,7 @@ def rate_for(format: SoundFormat, rate_in: int, rate_out: int | None) -> int:
     return rate_out
 
 
-class Encoder:
+class FileEncoder:
     """A file of one channel. `feed` gives what bytes are there already, `finish` the rest; all of them, if `whole`."""
 
     def __init__(self, format: SoundFormat, rate_in: int, rate_out: int | None, speed: float, whole: bool) -> None:
@@ -165,7 +165,7 @@ def wav_header(rate: int, size: int | None) -> bytes:
 class Coded:
     """A file with an encoder. The library cuts frames of the encoder's size and format."""
 
-    def __init__(self, codec: Codec, rate: int, sink: IO[bytes]) -> None:
+    def __init__(self, codec: FileCodec, rate: int, sink: IO[bytes]) -> None:
         options = {"flush_packets": "1", **dict(codec.options)}
         self._container = av.open(sink, mode="w", format=codec.container, options=options)
         self._stream: Any = self._container.add_stream(codec.encoder, rate=rate, layout="mono")

@@ -12,7 +12,7 @@ Samples = NDArray[np.float32]
 Filter = tuple[str, dict[str, str]]
 
 
-class Chain:
+class FilterChain:
     """One channel comes out, at a rate. Frames must all be of the kind, layout and rate that are given."""
 
     def __init__(self, kind: str, layout: str, rate_in: int, rate_out: int, *between: Filter) -> None:

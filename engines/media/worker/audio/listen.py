@@ -6,17 +6,17 @@ import numpy as np
 
 from engines.ipc.media_protocol import PieceOptions
 from engines.media.worker.audio.decode import Recording
-from engines.media.worker.audio.split import Part, Samples, Splitter
+from engines.media.worker.audio.split import SampleRange, Samples, Splitter
 from engines.types.audio import EAR_RATE
 from engines.types.errors import InvalidRequest
 
 TRIED_SECONDS = 600.0  # in which there must be sound, or another track is tried
 MOST_SEPARATE = 16  # channels: each holds its longest piece in memory
 
-Found = tuple[Part, int]  # with the number of its channel, counted from 1; 0 is all as one
+Found = tuple[SampleRange, int]  # with the number of its channel, counted from 1; 0 is all as one
 
 
-class Listener:
+class PieceSource:
     """The pieces of one recording. They are made as they are taken, and only once."""
 
     def __init__(self, recording: Recording, options: PieceOptions) -> None:
@@ -85,7 +85,7 @@ class Listener:
                 splitter.feed(np.zeros(min(EAR_RATE, self._fed - at), np.float32))
 
 
-def with_sound(listener: Callable[[int | None], Listener], track: int | None) -> Listener:
+def with_sound(listener: Callable[[int | None], PieceSource], track: int | None) -> PieceSource:
     """The first track with sound in its first ten minutes, of those that may be listened to, else the first of all.
 
     Nothing of what is listened to is decoded twice: the first track's listener goes on where it was left.

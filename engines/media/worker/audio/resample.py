@@ -13,7 +13,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
-from engines.media.worker.audio.graph import Chain
+from engines.media.worker.audio.graph import FilterChain
 from engines.media.worker.audio.mix import Channels
 from engines.media.worker.source import check_parameters, refused
 
@@ -28,7 +28,7 @@ class Resampler:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._kind: tuple[int, int] | None = None  # channels and rate
-        self._chains: list[Chain] = []
+        self._chains: list[FilterChain] = []
         self._waiting: list[Channels] = []
         self._held = self._fed = 0  # samples a channel
         self._made = np.empty((0, 0), np.float32)  # less than a block
@@ -86,9 +86,9 @@ class Resampler:
             yield values[:, at : at + step]
         self._made = values[:, whole:]
 
-    def _new_chain(self, rate: int) -> Chain:
+    def _new_chain(self, rate: int) -> FilterChain:
         try:
-            return Chain("flt", "mono", rate, self._rate)
+            return FilterChain("flt", "mono", rate, self._rate)
         except MemoryError:
             raise
         except (av.FFmpegError, ValueError):

@@ -37,7 +37,7 @@ Levels = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 
-class Part(NamedTuple):
+class SampleRange(NamedTuple):
     """A stretch of the recording: where it starts, counted in samples from the beginning, and its samples."""
 
     start: int
@@ -161,8 +161,8 @@ class Splitter:
         """Whether there was sound, as far as it is known yet."""
         return self._start is not None or self._free > 0
 
-    def feed(self, block: Samples) -> list[Part]:
-        parts: list[Part] = []
+    def feed(self, block: Samples) -> list[SampleRange]:
+        parts: list[SampleRange] = []
         step = FRAMES_PER_SECOND * self._frame
         for at in range(0, len(block), step):
             portion = block[at : at + step]
@@ -172,7 +172,7 @@ class Splitter:
             parts += self._decide(self._activity.feed(self._measure(self._filled // self._frame)))
         return parts
 
-    def finish(self) -> list[Part]:
+    def finish(self) -> list[SampleRange]:
         """The recording ends here."""
         flags = self._activity.feed(self._measure(-(-self._filled // self._frame)))
         parts = self._decide(np.concatenate((flags, self._activity.finish())))
@@ -189,8 +189,8 @@ class Splitter:
         self._measured = upto
         return levels
 
-    def _decide(self, flags: Flags) -> list[Part]:
-        parts: list[Part] = []
+    def _decide(self, flags: Flags) -> list[SampleRange]:
+        parts: list[SampleRange] = []
         self._sound[self._flagged : self._flagged + len(flags)] = flags
         for loud in flags.tolist():
             frame = self._base + self._flagged
@@ -207,7 +207,7 @@ class Splitter:
                 parts.append(self._close(self._start, self._last + 1 + PADDING, frame + 1))
         return parts
 
-    def _cut(self, start: int, end: int) -> Part:
+    def _cut(self, start: int, end: int) -> SampleRange:
         """The open piece is as long as it may be: cut it, and go on with the rest, if there is sound in it."""
         until = min(end, start + self._opening)
         first, last = until - min(SEARCH, (until - start) // 2), until - self._least
@@ -221,7 +221,7 @@ class Splitter:
             self._start = max(self._free, cut + int(after[0]) - PADDING)
         return part
 
-    def _close(self, start: int, end: int, known: int) -> Part:
+    def _close(self, start: int, end: int, known: int) -> SampleRange:
         """The piece of these frames, of which those before `known` may be used to make it long enough."""
         end = min(known, max(end, start + self._least))
         start = max(self._free, min(start, end - self._least))
@@ -229,7 +229,7 @@ class Splitter:
         self._opening = self._longest
         first = (start - self._base) * self._frame
         last = min((end - self._base) * self._frame, self._filled)
-        return Part(start * self._frame, self._samples[first:last].copy())
+        return SampleRange(start * self._frame, self._samples[first:last].copy())
 
     def _make_room(self, wanted: int) -> None:
         """Move what is still needed to the front, when the room behind it is used up."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from av.audio.frame import AudioFrame
 
-from engines.media.worker.audio.graph import Chain, Samples
+from engines.media.worker.audio.graph import FilterChain, Samples
 
 SLOWEST, FASTEST = 0.25, 4.0
 
@@ -29,7 +29,7 @@ class Tempo:
         factors = stages(speed)
         filters = [("atempo", {"tempo": f"{factor:.9f}"}) for factor in factors]
         needed = factors or rate_in != rate_out
-        self._chain = Chain("flt", "mono", rate_in, rate_out, *filters) if needed else None
+        self._chain = FilterChain("flt", "mono", rate_in, rate_out, *filters) if needed else None
 
     def feed(self, samples: Samples) -> Iterator[Samples]:
         self._fed += len(samples)

@@ -18,7 +18,7 @@ from engines.runner.generation.grammar.markups import Callee, Markup, Shape, cal
 from engines.runner.generation.grammar.patterns import regex_fault
 from engines.runner.generation.grammar.schemas import (
     MAX_SCHEMA_BYTES,
-    Fault,
+    SchemaFault,
     cut,
     enforced,
     json_text,
@@ -49,7 +49,7 @@ class Placed(msgspec.Struct, frozen=True):
     at: str
     schema: Json
     hint: bool = False
-    left_out: tuple[Fault, ...] = ()
+    left_out: tuple[SchemaFault, ...] = ()
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -118,7 +118,7 @@ def written(wanted: Wanted, schemas: Sequence[Placed], marks: Mapping[str, int])
     return parts
 
 
-def weaker(placed: Placed, fault: Fault) -> Placed:
+def weaker(placed: Placed, fault: SchemaFault) -> Placed:
     """A hint without what is at fault. Nothing but an object is left of what is at fault as a whole."""
     schema = without(placed.schema, fault.path) if fault.path else {}
     return Placed(placed.at, {**schema, "type": "object"}, True, (*placed.left_out, fault))
@@ -160,7 +160,7 @@ def _arguments(index: int, tool: Tool, wanted: Wanted) -> Placed:
     if not tool.parameters:
         return Placed(at, {"type": "object", "additionalProperties": False})
     schema = tool.parameters
-    faults: list[Fault] = []
+    faults: list[SchemaFault] = []
     if tool.strict:
         enforced(schema, at)
         for fault in unenforced(wanted.markup, schema):
@@ -170,7 +170,7 @@ def _arguments(index: int, tool: Tool, wanted: Wanted) -> Placed:
         faults += unenforced(wanted.markup, schema)
     kinds = schema.get("type", "object")
     if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
-        fault = Fault("/type", "arguments have names, so they are an object")
+        fault = SchemaFault("/type", "arguments have names, so they are an object")
         if tool.strict:
             raise schema_refused(at, fault)
         return Placed(at, ANY_OBJECT, True, (*faults, fault))

@@ -53,7 +53,7 @@ class Ref(msgspec.Struct, frozen=True):
     name: str
 
 
-class Row(msgspec.Struct, frozen=True):
+class Concatenation(msgspec.Struct, frozen=True):
     """One after the other."""
 
     parts: "tuple[Node, ...]"
@@ -71,7 +71,7 @@ class Times(msgspec.Struct, frozen=True):
     most: int | None
 
 
-Node = Text | Set | Ref | Row | Either | Times
+Node = Text | Set | Ref | Concatenation | Either | Times
 Rules = dict[str, Node]
 
 
@@ -135,7 +135,7 @@ class _Parser:
         parts: list[Node] = []
         while (part := self._part(depth)) is not None:
             parts.append(self._repeated(part))
-        return parts[0] if len(parts) == 1 else Row(tuple(parts))
+        return parts[0] if len(parts) == 1 else Concatenation(tuple(parts))
 
     def _part(self, depth: int) -> Node | None:
         kind, token = self._peek()
@@ -241,7 +241,7 @@ def _code(character: str) -> str:
 
 def _parts(node: Node) -> Sequence[Node]:
     match node:
-        case Row():
+        case Concatenation():
             return node.parts
         case Either():
             return node.options
@@ -347,7 +347,7 @@ def _regex_of(node: Node, made: Mapping[str, _Regex]) -> _Regex:
             return _Regex(node.regex)
         case Ref():
             return made[node.name]
-        case Row():
+        case Concatenation():
             parts = [_regex_of(part, made) for part in node.parts]
             depth = max((part.depth + part.loose for part in parts), default=0)
             return _Regex("".join(part.grouped if part.loose else part.text for part in parts), depth)
@@ -373,7 +373,7 @@ def _written(node: Node, names: Mapping[str, str]) -> str:
             return f"/{node.regex}/"
         case Ref():
             return names[node.name]
-        case Row():
+        case Concatenation():
             return " ".join(_inner(part, names) for part in node.parts) or '""'
         case Either():
             return " | ".join(_written(option, names) for option in node.options)

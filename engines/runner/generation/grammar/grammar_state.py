@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.runner.generation.grammar.compiler import Grammar, allowed
-from engines.runner.generation.output_text import Answer
+from engines.runner.generation.output_text import OutputText
 from engines.runner.generation.sampling.sampler import Allow, Logits
 
 
-class Guide:
+class GrammarState:
     """One grammar for all that follows the thought, or one for the inside of each call, which begins anew with it.
 
     Their masks are made beside the step thread.
@@ -35,7 +35,7 @@ class Guide:
         """Whether what comes directly behind a thought is bound."""
         return self._answers is not None
 
-    def allow(self, answer: Answer) -> Allow | None:
+    def allow(self, answer: OutputText) -> Allow | None:
         """What the next token may be, by where the answer is; None: anything."""
         self._guiding = False
         if answer.phase == "thinking":
@@ -49,7 +49,7 @@ class Guide:
         self._guiding = True
         return functools.partial(self._masked, self._opening if answer.phase == "start" else None)
 
-    def forced(self, answer: Answer, most: int) -> tuple[int, ...]:
+    def forced(self, answer: OutputText, most: int) -> tuple[int, ...]:
         """At most `most` tokens that must come next, by where the answer is."""
         self.allow(answer)
         if not self._guiding or self._active is None or (answer.phase == "start" and self._opening is not None):

@@ -3,16 +3,16 @@
 import copy
 from typing import Any
 
-from engines.runner.generation.grammar.schemas import OF_LISTS, OF_MAPS, OF_ONE, Fault, faults, places
+from engines.runner.generation.grammar.schemas import OF_LISTS, OF_MAPS, OF_ONE, SchemaFault, faults, places
 from engines.types.common import Json
 
 MAX_ROUNDS = 50
 _OF_TUPLES = ("items", "prefixItems", "additionalItems")
 
 
-def loosened(schema: Json) -> tuple[Json, list[Fault]]:
+def loosened(schema: Json) -> tuple[Json, list[SchemaFault]]:
     """What is enforced of a schema, and what is left out of it."""
-    left_out: list[Fault] = []
+    left_out: list[SchemaFault] = []
     for _ in range(MAX_ROUNDS):
         found = list(faults(schema))
         if not found:
@@ -20,7 +20,7 @@ def loosened(schema: Json) -> tuple[Json, list[Fault]]:
         for fault in found:
             schema = without(schema, fault.path)
         left_out += found
-    return {}, [*left_out, Fault("", "it has too many faults")]
+    return {}, [*left_out, SchemaFault("", "it has too many faults")]
 
 
 def without(schema: Json, path: str) -> Json:

@@ -8,8 +8,15 @@ from typing import Literal
 
 import msgspec
 
-from engines.runner.generation.grammar.parameters import AnyText, Choice, JsonValue, arguments_of, unbounded, ways_of
-from engines.runner.generation.grammar.schemas import Fault, cut, json_text
+from engines.runner.generation.grammar.parameters import (
+    AnyText,
+    JsonValue,
+    LiteralValue,
+    arguments_of,
+    unbounded,
+    ways_of,
+)
+from engines.runner.generation.grammar.schemas import SchemaFault, cut, json_text
 from engines.types.common import Json
 
 Markup = Literal["hermes", "qwen3_coder", "mistral", "mistral_args", "mistral_id"]
@@ -62,11 +69,11 @@ def call_rules(markup: Markup, callees: Sequence[Callee], shape: Shape, marks: M
                 yield f"call_{callee.index}: {json_text(callee.name)} {given}"
 
 
-def unenforced(markup: Markup, schema: Json) -> list[Fault]:
+def unenforced(markup: Markup, schema: Json) -> list[SchemaFault]:
     """What of a schema can't be enforced in this markup, though it can in JSON; by its place in the schema as given."""
     if markup != "qwen3_coder":
         return []
-    found = [Fault(_place_in(schema, fault.path), fault.reason) for fault in unbounded(cut(schema))]
+    found = [SchemaFault(_place_in(schema, fault.path), fault.reason) for fault in unbounded(cut(schema))]
     return list(dict.fromkeys(found))
 
 
@@ -136,7 +143,7 @@ def _xml_value(value: object, root: Json, at: str, styled: Styled) -> str:
                 return f"{at}_text"
             case JsonValue(schema):
                 texts.append(f"%json {json_text(styled(schema))}")
-            case Choice(text):
+            case LiteralValue(text):
                 texts.append(json_text(text))
     return f'({" | ".join(texts)}) "\\n</parameter>"' if texts else ""
 

@@ -18,7 +18,7 @@ from engines.runner.generation.grammar.schemas import (
     KEPT,
     MAX_HOPS,
     NUMBERS,
-    Fault,
+    SchemaFault,
 )
 from engines.types.common import Json
 
@@ -36,7 +36,7 @@ class AnyText(msgspec.Struct, frozen=True):
     """A value may be any text."""
 
 
-class Choice(msgspec.Struct, frozen=True):
+class LiteralValue(msgspec.Struct, frozen=True):
     """A value as it is written."""
 
     text: str
@@ -48,7 +48,7 @@ class JsonValue(msgspec.Struct, frozen=True):
     schema: Json
 
 
-Way = AnyText | Choice | JsonValue
+Way = AnyText | LiteralValue | JsonValue
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -77,11 +77,11 @@ def ways_of(schema: Any, root: Json) -> list[Way]:
     return [AnyText()] if AnyText() in ways else list({msgspec.json.encode(way): way for way in ways}.values())
 
 
-def unbounded(schema: Json) -> Iterator[Fault]:
+def unbounded(schema: Json) -> Iterator[SchemaFault]:
     """What of a schema that can be enforced in JSON can't be here."""
     root = _root(schema)
     for keyword in sorted(KEPT & root.keys() - _OF_ROOT):
-        yield Fault(f"/{keyword}", _REASON)
+        yield SchemaFault(f"/{keyword}", _REASON)
     properties = root.get("properties", {})
     others = root.get("additionalProperties")
     values = [(f"/properties/{_escaped(name)}", value) for name, value in properties.items()]
@@ -89,7 +89,7 @@ def unbounded(schema: Json) -> Iterator[Fault]:
         yield from _unbounded_value(value, path, schema)
     for name in {**properties, **dict.fromkeys(root.get("required", ()))}:
         if not _is_writable(name):
-            yield Fault(f"/properties/{_escaped(name)}", _NAMES)
+            yield SchemaFault(f"/properties/{_escaped(name)}", _NAMES)
 
 
 def types_of(schema: Any, root: Json, depth: int = 0) -> set[str]:
@@ -127,7 +127,7 @@ def _ways(schema: Any, root: Json, depth: int) -> Iterator[Way]:
     if not isinstance(schema, dict) or depth > MAX_NESTED:
         yield AnyText()
     elif _CHOICES & schema.keys():
-        yield from (Choice(value if isinstance(value, str) else _json(value)) for value in _choices(schema))
+        yield from (LiteralValue(value if isinstance(value, str) else _json(value)) for value in _choices(schema))
     elif _own(schema) == {"anyOf"}:
         for option in schema["anyOf"]:
             yield from _ways(option, root, depth + 1)
@@ -137,11 +137,11 @@ def _ways(schema: Any, root: Json, depth: int) -> Iterator[Way]:
         yield JsonValue(_alone(schema, root))
 
 
-def _unbounded_value(value: Any, path: str, root: Json) -> Iterator[Fault]:
+def _unbounded_value(value: Any, path: str, root: Json) -> Iterator[SchemaFault]:
     """Of one argument."""
     ways = ways_of(value, root)
-    if any(isinstance(way, Choice) and any(end in way.text for end in ENDS_VALUE) for way in ways):
-        yield Fault(path, _REASON)
+    if any(isinstance(way, LiteralValue) and any(end in way.text for end in ENDS_VALUE) for way in ways):
+        yield SchemaFault(path, _REASON)
     if all(isinstance(way, JsonValue) for way in ways):
         return
     any_text = AnyText() in ways
@@ -149,7 +149,7 @@ def _unbounded_value(value: Any, path: str, root: Json) -> Iterator[Fault]:
         types = types_of(part, root) or {"string"}
         bounds = _bounds_of_text(part, place, types) if any_text else _bounds_of_choice(part)
         for keyword in sorted(bounds):
-            yield Fault(f"{place}/{keyword}", _REASON)
+            yield SchemaFault(f"{place}/{keyword}", _REASON)
 
 
 def _bounds_of_text(schema: Json, place: str, types: set[str]) -> set[str]:

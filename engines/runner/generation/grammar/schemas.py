@@ -43,7 +43,7 @@ EXACT = 2**53  # llguidance reads numbers as floats
 KNOWN_FORMATS = frozenset({*FORMATS, "duration", "email", "ipv4", "ipv6", "uuid", "uri"})
 
 
-class Fault(NamedTuple):
+class SchemaFault(NamedTuple):
     """What can't be enforced: a JSON pointer to a keyword or a schema, and the reason."""
 
     path: str
@@ -59,12 +59,12 @@ def enforced(schema: object, at: str) -> Json:
     return cut(schema)
 
 
-def faults(schema: Json) -> Iterator[Fault]:
+def faults(schema: Json) -> Iterator[SchemaFault]:
     """All of a schema that can't be enforced, as far as it shows without compiling it."""
     if _deeper_than(schema, MAX_DEPTH):
-        yield Fault("", f"it is nested deeper than {MAX_DEPTH} levels")
+        yield SchemaFault("", f"it is nested deeper than {MAX_DEPTH} levels")
     elif len(json_text(schema).encode()) > MAX_SCHEMA_BYTES:
-        yield Fault("", f"it is longer than {MAX_SCHEMA_BYTES // 1024} KB")
+        yield SchemaFault("", f"it is longer than {MAX_SCHEMA_BYTES // 1024} KB")
     else:
         yield from _Schema(schema).faults()
 
@@ -74,7 +74,7 @@ def cut(schema: Json) -> Json:
     return _Schema(schema).cut()
 
 
-def schema_refused(at: str, fault: Fault) -> InvalidRequest:
+def schema_refused(at: str, fault: SchemaFault) -> InvalidRequest:
     """The error for a fault of the schema in the field `at`."""
     where = fault.path or "as a whole"
     return InvalidRequest(f"The schema in {at} can't be enforced: {where}: {fault.reason}.", param=at)
@@ -130,7 +130,7 @@ class _Schema:
         self._root = root
         self._places: dict[str, object] = {"": root, **dict(places(root, ""))}
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[SchemaFault]:
         found = False
         for path, schema in self._places.items():
             for fault in self._faults_of(schema, path):
@@ -142,21 +142,21 @@ class _Schema:
     def cut(self) -> Json:
         return self._cut(self._root)
 
-    def _faults_of(self, schema: object, path: str) -> Iterator[Fault]:
+    def _faults_of(self, schema: object, path: str) -> Iterator[SchemaFault]:
         if isinstance(schema, bool):
             return
         if not isinstance(schema, dict):
-            yield Fault(path, "a schema must be an object or a boolean")
+            yield SchemaFault(path, "a schema must be an object or a boolean")
             return
         misshapen = False
         for keyword, value in schema.items():
             here = f"{path}/{_escaped(keyword)}"
             if keyword not in KEPT:
                 if not _is_idle(keyword, value, path):
-                    yield Fault(here, f"the keyword {keyword} isn't supported")
+                    yield SchemaFault(here, f"the keyword {keyword} isn't supported")
             elif wrong := _misshapen(keyword, value):
                 misshapen = True
-                yield Fault(here, wrong)
+                yield SchemaFault(here, wrong)
             else:
                 yield from self._value_faults(keyword, value, here)
         if not misshapen:
@@ -179,19 +179,19 @@ class _Schema:
     def _cut_value(self, schema: Json | bool) -> Json | bool:
         return schema if isinstance(schema, bool) else self._cut(schema)
 
-    def _value_faults(self, keyword: str, value: Any, here: str) -> Iterator[Fault]:
+    def _value_faults(self, keyword: str, value: Any, here: str) -> Iterator[SchemaFault]:
         if keyword == "$ref" and not self._is_reference(value):
-            yield Fault(here, f"{value} doesn't name a schema in this one (#, or #/ and a path)")
+            yield SchemaFault(here, f"{value} doesn't name a schema in this one (#, or #/ and a path)")
         if keyword == "format" and value not in KNOWN_FORMATS:
-            yield Fault(here, f"the format {value} isn't supported, only {', '.join(sorted(KNOWN_FORMATS))}")
+            yield SchemaFault(here, f"the format {value} isn't supported, only {', '.join(sorted(KNOWN_FORMATS))}")
         if keyword == "pattern" and (wrong := pattern_fault(value)):
-            yield Fault(here, wrong)
+            yield SchemaFault(here, wrong)
         if keyword == "patternProperties":
             for pattern in value:
                 if wrong := pattern_fault(pattern):
-                    yield Fault(f"{here}/{_escaped(pattern)}", wrong)
+                    yield SchemaFault(f"{here}/{_escaped(pattern)}", wrong)
         if keyword in NUMBERS | {"const", "enum"} and any(abs(number) > EXACT for number in _integers(value)):
-            yield Fault(here, "integers beyond 2^53 can't be told apart")
+            yield SchemaFault(here, "integers beyond 2^53 can't be told apart")
 
     def _is_reference(self, value: str) -> bool:
         return value[:1] == "#" and isinstance(self._target(value), dict | bool)
@@ -241,7 +241,7 @@ class _Schema:
             schema = self._target(str(schema["$ref"]))
         return schema
 
-    def _endless(self) -> Iterator[Fault]:
+    def _endless(self) -> Iterator[SchemaFault]:
         """References that only lead on to themselves, so that no document ends."""
         schemas = [schema for schema in self._places.values() if isinstance(schema, dict)]
         targets = {schema["$ref"] for schema in schemas if "$ref" in schema}
@@ -255,7 +255,7 @@ class _Schema:
             return
         for name in sorted(targets - ending):
             if self._target(name) is not False:
-                yield Fault(unquote(name[1:]), "no document that ends can satisfy it")
+                yield SchemaFault(unquote(name[1:]), "no document that ends can satisfy it")
 
 
 def _is_idle(keyword: str, value: object, path: str) -> bool:
@@ -265,13 +265,13 @@ def _is_idle(keyword: str, value: object, path: str) -> bool:
     return harmless or idle or (keyword in ("$id", "id") and not path)
 
 
-def _faults_together(schema: Json, path: str) -> Iterator[Fault]:
+def _faults_together(schema: Json, path: str) -> Iterator[SchemaFault]:
     named = schema.get("required", ())
     # Keys that aren't listed may come twice, so that more than one of them can't be counted.
     if isinstance(least := schema.get("minProperties"), int) and least > len(set(named)) + 1:
-        yield Fault(f"{path}/minProperties", "it may be at most one more than the required properties")
+        yield SchemaFault(f"{path}/minProperties", "it may be at most one more than the required properties")
     if "prefixItems" in schema and ("additionalItems" in schema or isinstance(schema.get("items"), list)):
-        yield Fault(f"{path}/prefixItems", "it can't be mixed with an older draft's keywords for items")
+        yield SchemaFault(f"{path}/prefixItems", "it can't be mixed with an older draft's keywords for items")
 
 
 def _ends(schema: object, ending: set[str]) -> bool:

@@ -16,7 +16,7 @@ from engines.runner.generation.grammar.constraints import (
     weaker,
 )
 from engines.runner.generation.grammar.loosening import without
-from engines.runner.generation.grammar.schemas import DEFINITIONS, KEPT, Fault, json_text, places, schema_refused
+from engines.runner.generation.grammar.schemas import DEFINITIONS, KEPT, SchemaFault, json_text, places, schema_refused
 from engines.types.common import Json
 
 # The rows of objects with many optional properties are long; 250,000 states of a lexer would be half a gigabyte.
@@ -36,18 +36,18 @@ class Found(msgspec.Struct, frozen=True):
     """What is at fault; `place` is the schema's among all, None if it isn't one alone."""
 
     place: int | None
-    fault: Fault
+    fault: SchemaFault
 
     @property
     def as_a_whole(self) -> "Found":
-        return Found(self.place, Fault("", self.fault.reason))
+        return Found(self.place, SchemaFault("", self.fault.reason))
 
 
 def tried(tokenizer: LLTokenizer, parts: Sequence[Part], schemas: Sequence[Placed]) -> LLMatcher | list[Found]:
     """A matcher at its start, or what is at fault, once a schema at most."""
     matcher = _started(tokenizer, parts)
     if isinstance(matcher, str):
-        return list(_explained(tokenizer, schemas)) or [Found(None, Fault("", reason_of(matcher)))]
+        return list(_explained(tokenizer, schemas)) or [Found(None, SchemaFault("", reason_of(matcher)))]
     complex = _complex_pattern(tokenizer, schemas)
     return matcher if complex is None else [complex]
 
@@ -76,7 +76,7 @@ def _weaker(tokenizer: LLTokenizer, schemas: Sequence[Placed], found: Found, at:
     return place, weaker(schemas[place], fault)
 
 
-def _blamed(tokenizer: LLTokenizer, schema: Json, fault: Fault) -> Fault:
+def _blamed(tokenizer: LLTokenizer, schema: Json, fault: SchemaFault) -> SchemaFault:
     """The keyword without which the part at fault is none, if there is one: less is left out then. The type is last."""
     part = dict([("", schema), *places(schema, "")]).get(fault.path)
     definitions: Json = {name: schema[name] for name in DEFINITIONS if name in schema}
@@ -84,7 +84,7 @@ def _blamed(tokenizer: LLTokenizer, schema: Json, fault: Fault) -> Fault:
         return fault
     for keyword in sorted((keyword for keyword in part if keyword in KEPT - DEFINITIONS), key="type".__eq__):
         if _fault(tokenizer, {**without(part, f"/{keyword}"), **definitions}) is None:
-            return Fault(f"{fault.path}/{keyword}", fault.reason)
+            return SchemaFault(f"{fault.path}/{keyword}", fault.reason)
     return fault
 
 
@@ -107,15 +107,15 @@ def _explained(tokenizer: LLTokenizer, schemas: Sequence[Placed]) -> Iterator[Fo
         fault = _fault(tokenizer, placed.schema)
         if fault is None:
             continue
-        yield Found(number, _innermost(tokenizer, placed.schema) or Fault("", reason_of(fault)))
+        yield Found(number, _innermost(tokenizer, placed.schema) or SchemaFault("", reason_of(fault)))
 
 
-def _innermost(tokenizer: LLTokenizer, schema: Json) -> Fault | None:
+def _innermost(tokenizer: LLTokenizer, schema: Json) -> SchemaFault | None:
     definitions: Json = {name: schema[name] for name in DEFINITIONS if name in schema}
     for path, part in sorted(places(schema, ""), key=_by_depth)[:MAX_EXPLAINED]:
         reason = _fault(tokenizer, {**part, **definitions}) if isinstance(part, dict) else None
         if reason is not None and "does not exist" not in reason:
-            return Fault(path, reason_of(reason))
+            return SchemaFault(path, reason_of(reason))
     return None
 
 
@@ -144,7 +144,7 @@ def _complex_pattern(tokenizer: LLTokenizer, schemas: Sequence[Placed]) -> Found
             matcher.consume_tokens(tokenizer.tokenize_str('"'))
             matcher.compute_bitmask()
             if matcher.is_error() or time.monotonic() > until:
-                return Found(number, Fault(f"{path}/pattern", "it is too complex"))
+                return Found(number, SchemaFault(f"{path}/pattern", "it is too complex"))
     return None
 
 

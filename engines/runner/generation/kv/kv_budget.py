@@ -8,7 +8,7 @@ from engines.runner.generation.kv.prefix_cache import PrefixCache
 from engines.runner.generation.scheduler import KvShape, Room, room
 
 
-class Memory:
+class KvBudget:
     """`budget` in bytes. How caches grow and are cut into blocks is seen at the first: until then they take nothing,
     and `prefixes` is None."""
 

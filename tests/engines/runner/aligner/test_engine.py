@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from mlx_audio.stt.utils import load_model
 
 from demo.speech_checkpoints import make_aligner
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.models import checkpoint
 from engines.runner.aligner.engine import AlignmentEngine
-from engines.runner.aligner.prompt import Alignment, AlignmentWriter
+from engines.runner.aligner.prompt import AlignmentPrompt, AlignmentWriter
 from engines.runner.aligner.text import mended, units
 from engines.runner.loaders import Loaders
 from engines.runner.qwen3_asr import model as qwen3_model
@@ -116,7 +116,7 @@ def test_a_row_and_its_times_are_the_librarys(
     assert len(set(told)) > 10
 
 
-def times_of(model: qwen3_model.AligningModel, alignment: Alignment) -> list[float]:
+def times_of(model: qwen3_model.AligningModel, alignment: AlignmentPrompt) -> list[float]:
     """As the model tells them, before they are mended, fed in parts."""
     cache, embed = model.new_cache(), model.embed(alignment.sound)
     classes: list[int] = []
@@ -178,7 +178,7 @@ def test_a_cancelled_alignment_is_forgotten_and_the_next_one_served(
     assert list(ends) == [2] and ends[2].words == expected.words
 
 
-def run_alone(model: qwen3_model.AligningModel, alignment: Alignment) -> AlignmentDone:
+def run_alone(model: qwen3_model.AligningModel, alignment: AlignmentPrompt) -> AlignmentDone:
     engine = AlignmentEngine(model)
     engine.submit(1, alignment, 0)
     return run(engine)[1]
@@ -195,7 +195,7 @@ def test_an_alignment_that_cant_be_computed_fails_alone(
     engine.submit(1, broken, 0)
     engine.submit(2, good, 0)
     (failed,) = engine.step()
-    assert isinstance(failed, runner_protocol.Failed) and failed.id == 1 and failed.failure.code == "internal_error"
+    assert isinstance(failed, job.Failed) and failed.id == 1 and failed.failure.code == "internal_error"
     assert list(run(engine)) == [2]
 
 

@@ -9,7 +9,7 @@ from mlx_lm.utils import load_model
 from msgspec import structs
 
 from demo.checkpoints import make_gemma3, make_qwen3
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.models import tokenizer
 from engines.runner.generation import model as models
 from engines.runner.generation.engine import DecodingEngine
@@ -61,7 +61,7 @@ def run(engine: DecodingEngine, texts: dict[int, str] | None = None) -> dict[int
     texts = {} if texts is None else texts
     while not engine.idle:
         for report in engine.step():
-            assert not isinstance(report, runner_protocol.Failed)
+            assert not isinstance(report, job.Failed)
             if isinstance(report, runner_protocol.Said):
                 texts[report.id] = texts.get(report.id, "") + text_of(report)
     return texts
@@ -69,7 +69,7 @@ def run(engine: DecodingEngine, texts: dict[int, str] | None = None) -> dict[int
 
 def iterate(
     engine: DecodingEngine,
-) -> Iterator[runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed]:
+) -> Iterator[runner_protocol.Said | runner_protocol.Finished | job.Failed]:
     while not engine.idle:
         yield from engine.step()
 
@@ -79,7 +79,7 @@ def outcome(engine: DecodingEngine) -> tuple[dict[int, str], list[int]]:
     texts: dict[int, str] = {}
     failed = []
     for report in iterate(engine):
-        if isinstance(report, runner_protocol.Failed):
+        if isinstance(report, job.Failed):
             assert "secret" not in report.failure.message
             failed.append(report.id)
         elif isinstance(report, runner_protocol.Said):
@@ -341,7 +341,7 @@ def test_an_error_in_one_row_fails_that_row_alone(folder: Path, make_engine: Mak
     texts, failed = "", []
     while not engine.idle:
         for report in engine.step():
-            if isinstance(report, runner_protocol.Failed):
+            if isinstance(report, job.Failed):
                 failed.append(report)
             elif isinstance(report, runner_protocol.Said):
                 texts += text_of(report)

@@ -53,7 +53,7 @@ def test_chunks_of_like_sizes_are_fed_together_in_their_order() -> None:
 
 
 def test_those_who_have_begun_wait_for_as_many_short_prompts_but_not_for_long() -> None:
-    waiting = [Waiting(1, SHORT), Waiting(2, 20, fed=SHORT - 20), Waiting(3, 5000)]
+    waiting = [Waiting(1, SHORT), Waiting(2, 20, num_computed=SHORT - 20), Waiting(3, 5000)]
     assert [pauses(waiting, begun, 0.0) for begun in (0, 1, 2, 3)] == [True, True, True, False]
     assert not pauses(waiting, 1, PAUSE_SECONDS)
     assert not pauses([], 0, 0.0)

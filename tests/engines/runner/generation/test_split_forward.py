@@ -11,7 +11,7 @@ from mlx_lm.utils import load_model
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.runner.generation.kv import caches
-from engines.runner.generation.split_forward import Parts, parts
+from engines.runner.generation.split_forward import SplitForward, parts
 
 IDS = [300 + 13 * place % 600 for place in range(90)]
 
@@ -24,7 +24,7 @@ def module(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return load_model(folder, strict=True)[0]
 
 
-def taken_apart(module: Any) -> Parts:
+def taken_apart(module: Any) -> SplitForward:
     made = parts(module)
     assert made is not None and made.lean
     return made

@@ -14,7 +14,7 @@ import pytest
 from mlx_audio.stt.utils import load_model
 
 from demo.speech_checkpoints import ADDED, make_qwen3_asr
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.models import checkpoint
 from engines.models.config import eos_ids
 from engines.runner.device_lock import DeviceLock
@@ -81,7 +81,7 @@ def run(engine: DecodingEngine, texts: dict[int, str] | None = None) -> tuple[di
 
 
 def note(
-    report: runner_protocol.Said | runner_protocol.Finished | runner_protocol.Failed,
+    report: runner_protocol.Said | runner_protocol.Finished | job.Failed,
     texts: dict[int, str],
     ends: dict[int, PieceDone],
 ) -> None:
@@ -277,7 +277,7 @@ def test_a_piece_that_cant_be_encoded_fails_alone(make_engine: Make, writer: Pie
     failed = []
     while not engine.idle:
         for report in engine.step():
-            if isinstance(report, runner_protocol.Failed):
+            if isinstance(report, job.Failed):
                 failed.append(report.id)
             elif isinstance(report, runner_protocol.Said):
                 note(report, texts, {})

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from demo.voice_checkpoints import make_qwen3_tts, make_qwen3_tts_base
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.runner.device_lock import DeviceLock
 from engines.runner.qwen3_tts import engine as engines
 from engines.runner.qwen3_tts import model as models
@@ -82,7 +82,7 @@ def heard(reports: Sequence[Report]) -> dict[int, Samples]:
 def ends(reports: Sequence[Report]) -> dict[int, UtteranceDone]:
     found: dict[int, UtteranceDone] = {}
     for report in reports:
-        assert not isinstance(report, runner_protocol.Failed), report
+        assert not isinstance(report, job.Failed), report
         if isinstance(report, runner_protocol.Finished):
             assert isinstance(report.end, UtteranceDone)
             found[report.id] = report.end
@@ -338,7 +338,7 @@ def test_what_fails_is_one_utterance(
 
     monkeypatch.setattr(model.codec, "decode", fails)
     reports = list(until_idle(engine))
-    (failed,) = [report for report in reports if isinstance(report, runner_protocol.Failed)]
+    (failed,) = [report for report in reports if isinstance(report, job.Failed)]
     assert failed.id == 1 and "secret" not in failed.failure.message
     assert [report.id for report in reports if isinstance(report, runner_protocol.Finished)] == [2]
 

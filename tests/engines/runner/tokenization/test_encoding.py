@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.runner.patience import Abandoned, Patience
 from engines.runner.tokenization import encoding
-from engines.runner.tokenization.encoding import Encoder, TooManyTokens
+from engines.runner.tokenization.encoding import TextEncoder, TooManyTokens
 from tests.promises import promise
 
 WORDS = (
@@ -72,8 +72,8 @@ def test_pieces_give_what_the_whole_gives(tokenizer: Tokenizer, seed: int, piece
     text = words(seed, 400)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "PIECE", piece)
-        got = Encoder(tokenizer).ids(text)
-        assert len(list(Encoder(tokenizer)._pieces(text))) > 1
+        got = TextEncoder(tokenizer).ids(text)
+        assert len(list(TextEncoder(tokenizer)._pieces(text))) > 1
     assert got == tokenizer.encode(text, add_special_tokens=False).ids
 
 
@@ -82,44 +82,44 @@ def test_pieces_give_what_the_whole_gives(tokenizer: Tokenizer, seed: int, piece
     "text", ["", "a", "a" * 100_000, "，" * 70_000, " " * 100_000, "ab \n" * 20_000, words(1, 15_000)]
 )
 def test_long_texts_of_any_kind_are_encoded_as_they_are(tokenizer: Tokenizer, text: str) -> None:
-    assert Encoder(tokenizer).ids(text) == tokenizer.encode(text, add_special_tokens=False).ids
-    assert Encoder(tokenizer).ids(text, special=True) == tokenizer.encode(text, add_special_tokens=True).ids
+    assert TextEncoder(tokenizer).ids(text) == tokenizer.encode(text, add_special_tokens=False).ids
+    assert TextEncoder(tokenizer).ids(text, special=True) == tokenizer.encode(text, add_special_tokens=True).ids
 
 
 @promise("chat:length:refused")
 @settings(max_examples=50, deadline=None)
 @given(text=st.one_of(st.text(max_size=200), st.integers(0, 1 << 30).map(lambda seed: words(seed, 30))))
 def test_no_text_has_fewer_tokens_than_it_has_at_least(tokenizer: Tokenizer, text: str) -> None:
-    assert Encoder(tokenizer).fewest([text], 10**9) <= len(tokenizer.encode(text, add_special_tokens=False).ids)
+    assert TextEncoder(tokenizer).fewest([text], 10**9) <= len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def test_what_a_long_text_has_at_least_is_a_good_part_of_what_it_has(tokenizer: Tokenizer) -> None:
     text = words(3, 5_000).replace("e\u0301", "e")
     tokens = len(tokenizer.encode(text, add_special_tokens=False).ids)
-    assert tokens / 40 < Encoder(tokenizer).fewest([text], 10**9)
+    assert tokens / 40 < TextEncoder(tokenizer).fewest([text], 10**9)
 
 
 def test_a_vocabulary_in_which_a_byte_is_missing_tells_nothing() -> None:
     tokenizer = Tokenizer(models.BPE({"a": 0, "<unk>": 1}, [], unk_token="<unk>", fuse_unk=True))
-    assert Encoder(tokenizer).fewest(["z" * 1000], 10) == 0
+    assert TextEncoder(tokenizer).fewest(["z" * 1000], 10) == 0
 
 
 @promise("chat:length:refused")
 def test_encoding_ends_where_there_are_too_many_tokens(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "PIECE", 1024)
     with pytest.raises(TooManyTokens) as caught:
-        Encoder(tokenizer).ids(words(1, 20_000), most=500)
+        TextEncoder(tokenizer).ids(words(1, 20_000), most=500)
     assert 500 < caught.value.at_least < 5_000
 
 
 def test_encoding_ends_when_its_client_has_left(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "PIECE", 1024)
     with pytest.raises(Abandoned):
-        Encoder(tokenizer).ids(words(1, 2_000), patience=Patience(lambda: False))
+        TextEncoder(tokenizer).ids(words(1, 2_000), patience=Patience(lambda: False))
 
 
 def test_a_text_behind_another_has_no_blank_that_it_was_not_given() -> None:
-    llama = Encoder(_llama2())
+    llama = TextEncoder(_llama2())
     assert llama.behind("a") != llama.ids("a")
     assert llama.ids("xa") == llama.ids("x") + llama.behind("a") or "xa" in _llama2().get_vocab()
 
@@ -128,7 +128,7 @@ def test_a_text_behind_another_has_no_blank_that_it_was_not_given() -> None:
 def test_other_threads_run_while_a_long_text_is_encoded(tokenizer: Tokenizer) -> None:
     text = words(5, 50_000)
     done = threading.Event()
-    encoder = Encoder(tokenizer)
+    encoder = TextEncoder(tokenizer)
 
     def work() -> None:
         encoder.ids(text)

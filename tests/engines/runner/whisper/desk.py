@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.runner.row_engine import Report
 from engines.runner.whisper import model as models
 from engines.runner.whisper.engine import WhisperEngine
-from engines.runner.whisper.model import Model
-from engines.runner.whisper.prepare import Piece, WhisperPreparer
+from engines.runner.whisper.model import WhisperModel
+from engines.runner.whisper.prepare import WhisperPreparer, WhisperPrompt
 from engines.runner.whisper.vocabulary import Vocabulary
 from engines.types.audio import EAR_RATE, PieceDone, PieceRequest
 from engines.types.chat import Delta
@@ -38,7 +38,7 @@ def request(seconds: float = 4.0, seed: int = 0, **fields: Any) -> PieceRequest:
     return PieceRequest("whisper", sound(seconds, seed).tobytes(), **fields)
 
 
-def once(piece: Piece) -> Piece:
+def once(piece: WhisperPrompt) -> WhisperPrompt:
     """It isn't tried again when it fails."""
     return msgspec.structs.replace(piece, temperatures=piece.temperatures[:1])
 
@@ -53,13 +53,13 @@ def parts(folder: Path) -> tuple[WhisperPreparer, Vocabulary]:
 class Desk:
     """One engine. `model` may be another one than the folder's."""
 
-    def __init__(self, folder: Path, kv_bytes: int = PLENTY, model: Model | None = None) -> None:
+    def __init__(self, folder: Path, kv_bytes: int = PLENTY, model: WhisperModel | None = None) -> None:
         self.preparer, self.vocabulary = parts(folder)
         self.model = model or models.load(folder)
         self.engine = WhisperEngine(self.model, self.vocabulary, kv_bytes)
 
-    def submit(self, id: int, asked: PieceRequest | Piece, credit: int = CREDIT) -> None:
-        piece = asked if isinstance(asked, Piece) else once(self.preparer.write(asked))
+    def submit(self, id: int, asked: PieceRequest | WhisperPrompt, credit: int = CREDIT) -> None:
+        piece = asked if isinstance(asked, WhisperPrompt) else once(self.preparer.write(asked))
         self.engine.submit(id, piece, credit)
 
     def run(self) -> dict[int, list[Report]]:
@@ -70,7 +70,7 @@ class Desk:
                 reports.setdefault(report.id, []).append(report)
         return reports
 
-    def ask(self, *asked: PieceRequest | Piece) -> list[PieceDone]:
+    def ask(self, *asked: PieceRequest | WhisperPrompt) -> list[PieceDone]:
         """Together; each must end well."""
         for id, one in enumerate(asked):
             self.submit(id, one)
@@ -92,7 +92,7 @@ def text_of(reports: Sequence[Report]) -> str:
 
 def error(reports: Sequence[Report]) -> ServiceError:
     last = reports[-1]
-    assert isinstance(last, runner_protocol.Failed), last
+    assert isinstance(last, job.Failed), last
     return last.failure.error()
 
 

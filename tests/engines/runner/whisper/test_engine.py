@@ -17,16 +17,16 @@ from engines.runner.device_lock import DeviceLock
 from engines.runner.whisper import model as models
 from engines.runner.whisper import rules, token_choice
 from engines.runner.whisper.caches import Rows
-from engines.runner.whisper.model import FRAMES, Cross, Model
+from engines.runner.whisper.model import FRAMES, Cross, WhisperModel
 from engines.runner.whisper.rules import Allowed
-from engines.runner.whisper.token_choice import Choice, Chooser, Draw
+from engines.runner.whisper.token_choice import Chooser, WhisperChoice, WhisperDraw
 from engines.types.audio import PieceDone
 from engines.types.errors import InternalError
 from tests.engines.runner.whisper.desk import Desk, done, error, once, parts, request, text_of, without_timings
 from tests.promises import promise
 
 
-class Led(Model):
+class Led(WhisperModel):
     """A real model whose next tokens are given: `says` in every window, then the end; without it, it says its own.
 
     A wanted token's logit is `doubt` above all others. `silence` is the probability that nobody speaks.
@@ -445,7 +445,7 @@ def test_a_forward_pass_that_fails_ends_its_rows_and_the_engine_goes_on(english:
 # -- choosing -------------------------------------------------------------------------------------------------------
 
 
-def chosen(chooser: Chooser, rows: Sequence[np.ndarray], draws: Sequence[Draw]) -> list[Choice]:
+def chosen(chooser: Chooser, rows: Sequence[np.ndarray], draws: Sequence[WhisperDraw]) -> list[WhisperChoice]:
     return chooser.choose(mx.array(np.stack(rows).astype(np.float32)), draws)
 
 
@@ -457,7 +457,7 @@ def test_only_what_is_allowed_is_chosen_and_each_row_for_itself(
     marks, chooser = desk.vocabulary.marks, Chooser(desk.vocabulary)
     size = desk.model.vocabulary_size
     rows = [np.random.default_rng(seed).normal(size=size) * 5 for seed in seeds]
-    draws = [Draw(Allowed(text, not text, seed % 1400, 1400 + seed % 100), temperature, seed) for seed in seeds]
+    draws = [WhisperDraw(Allowed(text, not text, seed % 1400, 1400 + seed % 100), temperature, seed) for seed in seeds]
     together = chosen(chooser, rows, draws)
     for row, draw, choice in zip(rows, draws, together, strict=True):
         assert choice.token == chosen(chooser, [row], [draw])[0].token
@@ -477,8 +477,8 @@ def test_times_that_are_likelier_together_than_any_word_win(desk: Desk) -> None:
     logits[word] = 2.0
     logits[marks.first_time + 100 : marks.first_time + 110] = 0.0
     everything = Allowed(True, True, 0, marks.times)
-    assert chosen(chooser, [logits], [Draw(everything)])[0].token == marks.first_time + 100
-    later = Draw(Allowed(True, True, 106, marks.times))  # what may not follow has no weight
+    assert chosen(chooser, [logits], [WhisperDraw(everything)])[0].token == marks.first_time + 100
+    later = WhisperDraw(Allowed(True, True, 106, marks.times))  # what may not follow has no weight
     assert chosen(chooser, [logits], [later])[0].token == word
 
 
@@ -490,7 +490,7 @@ def test_likelihoods_are_those_of_float64(desk: Desk) -> None:
     masked[: marks.end][~np.array(desk.vocabulary.speakable())] = -np.inf
     masked[marks.end + 1 : marks.first_time] = -np.inf
     expected = masked - np.log(np.exp(masked - masked.max()).sum()) - masked.max()
-    choice = chosen(chooser, [row], [Draw(Allowed(True, True, 0, marks.times))])[0]
+    choice = chosen(chooser, [row], [WhisperDraw(Allowed(True, True, 0, marks.times))])[0]
     assert choice.token == masked.argmax() and choice.logprob == pytest.approx(expected.max(), abs=1e-5)
 
 
@@ -500,7 +500,7 @@ def test_hot_draws_follow_the_models_likelihoods(desk: Desk) -> None:
     often, seldom = (desk.vocabulary.encode(one)[0] for one in "ab")
     logits[often], logits[seldom] = np.log(0.75), np.log(0.25)
     words = Allowed(True, False, 0, 0)
-    draws = [Draw(words, 1.0, token_choice.seed_of(5, 1, place)) for place in range(200)]
+    draws = [WhisperDraw(words, 1.0, token_choice.seed_of(5, 1, place)) for place in range(200)]
     tokens = [
         one.token for part in range(0, 200, 50) for one in chosen(chooser, [logits] * 50, draws[part : part + 50])
     ]
@@ -514,8 +514,8 @@ def test_penalised_tokens_are_less_likely_whatever_their_sign(desk: Desk) -> Non
     for sign in (1.0, -1.0):
         logits = np.full(desk.model.vocabulary_size, -100.0)
         logits[first], logits[second] = 3.0 * sign + 0.1, 3.0 * sign
-        assert chosen(chooser, [logits], [Draw(words)])[0].token == first
-        assert chosen(chooser, [logits], [Draw(words, penalised=(first,), penalty=1.5)])[0].token == second
+        assert chosen(chooser, [logits], [WhisperDraw(words)])[0].token == first
+        assert chosen(chooser, [logits], [WhisperDraw(words, penalised=(first,), penalty=1.5)])[0].token == second
 
 
 def test_the_same_is_heard_where_turns_are_taken(multilingual: Path) -> None:

@@ -69,7 +69,7 @@ def logits(english: Path) -> mx.array:
     return logits_of(models.load(english))
 
 
-def logits_of(model: models.Model) -> mx.array:
+def logits_of(model: models.WhisperModel) -> mx.array:
     window = np.random.default_rng(1).normal(size=(500, model.bins)).astype(np.float32)
     return model.begin([303, 5, 6], model.listen(window), [0, 2])[0]
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from engines.runner.whisper import rules
 from engines.runner.whisper.figures import compression_ratio
 from engines.runner.whisper.rules import Allowed, Figures, Span
-from engines.runner.whisper.vocabulary import Marks
+from engines.runner.whisper.vocabulary import ControlTokens
 from tests.promises import promise
 
-MARKS = Marks(100, 101, 102, 103, 104, 105, 106, first_time=200, times=1501)
+MARKS = ControlTokens(100, 101, 102, 103, 104, 105, 106, first_time=200, times=1501)
 END = MARKS.end
 
 

@@ -2,7 +2,19 @@ import pytest
 from msgspec import structs
 
 from engines.service import pool
-from engines.service.pool import Job, Limits, Load, Refuse, Resident, Resize, Spec, Start, State, Unload, WakeAt
+from engines.service.pool import (
+    Job,
+    LoadModel,
+    PoolLimits,
+    Refuse,
+    Resident,
+    ResizeLease,
+    Spec,
+    Start,
+    State,
+    Unload,
+    WakeAt,
+)
 from engines.types.errors import DoesNotFit, LoadFailed, QueueFull
 from tests.promises import promise
 
@@ -10,7 +22,7 @@ GB = 10**9
 
 
 def state(budget: int = 12, **residents: Resident) -> State:
-    limits = Limits(budget * GB, max_running=2, queue_limit=3, idle_unload=600.0, patience=30.0)
+    limits = PoolLimits(budget * GB, max_running=2, queue_limit=3, idle_unload=600.0, patience=30.0)
     made = State(limits, residents=residents)
     for name, size in {"chat": 8, "embed": 1, "big": 11, "huge": 40}.items():
         pool.register(made, Spec(name, size * GB, kv_wish=GB))
@@ -27,9 +39,9 @@ def test_a_request_loads_its_model_and_then_starts() -> None:
     job = Job(1, "chat", GB // 10, 0.0)
     pool.arrive(it, job)
     (load,) = pool.decide(it, 0.0)
-    assert load == Load("chat", 9 * GB)
+    assert load == LoadModel("chat", 9 * GB)
     pool.apply(it, load, 0.0)
-    assert not any(isinstance(e, Load | Start) for e in pool.decide(it, 0.0))
+    assert not any(isinstance(e, LoadModel | Start) for e in pool.decide(it, 0.0))
     pool.loaded(it, "chat", 1.0)
     assert pool.decide(it, 1.0) == [Start(job)]
 
@@ -102,7 +114,7 @@ def test_a_dead_runner_gives_its_requests_back() -> None:
     pool.apply(it, Start(job), 0.0)
     assert pool.died(it, "chat", "signal 9", 1.0) == [job]
     pool.requeue(it, job)
-    assert (it.queue[0].attempts, pool.decide(it, 1.0)[0]) == (1, Load("chat", 9 * GB))
+    assert (it.queue[0].attempts, pool.decide(it, 1.0)[0]) == (1, LoadModel("chat", 9 * GB))
 
 
 def carry_out(it: State, now: float) -> list[pool.Effect]:
@@ -122,7 +134,7 @@ def test_only_as_many_models_are_unloaded_as_are_needed() -> None:
     pool.arrive(it, Job(1, "other", 0, 3.0))
     assert carry_out(it, 3.0) == [Unload("chat")]
     pool.unloaded(it, "chat")
-    assert carry_out(it, 4.0) == [Load("other", 9 * GB)]
+    assert carry_out(it, 4.0) == [LoadModel("other", 9 * GB)]
 
 
 def test_a_pinned_model_stays_but_goes_when_asked_to() -> None:
@@ -144,7 +156,7 @@ def test_a_model_that_was_asked_to_unload_ends_its_work_and_is_loaded_again_for_
     pool.finished(it, -1, 2.0, well=True)
     assert carry_out(it, 2.0) == [Unload("chat")]
     pool.unloaded(it, "chat")
-    assert carry_out(it, 3.0) == [Load("chat", 9 * GB)]
+    assert carry_out(it, 3.0) == [LoadModel("chat", 9 * GB)]
     pool.loaded(it, "chat", 4.0)
     assert carry_out(it, 4.0) == [Start(Job(1, "chat", 0, 1.0))]
 
@@ -163,7 +175,7 @@ def test_a_failed_load_forgets_that_it_was_asked_to_unload() -> None:
 def test_a_request_too_long_for_the_lease_makes_it_grow_while_others_run() -> None:
     it = state(chat=ready("chat", 8, running=1))
     pool.arrive(it, Job(1, "chat", 3 * GB, 1.0))
-    assert carry_out(it, 2.0) == [Resize("chat", 11 * GB), Start(Job(1, "chat", 3 * GB, 1.0))]
+    assert carry_out(it, 2.0) == [ResizeLease("chat", 11 * GB), Start(Job(1, "chat", 3 * GB, 1.0))]
 
 
 def test_a_request_too_long_for_the_memory_waits_for_the_others_and_younger_ones_wait_behind_it() -> None:
@@ -174,8 +186,8 @@ def test_a_request_too_long_for_the_memory_waits_for_the_others_and_younger_ones
     assert carry_out(it, 2.0) == []
     pool.finished(it, -1, 3.0, well=True)
     assert carry_out(it, 3.0) == [
-        Resize("embed", GB),
-        Resize("chat", 11 * GB),
+        ResizeLease("embed", GB),
+        ResizeLease("chat", 11 * GB),
         Start(Job(1, "chat", 3 * GB, 1.0)),
         Start(Job(2, "chat", 0, 2.0)),
     ]
@@ -185,7 +197,7 @@ def test_room_that_nothing_runs_in_is_taken_before_a_model_is_unloaded() -> None
     it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1, last_used=5.0))
     pool.register(it, Spec("other", 3 * GB, kv_wish=GB))
     pool.arrive(it, Job(1, "other", 0, 6.0))
-    assert carry_out(it, 6.0) == [Resize("chat", 8 * GB), Resize("embed", GB), Load("other", 3 * GB)]
+    assert carry_out(it, 6.0) == [ResizeLease("chat", 8 * GB), ResizeLease("embed", GB), LoadModel("other", 3 * GB)]
 
 
 @promise("core:request:order")
@@ -200,7 +212,7 @@ def test_a_load_longer_than_patience_is_of_use_to_the_request_that_asked_for_it(
     it = state()
     pool.arrive(it, Job(1, "chat", 0, 0.0))
     pool.arrive(it, Job(2, "big", 0, 0.0))
-    assert carry_out(it, 0.0) == [Load("chat", 9 * GB)]
+    assert carry_out(it, 0.0) == [LoadModel("chat", 9 * GB)]
     pool.loaded(it, "chat", 40.0)
     assert carry_out(it, 40.0) == [Start(Job(1, "chat", 0, 0.0))]
 
@@ -234,7 +246,7 @@ def test_memory_that_is_free_is_used_while_somebody_waits_for_more() -> None:
     it = state(chat=ready("chat", 8, running=1))
     pool.arrive(it, Job(1, "big", 0, 0.0))
     pool.arrive(it, Job(2, "embed", 0, 1.0))
-    assert carry_out(it, 1.0) == [Load("embed", 2 * GB)]
+    assert carry_out(it, 1.0) == [LoadModel("embed", 2 * GB)]
 
 
 def test_memory_is_kept_for_who_waited_too_long() -> None:
@@ -254,13 +266,13 @@ def test_idle_time_counts_from_the_end_of_the_last_request() -> None:
 
 @pytest.mark.parametrize(("idle_unload", "expected"), [(0.0, [Unload("chat")]), (-1.0, [])])
 def test_an_idle_model_goes_at_once_or_never_when_so_configured(idle_unload: float, expected: list[Unload]) -> None:
-    it = State(Limits(12 * GB, 2, 3, idle_unload, 30.0), residents={"chat": ready("chat", 8)})
+    it = State(PoolLimits(12 * GB, 2, 3, idle_unload, 30.0), residents={"chat": ready("chat", 8)})
     assert pool.decide(it, 0.0) == expected
 
 
 def test_a_request_that_ends_well_clears_the_faults_of_its_model_and_others_do_not() -> None:
     it = state(chat=ready("chat", 8, running=2))
-    it.faults["chat"] = pool.Fault(3, 0.0, "signal 9")
+    it.faults["chat"] = pool.ModelFault(3, 0.0, "signal 9")
     pool.finished(it, -1, 1.0, well=False)
     assert it.faults["chat"].count == 3
     pool.finished(it, -2, 1.0, well=True)
@@ -270,9 +282,9 @@ def test_a_request_that_ends_well_clears_the_faults_of_its_model_and_others_do_n
 def test_a_model_that_is_wanted_is_loaded_without_a_request_but_not_during_its_back_off() -> None:
     it = state()
     it.wanted.add("chat")
-    it.faults["chat"] = pool.Fault(2, 5.0, "signal 9")
+    it.faults["chat"] = pool.ModelFault(2, 5.0, "signal 9")
     assert pool.decide(it, 4.0) == [WakeAt(5.0)]
-    assert carry_out(it, 5.0) == [Load("chat", 9 * GB)]
+    assert carry_out(it, 5.0) == [LoadModel("chat", 9 * GB)]
     pool.loaded(it, "chat", 6.0)
     assert not it.wanted
 
@@ -302,7 +314,7 @@ def test_a_lower_budget_unloads_what_is_idle_and_lets_work_end() -> None:
     it = state(chat=ready("chat", 8, running=1), embed=ready("embed", 1, last_used=5.0))
     pool.set_ceiling(it, 8 * GB)
     pool.arrive(it, Job(1, "chat", 0, 6.0))
-    assert carry_out(it, 6.0) == [Unload("embed"), Resize("chat", 8 * GB), Start(Job(1, "chat", 0, 6.0))]
+    assert carry_out(it, 6.0) == [Unload("embed"), ResizeLease("chat", 8 * GB), Start(Job(1, "chat", 0, 6.0))]
 
 
 def test_patience_ends_exactly_when_the_pool_said_that_it_would_wake() -> None:
@@ -388,7 +400,7 @@ def test_a_modest_request_is_done_beside_the_others_where_there_is_room() -> Non
     assert pool.fits_beside(it, "embed", job.kv_bytes)
     pool.arrive(it, job)
     effects = carry_out(it, 5.0)
-    assert isinstance(effects[0], Load) and not any(isinstance(one, Unload | Refuse) for one in effects)
+    assert isinstance(effects[0], LoadModel) and not any(isinstance(one, Unload | Refuse) for one in effects)
     pool.loaded(it, "embed", 6.0)
     assert pool.decide(it, 6.0) == [Start(job)]
 
@@ -408,7 +420,7 @@ def test_idle_models_go_within_seconds_when_memory_is_scarce_and_busy_and_pinned
     residents = {name: ready(name, 2) for name in ("idle", "busy", "pinned")}
     residents["busy"].running[1] = Job(1, "busy", 0, 0.0)
     residents["pinned"].spec = structs.replace(residents["pinned"].spec, pinned=True)
-    it = State(Limits(12 * GB, 2, 3, 600.0, 30.0), residents=residents)
+    it = State(PoolLimits(12 * GB, 2, 3, 600.0, 30.0), residents=residents)
     assert pool.decide(it, 4.0) == [WakeAt(600.0)]
     it.memory_is_scarce = True
     assert pool.decide(it, 4.0) == [WakeAt(5.0)]
@@ -416,7 +428,7 @@ def test_idle_models_go_within_seconds_when_memory_is_scarce_and_busy_and_pinned
 
 
 def test_a_model_that_is_never_to_be_unloaded_stays_when_memory_is_scarce() -> None:
-    it = State(Limits(12 * GB, 2, 3, -1.0, 30.0), residents={"chat": ready("chat", 8)}, memory_is_scarce=True)
+    it = State(PoolLimits(12 * GB, 2, 3, -1.0, 30.0), residents={"chat": ready("chat", 8)}, memory_is_scarce=True)
     assert pool.decide(it, 1e6) == []
 
 

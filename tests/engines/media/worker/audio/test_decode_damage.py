@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.media.worker.audio.clock import Clock, Gaps, Moment, Room
+from engines.media.worker.audio.clock import Clock, GapLimits, Gaps, Moment
 from engines.media.worker.audio.holes import adts_frame, lost_pages, ogg_checksum
 from tests.engines.media.worker.audio.ogg import changed, granule, pages
 from tests.engines.media.worker.audio.sounds import Samples, encoded, file_of, noise, tone, write
@@ -215,7 +215,7 @@ def test_one_time_that_is_wrong_moves_nothing() -> None:
     times = [0.0, 1.0, 500.0, 3.0, 4.0]
     moments = [Moment(time, 1.0) for time in times]
     for now, after in zip(moments, [*moments[1:], None], strict=True):
-        assert clock.gap(now, after, False, lambda: Room(3600.0, 0.0)) == (0.0, False)
+        assert clock.gap(now, after, False, lambda: GapLimits(3600.0, 0.0)) == (0.0, False)
 
 
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0.001, 10)), max_size=50), st.floats(0, 100))
@@ -223,7 +223,7 @@ def test_whatever_times_a_file_tells_silence_is_bounded(told: list[tuple[float, 
     clock = Clock(0.0, most)
     moments = [Moment(*one) for one in told]
     for now, after in zip(moments, [*moments[1:], None], strict=False):
-        gap, _ = clock.gap(now, after, False, lambda: Room(most, 0.0))
+        gap, _ = clock.gap(now, after, False, lambda: GapLimits(most, 0.0))
         assert 0 <= gap <= most
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engines.media.worker.audio.decode import Recording
-from engines.media.worker.audio.encode import Encoder, rate_for, wav_header
+from engines.media.worker.audio.encode import FileEncoder, rate_for, wav_header
 from engines.media.worker.audio.tempo import stages
 from engines.types.audio import SoundFormat
 from engines.types.errors import InternalError, InvalidRequest
@@ -30,7 +30,7 @@ def encode(
     speed: float = 1.0,
     whole: bool = True,
 ) -> bytes:
-    with closing(Encoder(format, RATE, rate_out, speed, whole)) as encoder:
+    with closing(FileEncoder(format, RATE, rate_out, speed, whole)) as encoder:
         made = [encoder.feed(part) for part in np.array_split(samples, feeds)]
         return b"".join([*made, *encoder.finish()])
 
@@ -114,7 +114,7 @@ def test_files_that_are_streamed_have_one_header_and_tell_no_size() -> None:
 @pytest.mark.parametrize("format", ["wav", "mp3", "opus", "aac", "pcm", "flac"])
 def test_of_what_is_streamed_the_first_bytes_come_early(format: SoundFormat) -> None:
     """After half a second of sound there is at least a third of a second of it in the bytes."""
-    with closing(Encoder(format, RATE, None, 1.0, whole=False)) as encoder:
+    with closing(FileEncoder(format, RATE, None, 1.0, whole=False)) as encoder:
         first = encoder.feed(tone(0.5, RATE))
         rest = b"".join([encoder.feed(tone(0.5, RATE)) for _ in range(9)] + list(encoder.finish()))
         assert len(first) > 0.33 / 5 * (len(first) + len(rest))
@@ -151,7 +151,7 @@ def test_values_that_are_not_numbers_are_an_error(bad: float) -> None:
 @pytest.mark.parametrize("speed", [0.0, 0.2, 4.1, -1.0, float("nan"), float("inf")])
 def test_a_speed_that_cannot_be_is_refused(speed: float) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Encoder("wav", RATE, None, speed, whole=True)
+        FileEncoder("wav", RATE, None, speed, whole=True)
     assert caught.value.param == "speed"
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.media.worker.audio.split import Part, Splitter
+from engines.media.worker.audio.split import SampleRange, Splitter
 from tests.engines.media.worker.audio.sounds import Samples, noise, speechlike, tone
 
 RATE = 2_000  # frames of 40 samples: a minute is quickly made
@@ -17,13 +17,13 @@ PAUSE = st.tuples(st.just("pause"), st.sampled_from([0.1, 0.3, 0.6, 1.5, 2.5, 5.
 
 def split(
     samples: Samples, longest: float = 30.0, least: float = 0.5, rate: int = RATE, block: int = 777
-) -> list[Part]:
+) -> list[SampleRange]:
     splitter = Splitter(longest, least, rate)
     fed = itertools.chain.from_iterable(splitter.feed(samples[at : at + block]) for at in range(0, len(samples), block))
     return [*fed, *splitter.finish()]
 
 
-def spans(parts: list[Part], rate: int = RATE) -> list[tuple[float, float]]:
+def spans(parts: list[SampleRange], rate: int = RATE) -> list[tuple[float, float]]:
     return [(part.start / rate, (part.start + len(part.samples)) / rate) for part in parts]
 
 
@@ -55,7 +55,7 @@ def test_all_that_is_sound_is_in_exactly_one_piece_in_order_and_within_bounds(
     parts = split(samples, longest, least, block=len(samples) if block == 1 else block)
 
     covered = np.zeros(len(samples), int)
-    for before, after in itertools.pairwise([Part(0, samples[:0]), *parts]):
+    for before, after in itertools.pairwise([SampleRange(0, samples[:0]), *parts]):
         assert before.start + len(before.samples) <= after.start
     for part in parts:
         assert 0 < len(part.samples) <= longest * RATE

@@ -11,7 +11,7 @@ from engines.ipc.media_protocol import PieceOptions
 from engines.media.client import Media, Selection
 from engines.media.worker.audio import listen
 from engines.media.worker.audio.decode import Recording
-from engines.media.worker.audio.listen import Listener, with_sound
+from engines.media.worker.audio.listen import PieceSource, with_sound
 from engines.types.errors import InvalidRequest
 from tests.engines.media.test_client import all_of, run
 from tests.engines.media.worker.audio.films import Track, film
@@ -79,9 +79,9 @@ def test_ten_minutes_are_tried_and_nothing_that_is_heard_is_decoded_twice(
     late = np.concatenate([np.zeros(40 * 16_000, np.float32), beeps(500, 20.0)])
     decoded: list[Recording] = []
 
-    def listener(track: int | None) -> Listener:
+    def listener(track: int | None) -> PieceSource:
         decoded.append(Recording(path, 16_000, 3600.0, lambda *_: None, track=track))
-        return Listener(decoded[-1], PieceOptions())
+        return PieceSource(decoded[-1], PieceOptions())
 
     for tracks, chosen, seconds in (
         ((Track(late), Track(beeps(900))), 2, [20.0, 3.0]),
@@ -119,7 +119,7 @@ def test_channels_are_given_separately_or_one_by_its_number(tmp_path: Path) -> N
 def test_separate_channels_take_no_more_memory_than_is_allowed_for(tmp_path: Path) -> None:
     path = write(tmp_path, wav(np.tile(speechlike(1.0), 1), 16_000, 16, 17))
     with closing(Recording(path, 16_000, 60.0, lambda *_: None)) as recording:
-        listener = Listener(recording, PieceOptions(selection=Selection(channels="separate")))
+        listener = PieceSource(recording, PieceOptions(selection=Selection(channels="separate")))
         with pytest.raises(InvalidRequest, match="At most 16") as caught:
             list(listener.parts())
     assert caught.value.param == "channels"

@@ -7,7 +7,7 @@ import mlx.core as mx
 import pytest
 
 from demo.checkpoints import make_gemma3, make_qwen3
-from engines.ipc import runner_protocol
+from engines.ipc import job, runner_protocol
 from engines.runner.generation import model as models
 from engines.runner.generation.engine import DecodingEngine
 from engines.runner.generation.kv import caches
@@ -58,7 +58,7 @@ def ask(engine: DecodingEngine, ids: Tokens, tokens: int = 12) -> tuple[Tokens, 
     sequence = engine._prefill.waiting[0]
     while not engine.idle:
         reports = engine.step()
-        assert not any(isinstance(report, runner_protocol.Failed) for report in reports)
+        assert not any(isinstance(report, job.Failed) for report in reports)
         ended = [report.end.usage for report in reports if isinstance(report, runner_protocol.Finished)]
     return tuple(sequence.tokens[len(ids) :]), ended[0]
 
@@ -159,7 +159,7 @@ def test_prompts_that_are_fed_in_one_pass_say_the_same_and_are_stored_as_if_alon
         engine.submit(id, Prompt(ids, 8, GREEDY), 10_000)
     sequences = {sequence.id: sequence for sequence in engine._prefill.waiting}
     engine.step()
-    assert sum(sequence.made > 0 for sequence in sequences.values()) > 2  # the first step had read several
+    assert sum(sequence.num_output > 0 for sequence in sequences.values()) > 2  # the first step had read several
     while not engine.idle:
         engine.step()
     for id, ids in prompts.items():
@@ -204,7 +204,7 @@ def test_many_requests_in_little_memory_all_end_with_the_text_of_each_alone(benc
     while not engine.idle:
         steps += 1
         assert steps < 2000, "they are in each other's way"
-        assert not any(isinstance(report, runner_protocol.Failed) for report in engine.step())
+        assert not any(isinstance(report, job.Failed) for report in engine.step())
     for id, ids in prompts.items():
         assert tuple(sequences[id].tokens[len(ids) :]) == bench.fresh(ids, 20)
 
