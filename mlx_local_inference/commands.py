@@ -31,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--demo", action="store_true", help="serve the small bundled models under the default names")
     serve.add_argument("--audio-listen", metavar="unix:PATH", help="listen on a unix socket instead of the audio port")
     serve.add_argument("--json", action="store_true", help="print one line of JSON when ready")
+    serve.add_argument(
+        "--stop-at-eof", action="store_true", help="stop when standard input ends: with the program that holds it open"
+    )
     _add_settings(serve)
 
     config = verbs.add_parser("config", help="show every setting in effect and where it comes from")
@@ -99,7 +102,7 @@ def _carry_out(options: argparse.Namespace, resolved: Resolved, out: TextIO) -> 
         url = options.url or os.environ.get("MLX_LOCAL_URL") or local_url(used.host, used.port)
         return chat_command.run(url, options.model, options.prompt, options.max_tokens, used.api_keys, out)
     _check_places(options, resolved)
-    command = serving.Command(options.demo, options.audio_listen, options.json)
+    command = serving.Command(options.demo, options.audio_listen, options.json, options.stop_at_eof)
     return asyncio.run(serving.run(resolved.settings, command))
 
 

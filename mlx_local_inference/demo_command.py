@@ -205,10 +205,12 @@ def serving(folder: str) -> Iterator[tuple[str, str]]:
 
     What it logs is for whom it fails: a page for people has no such lines in it.
     """
-    command = [sys.executable, "-P", "-m", "mlx_local_inference", "serve", "--demo", "--json"]
+    command = [sys.executable, "-P", "-m", "mlx_local_inference", "serve", "--demo", "--json", "--stop-at-eof"]
     command += ["--port", "0", "--audio-port", "0", "--file-roots", folder]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server:
+        # The server's stdin ends with this process, so that it stops even where this one is killed.
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True) as server:
             assert server.stdout is not None
             try:
                 line = server.stdout.readline()

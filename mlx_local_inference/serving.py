@@ -64,6 +64,7 @@ class Command(msgspec.Struct, frozen=True):
     demo: bool = False
     audio_listen: str | None = None
     as_json: bool = False
+    stop_at_eof: bool = False
 
 
 async def run(settings: Settings, command: Command) -> int:
@@ -71,6 +72,8 @@ async def run(settings: Settings, command: Command) -> int:
     descriptors.raise_limit()
     _log_to_stderr()
     stop = Stop()
+    if command.stop_at_eof:
+        stop.at_end_of(0)
     ready_line = _ready_line()
     try:
         if not (settings.api_keys or is_loopback(settings.audio_host)):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import psutil
@@ -27,6 +28,22 @@ class Stop:
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, self.asked.set)
+
+    def at_end_of(self, descriptor: int) -> None:
+        """Stop in order when this descriptor reaches its end: when the process that holds the other side has ended,
+        however it ended. What can be read from it is dropped.
+        """
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # one that can't be read has no other side either
+                while os.read(descriptor, 1 << 12):
+                    pass
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped already
+                loop.call_soon_threadsafe(self.asked.set)
+
+        # A thread, because selectors refuse ordinary files and /dev/null; it holds up no exit.
+        threading.Thread(target=read, name="stop-at-eof", daemon=True).start()
 
     def _interrupt(self) -> None:
         if not self.asked.is_set():

@@ -56,6 +56,9 @@ PROMISES: dict[str, Promise] = {
     "core:server:killed": Promise(CORE, "When the server is killed, every runner ends within a second."),
     "core:server:stopped": Promise(CORE, "A stop lets requests end for a while, tells the rest and leaves no process."),
     "core:server:hangup": Promise("13", "The end of the terminal stops the server in order; nohup is obeyed."),
+    "core:server:eof": Promise(
+        "our own", "With --stop-at-eof a server ends with its stdin: a killed demo leaves none."
+    ),
     "core:server:interrupted-twice": Promise("13", "A second SIGINT ends the server and its children at once."),
     "core:server:start-sentence": Promise("13", "What prevents the start is one sentence: what, why, what moves it."),
     "core:server:sleep": Promise("G6", "After a sleep of the machine the work goes on."),

@@ -148,3 +148,29 @@ def test_what_prevents_the_start_is_one_sentence(
     for name in named:
         assert name.format(home=tmp_path) in said[0]
     assert not list(tmp_path.glob("mlx-local-scratch-*"))
+
+
+@promise("core:server:eof")
+def test_a_demo_that_is_killed_leaves_no_server(tmp_path: Path) -> None:
+    environ = {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([*LOCAL, "demo"], stdout=subprocess.DEVNULL, env=environ) as demo:
+        try:
+            until(lambda: list(tmp_path.glob("mlx-local-scratch-*")))  # its server is starting
+            server = psutil.Process(demo.pid).children()[0]
+        finally:
+            demo.kill()
+    server.wait(30)
+    assert not list(tmp_path.glob("mlx-local-scratch-*"))
+
+
+@promise("core:server:eof")
+def test_a_server_that_stops_at_eof_stays_while_its_stdin_is_open(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.set_inheritable(write, False)
+    with served(tmp_path, "--stop-at-eof", before=lambda: os.dup2(read, 0)) as (server, ready):
+        os.close(read)
+        assert httpx2.get(f"{ready['main_url']}/v1/models").status_code == 200
+        os.write(write, b"what is written does not matter\n")
+        assert httpx2.get(f"{ready['main_url']}/v1/models").status_code == 200
+        os.close(write)
+        assert server.wait(20) == 0
