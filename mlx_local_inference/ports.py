@@ -117,8 +117,9 @@ def _bound(address: str, port: int) -> socket.socket:
 
 
 def _answering(wanted: Sequence[str], port: int, connect: Callable[[str, int], bool] | None = None) -> str | None:
-    """The address at which a program answers already. macOS would let us listen beside it, and share its clients."""
-    probed = BOTH_LOOPBACKS if set(wanted) & set(EVERYWHERE) else [one for one in wanted if is_loopback(one)]
+    """The address at which a program answers already. macOS would let us listen beside it, and share its clients:
+    also on one address of this machine beside a program that listens on all."""
+    probed = BOTH_LOOPBACKS if set(wanted) & set(EVERYWHERE) else wanted
     return next((address for address in probed if (connect or _connects)(address, port)), None)
 
 

@@ -185,11 +185,11 @@ class Catalog:
         known = dict.fromkeys(
             [*(name for name, _ in self._known), *sorted(item.name for item in found if item.is_listed)]
         )
-        return UnknownModel(
+        told = (
             f"There is no model {name!r}. Known: {', '.join(known)}. "
-            "Add one with `mlx-local models pull ORG/NAME`, or give it a name in the configuration's aliases.",
-            param="model",
+            "Add one with `mlx-local models pull ORG/NAME`, or give it a name in the configuration's aliases."
         )
+        return UnknownModel(" ".join([told, *_closed(self._roots)]), param="model")
 
 
 def _not_installed(name: str, target: str) -> str:

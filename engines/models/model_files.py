@@ -98,11 +98,14 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def whole_files(folder: Path, pattern: str) -> list[Path]:
-    """Those that match and are whole. Raises `CheckpointUnusable` for what is no file: reading it might never end."""
+    """Those that match and are whole. Raises `CheckpointUnusable` for what is no file, or isn't on this machine:
+    reading it might never end."""
     found = matching(folder, pattern)
     for path in found:
         if path.exists() and not path.is_file():
             raise CheckpointUnusable(f"{path} is no file. Remove it, or fetch the model again.")
+        if path.exists() and mac_files.is_in_cloud(path.stat()):
+            raise CheckpointUnusable(f"{path} can't be read now: {mac_files.IN_THE_CLOUD}.")
     return [path for path in found if is_whole(path)]
 
 

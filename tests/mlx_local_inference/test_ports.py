@@ -88,7 +88,7 @@ def test_who_answers_is_looked_for_where_clients_would_find_it() -> None:
     assert ports._answering(("0.0.0.0",), 1, connect) == "::1"
     assert ports._answering(("127.0.0.1",), 1, connect) is None
     assert ports._answering(("10.0.0.1",), 1, connect) is None
-    assert asked == ["127.0.0.1", "::1", "127.0.0.1"]
+    assert asked == ["127.0.0.1", "::1", "127.0.0.1", "10.0.0.1"]
 
 
 @pytest.mark.parametrize("lacking", ["127.0.0.1", "::1"])

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from demo.checkpoints import make_qwen3
+from engines.host import mac_files
 from engines.host.mac_files import SF_DATALESS, is_in_cloud
 from engines.models.catalog import Catalog, Roots
 from engines.models.model_files import read_json
-from engines.types.errors import CheckpointUnusable, InvalidRequest, ModelNotInstalled
+from engines.types.errors import CheckpointUnusable, InvalidRequest, ModelNotInstalled, UnknownModel
 from mcp_server import client_paths
 from tests.promises import promise
 
@@ -53,6 +54,8 @@ def test_a_folder_of_models_that_macos_keeps_is_named_where_a_model_is_missing(
     catalog = Catalog(Roots(configured=(tmp_path,)), {})
     with pytest.raises(ModelNotInstalled, match=f"{tmp_path}, which can't be read: macOS keeps it"):
         catalog.resolve("qwen3-14b")
+    with pytest.raises(UnknownModel, match=f"{tmp_path}, which can't be read: macOS keeps it"):
+        catalog.resolve("my-own")
 
 
 @promise("mac:files:cloud")
@@ -72,6 +75,18 @@ def test_a_file_that_lies_in_the_cloud_alone_is_told_and_not_waited_for(
         client_paths.to_read(str(path), "path")
     with pytest.raises(CheckpointUnusable, match="cloud alone"):
         read_json(path)
+
+
+@promise("mac:files:cloud")
+def test_weights_that_lie_in_the_cloud_alone_are_told_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_qwen3(tmp_path / "toy")
+    (weights,) = (tmp_path / "toy").glob("*.safetensors")
+    real = mac_files.is_in_cloud
+    monkeypatch.setattr(mac_files, "is_in_cloud", lambda status: status.st_ino == weights.stat().st_ino or real(status))
+    with pytest.raises(CheckpointUnusable, match=f"{weights.name} can't be read now: its content lies in the cloud"):
+        Catalog(Roots(configured=(tmp_path,)), {}).resolve("toy")
 
 
 def test_a_file_without_such_a_flag_is_here(tmp_path: Path) -> None:
