@@ -440,7 +440,7 @@ def test_an_encoder_without_memory_speaks_of_the_text_and_its_format(monkeypatch
     def without_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(jobs, "Encoder", without_memory)
+    monkeypatch.setattr(jobs, "FileEncoder", without_memory)
     said: list[media_protocol.Report] = []
     jobs.MediaJob(media_protocol.Encode(1, "flac", 24_000, None, 1.0, True), said.append).run()
     (failed,) = said
