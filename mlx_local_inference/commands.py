@@ -108,6 +108,8 @@ def _carry_out(options: argparse.Namespace, resolved: Resolved, out: TextIO) -> 
 
 def _check_places(options: argparse.Namespace, resolved: Resolved) -> None:
     """Of two flags that name a place for the audio service, neither is dropped in silence."""
+    if options.audio_listen is not None and not options.audio_listen.startswith("unix:/"):
+        raise SettingsError(f"--audio-listen must be unix: and an absolute path, not {options.audio_listen!r}")
     named = [name for name in ("audio_host", "audio_port") if resolved.origins[name].startswith("flag")]
     if options.audio_listen is not None and named:
         raise SettingsError(f"--audio-listen and {named[0]} ({resolved.origins[named[0]]}) name two places; give one")

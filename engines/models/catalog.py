@@ -281,10 +281,16 @@ def _snapshot(repository: Path) -> Path | None:
 
 def _folders(root: Path) -> list[Path]:
     try:
-        return sorted(path for path in root.iterdir() if not path.name.startswith(".") and path.is_dir())
+        return sorted(path for path in root.iterdir() if _has_a_name(path) and path.is_dir())
     except OSError as error:
         raise_shortage(error)
         return []
+
+
+def _has_a_name(folder: Path) -> bool:
+    """Not hidden, and in UTF-8: no client could ask for another, and no answer could hold it."""
+    name = folder.name
+    return not name.startswith(".") and name == name.encode(errors="ignore").decode()
 
 
 def _looks_like_one(folder: Path) -> bool:

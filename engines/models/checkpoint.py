@@ -15,7 +15,7 @@ from engines.models.sampling_defaults import SamplingDefaults
 from engines.models.weight_types import are_float32
 from engines.models.work_space import LEAST
 from engines.types.common import Capability
-from engines.types.errors import CheckpointUnusable
+from engines.types.errors import CheckpointUnusable, raise_shortage
 
 _SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 
@@ -100,8 +100,13 @@ def is_float32(seen: Checkpoint) -> bool:
 
 
 def _changed(folder: Path) -> int:
-    """When the newest of a folder's files was changed, in nanoseconds."""
-    return max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0)
+    """When the newest of a folder's files was changed, in nanoseconds. 0 for a folder that can't be listed; raises
+    `OutOfDescriptors` where the process can open no more files."""
+    try:
+        return max((path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()), default=0)
+    except OSError as error:
+        raise_shortage(error)
+        return 0
 
 
 def _as(known: Architecture, seen: Checkpoint, config: Json) -> Checkpoint:

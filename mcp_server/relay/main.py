@@ -48,8 +48,12 @@ def main(arguments: "list[str]") -> int:
         return 2
     if posix.isatty(0):
         say(ON_A_TERMINAL)
-    for fd in (0, 1):
-        posix.set_blocking(fd, False)
+    try:
+        for fd in (0, 1):
+            posix.set_blocking(fd, False)
+    except OSError:
+        say("stdin or stdout is closed: agents start this command with both, and speak MCP over them.")
+        return 1
     relay = Relay(seeker)
     try:
         relay.run()

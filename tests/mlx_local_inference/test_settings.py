@@ -277,6 +277,16 @@ def test_two_places_for_the_audio_service_are_refused(capsys: pytest.CaptureFixt
     assert "--audio-port" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "place", ["unix:~/a.sock", "unix:a.sock", "a.sock", "127.0.0.1:18799", "tcp://127.0.0.1:9", "unix:", ""]
+)
+def test_a_place_for_the_audio_service_is_an_absolute_path(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str
+) -> None:
+    assert commands.run(["serve", "--config", str(empty(tmp_path)), f"--audio-listen={place}"]) == 2
+    assert "absolute path" in capsys.readouterr().err
+
+
 def test_a_script_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="as-is, traditional or simplified"):
         load(empty(tmp_path), {"MLX_LOCAL_SCRIPT": "latin"}, {})

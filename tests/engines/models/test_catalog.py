@@ -1,4 +1,5 @@
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -38,6 +39,17 @@ def test_a_default_name_means_its_repository(tmp_path: Path) -> None:
     entry = catalog(tmp_path).resolve("qwen3-14b")
     assert entry.key == str(folder.resolve())
     assert entry.names == ("qwen3-14b", "mlx-community/Qwen3-14B-4bit", "Qwen3-14B-4bit")
+
+
+def test_a_folder_whose_name_is_no_text_is_passed_over(tmp_path: Path) -> None:
+    """No answer can hold such a name: one of them made the list of models an error of the server."""
+    write(tmp_path / "fine")
+    try:
+        write(tmp_path / os.fsdecode(b"bad\xff"))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    found = Catalog(Roots(configured=(tmp_path,)), {}).entries()
+    assert [one.names[0] for one in found if isinstance(one, Entry)] == ["fine"]
 
 
 def test_refs_main_chooses_the_revision(tmp_path: Path) -> None:

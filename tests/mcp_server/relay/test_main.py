@@ -257,6 +257,15 @@ def test_a_device_as_stdin_ends_the_session_at_once(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [0, 1])
+def test_without_stdin_or_stdout_one_sentence_says_so(tmp_path: Path, closed: int) -> None:
+    code = f"import os; os.close({closed})\n{RELAY}"
+    command = [sys.executable, "-P", "-c", code, "--socket", str(tmp_path / "s"), "--no-start"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    assert done.returncode == 1
+    assert b"is closed" in done.stderr and b"Traceback" not in done.stderr
+
+
 def relay(*arguments: str, given: bytes, environ: dict[str, str]) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-P", "-c", RELAY, *arguments]
     return subprocess.run(command, input=given, capture_output=True, timeout=20, env={**os.environ, **environ})
