@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,21 @@ def is_whole(path: Path) -> bool:
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """What is called so, in order; not what macOS leaves beside files of foreign volumes."""
-    return [path for path in sorted(folder.glob(pattern)) if not path.name.startswith("._")]
+    """What is called so, in order; not what macOS leaves beside files of foreign volumes.
+
+    Raises `OutOfDescriptors`, or `CheckpointUnusable` for a folder that can't be read: from Python 3.12 on `Path.glob`
+    takes both for an empty one.
+    """
+    inner, _, name = pattern.rpartition("/")
+    place = folder / inner
+    try:
+        there = os.listdir(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise_shortage(error)
+        raise CheckpointUnusable(f"{place} can't be read: {mac_files.reason(error)}.") from error
+    return [place / one for one in sorted(there) if fnmatchcase(one, name) and not one.startswith("._")]
 
 
 def whole_files(folder: Path, pattern: str) -> list[Path]:

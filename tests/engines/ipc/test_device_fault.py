@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from demo.checkpoints import make_qwen3
+from demo.speech_checkpoints import make_qwen3_asr
 from demo.voice_checkpoints import make_qwen3_tts
 from demo.whisper_checkpoint import make_whisper
 from engines.ipc import job, runner_protocol
@@ -20,6 +21,11 @@ from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.prefix_cache import PrefixCache
 from engines.runner.generation.prompt import Prompt
 from engines.runner.generation.sampling.sampler import Choices
+from engines.runner.qwen3_asr import model as hearing
+from engines.runner.qwen3_asr.encoder import SoundTower
+from engines.runner.qwen3_asr.output_markup import TEXT
+from engines.runner.qwen3_asr.output_text import PieceAnswer
+from engines.runner.qwen3_asr.prompt import PieceWriter
 from engines.runner.qwen3_tts import model as voices
 from engines.runner.qwen3_tts.engine import VoiceEngine
 from engines.runner.qwen3_tts.prompt import UtteranceWriter
@@ -28,10 +34,11 @@ from engines.runner.whisper import model as whisper
 from engines.service.options import RuntimeOptions
 from engines.service.pool import PoolLimits
 from engines.service.runtime import Runtime
-from engines.types.audio import UtteranceRequest
+from engines.types.audio import PieceRequest, UtteranceRequest
 from engines.types.chat import ChatRequest, Message, Sampling
 from engines.types.errors import RunnerDied
 from tests.engines.runner.whisper.desk import Desk, request
+from tests.engines.transcription.sounds import sound
 from tests.promises import promise
 
 FAULT = "[METAL] Command buffer execution failed: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOut)."
@@ -132,50 +139,80 @@ def test_no_phase_of_transcription_goes_on_after_a_failure_of_the_device(
         desk.run()
 
 
+def test_the_encoder_of_recordings_does_not_go_on_after_a_failure_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_qwen3_asr(tmp_path)
+    engine = DecodingEngine(hearing.load(tmp_path), TokenTable.read(tmp_path, shown={TEXT}), 1 << 30, PieceAnswer)
+    engine.submit(1, PieceWriter.read(tmp_path, 4096).write(PieceRequest("asr", sound(3.0, 1))), credit=100)
+    monkeypatch.setattr(SoundTower, "__call__", fault)
+    with pytest.raises(RuntimeError, match="METAL"):
+        list(until_idle(engine))
+
+
 FAULTY = """
 import pathlib
 from engines.runner import main as runner
 from engines.runner.generation.model import Model
+from engines.runner.loaders import Loaders
 
-def failing_once(name):
-    real, flag = getattr(Model, name), pathlib.Path({folder!r}) / name
+def failing_once(name, owner=Model):
+    real, flag = getattr(owner, name), pathlib.Path({folder!r}) / name
     def pass_(*given):
         if flag.exists():
             flag.unlink()
             raise RuntimeError("[METAL] Command buffer execution failed: Internal Error")
         return real(*given)
-    setattr(Model, name, pass_)
+    setattr(owner, name, pass_)
 
 failing_once("prefill")
 failing_once("decode")
+failing_once("engine", Loaders)
 runner.main()
 """
+
+
+REQUEST = ChatRequest("toy", (Message("user", "hi"),), Sampling(temperature=0.0, max_tokens=300))
+
+
+async def text(runtime: Runtime, at_first: Callable[[], None] | None = None) -> str:
+    said = ""
+    async with aclosing(runtime.run(REQUEST)) as events:
+        async for event in events:
+            said += getattr(event, "text", "")
+            if said and at_first is not None:
+                at_first()
+                at_first = None
+    return said
+
+
+def pids(runtime: Runtime) -> set[int]:
+    return {worker.process.pid for worker in runtime._supervisor.runners}
+
+
+def opened(folder: Path, flags: Path) -> Runtime:
+    options = RuntimeOptions(
+        PoolLimits(4 << 30, 4, 4, -1.0, 30.0), runner=("-P", "-c", FAULTY.format(folder=str(flags)))
+    )
+    return Runtime(Catalog(Roots(configured=(folder.parent,)), {}), options)
+
+
+def test_a_load_in_which_the_device_failed_is_tried_again_by_another_runner(folder: Path, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), opened(folder, tmp_path) as runtime:
+            (tmp_path / "engine").touch()
+            assert await text(runtime)
+            assert not (tmp_path / "engine").exists()
+
+    asyncio.run(main())
 
 
 @promise("mac:device:no-wrong-text")
 def test_a_runner_whose_device_failed_is_ended_and_what_had_said_nothing_is_answered(
     folder: Path, tmp_path: Path
 ) -> None:
-    options = RuntimeOptions(
-        PoolLimits(4 << 30, 4, 4, -1.0, 30.0), runner=("-P", "-c", FAULTY.format(folder=str(tmp_path)))
-    )
-    request = ChatRequest("toy", (Message("user", "hi"),), Sampling(temperature=0.0, max_tokens=300))
-
-    async def text(runtime: Runtime, at_first: Callable[[], None] | None = None) -> str:
-        said = ""
-        async with aclosing(runtime.run(request)) as events:
-            async for event in events:
-                said += getattr(event, "text", "")
-                if said and at_first is not None:
-                    at_first()
-                    at_first = None
-        return said
-
-    def pids(runtime: Runtime) -> set[int]:
-        return {worker.process.pid for worker in runtime._supervisor.runners}
-
     async def main() -> None:
-        async with asyncio.timeout(60), Runtime(Catalog(Roots(configured=(folder.parent,)), {}), options) as runtime:
+        async with asyncio.timeout(60), opened(folder, tmp_path) as runtime:
             expected, first = await text(runtime), pids(runtime)
             (tmp_path / "prefill").touch()
             assert await text(runtime) == expected

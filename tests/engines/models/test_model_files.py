@@ -1,5 +1,6 @@
 """Folders of models as strangers make them: pipes, devices, other formats, figures of every kind."""
 
+import errno
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from engines.models.checkpoint import inspect
 from engines.models.model_files import read_bytes, read_json
 from engines.models.rope_scaling import context_length
 from engines.types.chat import Sampling
-from engines.types.errors import CheckpointUnusable
+from engines.types.errors import CheckpointUnusable, OutOfDescriptors
 from tests.engines.models.test_checkpoint import QWEN, WHISPER, write
 from tests.promises import promise
 
@@ -152,6 +153,22 @@ def test_what_macos_leaves_beside_files_is_nobodys_weights(tmp_path: Path) -> No
     (tmp_path / "model.safetensors").rename(tmp_path / "._model.safetensors")
     (tmp_path / ".DS_Store").write_bytes(b"x")
     assert inspect(tmp_path).missing == ("weights (model*.safetensors)",)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(errno.EMFILE, OutOfDescriptors), (errno.EPERM, CheckpointUnusable), (errno.EIO, CheckpointUnusable)],
+)
+def test_weights_that_cant_be_listed_are_not_taken_for_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+) -> None:
+    def listdir(_: object) -> list[str]:
+        raise OSError(number, os.strerror(number))
+
+    write(tmp_path)
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(error, match="no more files|can't be read"):
+        inspect(tmp_path)
 
 
 def test_formats_that_others_read_stand_beside_ours_unnoticed(tmp_path: Path) -> None:

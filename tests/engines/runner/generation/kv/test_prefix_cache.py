@@ -2,16 +2,19 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from engines.ipc import job, runner_protocol
+from engines.models.prefill_limits import gpu_limits
 from engines.runner.generation import model as models
 from engines.runner.generation.engine import DecodingEngine
 from engines.runner.generation.kv import caches
 from engines.runner.generation.kv.blocks import BLOCK
+from engines.runner.generation.kv.prefix_cache import PrefixCache
 from engines.runner.generation.prompt import Prompt
 from engines.runner.tokenization.detokenize import TokenTable
 from engines.types.chat import Sampling
@@ -233,3 +236,24 @@ def test_a_row_takes_its_blocks_out_of_a_batch_as_it_would_alone(bench: Bench) -
         answer, usage = ask(engine, longer)
         assert usage.cached_tokens >= len(ids) + 59 - BLOCK
         assert answer == bench.fresh(longer, 12)
+
+
+def test_on_a_gpu_an_answer_is_cut_into_blocks_less_often(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cutting waits for the device, so no pass is ahead then."""
+
+    def cut(engine: DecodingEngine) -> int:
+        spans: list[int] = []
+        real = PrefixCache.capture
+
+        def capture(self: PrefixCache, chain: Any, tokens: Any, stored: int, fed: int, *rest: Any) -> None:
+            spans.append(fed - stored)
+            real(self, chain, tokens, stored, fed, *rest)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PrefixCache, "capture", capture)
+            ask(engine, text(3, 40), 256)
+        return len(spans)
+
+    on_cpu = cut(bench.engine())
+    monkeypatch.setattr(bench.model, "limits", gpu_limits({"num_attention_heads": 4, "hidden_size": 256}))
+    assert cut(bench.engine()) < on_cpu
