@@ -1,6 +1,7 @@
 """What a folder with a model in it is, from the folder's own files; no weights are read."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def inspect(folder: Path, architectures: Architectures = ARCHITECTURES) -> Check
 
 def identity(folder: Path) -> bytes:
     """16 bytes that no other model on this computer has, nor this one once any of its files has changed."""
-    return hashlib.blake2b(f"{folder.resolve()}\0{_changed(folder)}".encode(), digest_size=16).digest()
+    named = os.fsencode(folder.resolve()) + b"\0" + str(_changed(folder)).encode()  # a path need not be UTF-8
+    return hashlib.blake2b(named, digest_size=16).digest()
 
 
 def is_float32(seen: Checkpoint) -> bool:

@@ -124,8 +124,6 @@ class Runtime:
         `entry` is the model where its name was resolved before, as that of a composite request's pieces was. A `modest`
         request runs only if nothing has to make room for it (`pool.Job`). Closing the generator cancels the work.
         """
-        if isinstance(work, Request) and work.priority == "background":
-            await self._background.go_ahead()
         ticket = await self._admit(work.model, CAPABILITIES[type(work)], work, entry)
         outcome = "cancelled"
         try:
@@ -133,6 +131,9 @@ class Runtime:
             if (fault := pool.left_alone(self._supervisor.state, ticket.entry.key, arrived)) is not None:
                 raise fault
             await self._supervisor.ask(ticket, runner_protocol.Prepare(ticket.id, ticket.request or work))
+            # A recording's pieces wait where they are cut: its first does not.
+            if work.priority == "background" and not isinstance(work, PieceRequest | AlignmentRequest):
+                await self._background.go_ahead()
             self._supervisor.queue(ticket, arrived, work.priority, modest)
             if isinstance(work, ChatRequest | CompletionRequest):
                 yield ticket.accepted

@@ -1,9 +1,10 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from engines.models.checkpoint import inspect
+from engines.models.checkpoint import identity, inspect
 from engines.types.errors import CheckpointUnusable
 from tests.promises import promise
 
@@ -199,3 +200,15 @@ def test_damaged_json_is_named(tmp_path: Path, name: str, text: str) -> None:
 def test_a_number_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointUnusable, match="num_hidden_layers"):
         inspect(write(tmp_path, QWEN | {"num_hidden_layers": "4"}))
+
+
+def test_a_models_identity_is_its_own_and_another_once_a_file_has_changed(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "one"), write(tmp_path / "other")
+    before = identity(one)
+    assert identity(one) == before != identity(other)
+    os.utime(one / "model.safetensors", ns=(0, 2 * 10**18))
+    assert identity(one) != before
+
+
+def test_a_model_has_an_identity_whatever_bytes_its_path_holds(tmp_path: Path) -> None:
+    assert identity(tmp_path / os.fsdecode(b"bad\xff")) != identity(tmp_path / os.fsdecode(b"bad\xfe"))

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from demo.checkpoints import make_gemma3, make_qwen3
 from demo.speech_checkpoints import make_qwen3_asr
+from demo.voice_checkpoints import make_qwen3_tts
 from engines.host.awake import KeepAwake
 from engines.host.conditions import Conditions
 from engines.ipc import runner_protocol
@@ -20,7 +22,7 @@ from engines.service.pool import PoolLimits
 from engines.service.runner_handle import RunnerHandle
 from engines.service.runtime import Runtime
 from engines.service.service import AudioOptions, Local
-from engines.types.audio import PieceDone, PieceRequest
+from engines.types.audio import PieceDone, PieceRequest, UtteranceDone, UtteranceRequest
 from engines.types.chat import ChatRequest, Delta, Done, Event, Message, Sampling
 from engines.types.common import Accepted, Started
 from engines.types.errors import (
@@ -252,6 +254,25 @@ def test_a_spare_serves_the_next_model_and_is_replaced(catalog: Catalog) -> None
     asyncio.run(main())
 
 
+def test_what_the_device_recommends_is_asked_before_the_first_load_also_without_a_spare(catalog: Catalog) -> None:
+    runner = (
+        "from engines.runner import main; from engines.runner.generation import model; "
+        "model.device_bytes = lambda: 1 << 20; main.main()"
+    )
+    limits = PoolLimits(4 * GIB, 4, 4, -1.0, 30.0, ceiling=8 * GIB)
+
+    async def main() -> None:
+        async with (
+            asyncio.timeout(60),
+            Runtime(catalog, RuntimeOptions(limits, runner=("-P", "-c", runner))) as runtime,
+        ):
+            with pytest.raises(DoesNotFit, match="this machine can give"):
+                await collect(runtime, ask("qwen3-14b"))
+            assert runtime._supervisor.state.limits.budget == 1 << 20
+
+    asyncio.run(main())
+
+
 async def spare_of(runtime: Runtime) -> int:
     while runtime._supervisor.runners.spare_pid is None:  # noqa: ASYNC110 (the spare is started behind everybody's back)
         await asyncio.sleep(0.01)
@@ -269,6 +290,36 @@ def test_a_machine_short_of_memory_pauses_background_work_says_so_and_chats_on(c
             assert runtime.health().ok and runtime.health().conditions == {"memory_pressure": 2}
             assert runtime._supervisor.state.memory_is_scarce
             assert isinstance((await collect(runtime, ask("qwen3-14b")))[-1], Done)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["chat", "speech"])
+def test_a_request_in_the_background_waits_while_memory_is_scarce_unless_something_is_wrong_with_it(
+    tmp_path: Path, kind: str
+) -> None:
+    (make_qwen3 if kind == "chat" else make_qwen3_tts)(tmp_path / "toy")
+    pressure = 2
+
+    def read() -> Conditions:
+        return Conditions(memory_pressure=pressure)
+
+    def work(model: str) -> Any:
+        asked: Any = ask(model, max_tokens=2) if kind == "chat" else UtteranceRequest(model, "Hello.", max_seconds=1.0)
+        return structs.replace(asked, priority="background")
+
+    async def main() -> None:
+        nonlocal pressure
+        catalog = Catalog(Roots(configured=(tmp_path,)), {})
+        async with asyncio.timeout(60), Runtime(catalog, options(), read_conditions=read) as runtime:
+            await until(lambda: bool(runtime.health().paused_by))
+            with pytest.raises(UnknownModel):
+                await collect(runtime, work("nobody"))
+            waiting = asyncio.create_task(collect(runtime, work("toy")))
+            await until(lambda: any(one._prepared.prompt_tokens for one in runtime._admission.tickets.values()))
+            assert not waiting.done() and not runtime._supervisor.state.queue and not runtime.model("toy").running
+            pressure = 1
+            assert isinstance((await waiting)[-1], Done | UtteranceDone)
 
     asyncio.run(main())
 
